@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATEs that the function require raises on our behalf inside a batch.
+const (
+	RefusedKeyTaken = "MD001" // the idempotency key exists
+	RefusedQuota    = "MD002" // the day's quota is spent
+	RefusedState    = "MD003" // the row is not in the state that the write needs
+)
+
+// A Batch is a tenant's transaction in one round trip: everything queued up to
+// Run is sent at once, without BEGIN and COMMIT, and Postgres takes a pipeline
+// up to its Sync as one transaction.
+type Batch struct {
+	b       pgx.Batch
+	rewrite func(string) string
+	scans   []func(pgx.Row) error
+}
+
+// NewBatch starts a batch of the tenant; setting the tenant is its first statement.
+func (db *DB) NewBatch(tenant uuid.UUID) *Batch {
+	b := &Batch{rewrite: db.rewrite}
+	b.b.Queue(setTenant, tenant.String())
+	return b
+}
+
+// Queue adds a generated query. params is its …Params struct, whose fields
+// sqlc writes in the order of the query's placeholders.
+func (b *Batch) Queue(sql string, params any) { b.queue(sql, params) }
+
+// QueueRow adds a query of exactly one row, which scan reads when Run executes.
+func (b *Batch) QueueRow(sql string, params any, scan func(pgx.Row) error) {
+	b.queue(sql, params).QueryRow(scan)
+}
+
+// QueueRows adds a query of many rows, which read consumes when Run executes.
+func (b *Batch) QueueRows(sql string, params any, read func(pgx.Rows) error) {
+	b.queue(sql, params).Query(read)
+}
+
+func (b *Batch) queue(sql string, params any) *pgx.QueuedQuery {
+	if b.rewrite != nil {
+		sql = b.rewrite(sql)
+	}
+	v := reflect.ValueOf(params)
+	args := make([]any, v.NumField())
+	for i := range args {
+		args[i] = v.Field(i).Interface()
+	}
+	return b.b.Queue(sql, args...)
+}
+
+// Run sends b. nil, and only nil, means that it was committed. Any other
+// outcome but a *pgconn.PgError leaves that open: the connection broke.
+func (db *DB) Run(ctx context.Context, b *Batch) error {
+	return db.pool.SendBatch(ctx, &b.b).Close()
+}
+
+// Refused reports whether the database answered and refused, so that nothing
+// of the batch or transaction was committed.
+func Refused(err error) bool {
+	var pe *pgconn.PgError
+	// 57Pxx: the server went away in the middle, which says nothing of a commit.
+	return errors.As(err, &pe) && (len(pe.Code) < 3 || pe.Code[:3] != "57P")
+}

@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/mendian/mendian/migrations"
+)
+
+// SchemaHash names the state that Migrate leads to: a hash over the migration
+// files and River's version.
+func SchemaHash() string {
+	h := sha256.New()
+	_ = fs.WalkDir(migrations.FS, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(migrations.FS, path)
+		fmt.Fprintf(h, "%s %d\n", path, len(b))
+		h.Write(b)
+		return err
+	})
+	fmt.Fprintf(h, "grants %s %s", grants, riverGrants)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Migrate brings the database to the newest schema: our migrations, then
+// River's, then the grants of AppRole, which it makes. Several processes may
+// run it at once; a second run changes nothing. It works as the DSN's own
+// role, which needs CREATEROLE unless it is a superuser.
+func Migrate(ctx context.Context, dsn string) error {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return errors.New("the database DSN can't be read")
+	}
+	cfg.MaxConns = 4
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer pool.Close()
+	if err := ensureRole(ctx, pool); err != nil {
+		return fmt.Errorf("make the role %s (CREATEROLE or a superuser is needed): %w", AppRole, err)
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
+	sqldb := stdlib.OpenDBFromPool(pool)
+	defer sqldb.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, sqldb, migrations.FS, goose.WithSessionLocker(locker))
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("apply migrations: %w", err)
+	}
+	rm, err := rivermigrate.New(riverpgxv5.New(pool), nil)
+	if err != nil {
+		return err
+	}
+	// One transaction under one lock: River's migrator has none of its own.
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(7369645)`); err != nil {
+			return err
+		}
+		if _, err := rm.MigrateTx(ctx, tx, rivermigrate.DirectionUp, nil); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, grants+riverGrants)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("apply River's migrations and the grants: %w", err)
+	}
+	return nil
+}
+
+// MigrationStatus tells what is applied and what is newest.
+func MigrationStatus(ctx context.Context, dsn string) (current, target int64, err error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return 0, 0, errors.New("the database DSN can't be read")
+	}
+	sqldb := stdlib.OpenDB(*cfg)
+	defer sqldb.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, sqldb, migrations.FS)
+	if err != nil {
+		return 0, 0, err
+	}
+	return provider.GetVersions(ctx)
+}
+
+// ensureRole makes AppRole and lets the connecting role become it. Roles
+// belong to the whole cluster, so databases that migrate at once meet here.
+func ensureRole(ctx context.Context, pool *pgxpool.Pool) error {
+	const sql = `
+		DO $$ BEGIN
+			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mendian_app') THEN
+				CREATE ROLE mendian_app NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+			END IF;
+			IF NOT pg_has_role(current_user, 'mendian_app', 'MEMBER') THEN
+				EXECUTE format('GRANT mendian_app TO %I', current_user);
+			END IF;
+		END $$`
+	var err error
+	for range 20 {
+		_, err = pool.Exec(ctx, sql)
+		var pe *pgconn.PgError
+		// Somebody else was faster (duplicate_object, unique_violation), or
+		// the catalogue row was changed under us (internal_error).
+		if !errors.As(err, &pe) || (pe.Code != "42710" && pe.Code != "23505" && pe.Code != "XX000") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// grants gives AppRole its rights anew each time: what is not said here is not
+// allowed. change_log and wechat_id_ledger are append-only.
+const grants = `
+	REVOKE ALL ON ALL TABLES IN SCHEMA public FROM mendian_app, PUBLIC;
+	REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
+	REVOKE ALL ON ALL PROCEDURES IN SCHEMA public FROM mendian_app, PUBLIC;
+	GRANT USAGE ON SCHEMA public TO mendian_app;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO mendian_app;
+	REVOKE UPDATE, DELETE ON wechat_id_ledger, change_log FROM mendian_app;
+	REVOKE INSERT, UPDATE, DELETE ON goose_db_version FROM mendian_app;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO mendian_app;
+`
+
+const riverGrants = `
+	GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO mendian_app;
+`

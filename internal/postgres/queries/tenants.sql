@@ -1,0 +1,2 @@
+-- name: TenantByID :one
+SELECT * FROM tenants WHERE id = @id;
