@@ -34,7 +34,7 @@ func SchemaHash() string {
 		h.Write(b)
 		return err
 	})
-	fmt.Fprintf(h, "grants %s %s", grants, riverGrants)
+	h.Write([]byte(grants))
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -73,15 +73,19 @@ func Migrate(ctx context.Context, dsn string) error {
 	if err != nil {
 		return err
 	}
-	// One transaction under one lock: River's migrator has none of its own.
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(7369645)`); err != nil {
+	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		// River's migrator takes no lock of its own, and its versions can't
+		// share one transaction: a session's lock keeps replicas apart.
+		if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(7369645)`); err != nil {
 			return err
 		}
-		if _, err := rm.MigrateTx(ctx, tx, rivermigrate.DirectionUp, nil); err != nil {
+		defer func() {
+			_, _ = conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(7369645)`)
+		}()
+		if _, err := rm.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, grants+riverGrants)
+		_, err := conn.Exec(ctx, grants)
 		return err
 	})
 	if err != nil {
@@ -146,8 +150,5 @@ const grants = `
 	REVOKE UPDATE, DELETE ON wechat_id_ledger, change_log FROM mendian_app;
 	REVOKE INSERT, UPDATE, DELETE ON goose_db_version FROM mendian_app;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO mendian_app;
-`
-
-const riverGrants = `
 	GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO mendian_app;
 `
