@@ -1,0 +1,110 @@
+package wechat
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// A Class says what an answer, or its absence, tells of the call's execution
+// (design reliability.md §2).
+type Class uint8
+
+// The classes. Ambiguous is what everything is that proves neither execution
+// nor the opposite; a read that is Ambiguous has merely failed.
+const (
+	Ambiguous     Class = iota
+	NotSent             // nothing left this machine
+	Executed            // errcode 0 or absent
+	Refused             // answered, and certainly not executed
+	TokenRejected       // not executed; a fresh token may help
+	TicketRefused       // component_verify_ticket expired or invalid
+)
+
+var classNames = [...]string{"ambiguous", "not_sent", "executed", "refused", "token_rejected", "ticket_refused"}
+
+func (c Class) String() string { return classNames[c] }
+
+// An Error is a call that did not succeed. It never holds a token or URL.
+type Error struct {
+	Endpoint string
+	Class    Class
+	Family   Family
+	Code     int64  // WeChat's errcode; 0 when the reply was none
+	Msg      string // errmsg without control characters, cut to 256 characters, scrubbed
+	RID      string // WeChat's request id
+	Err      error  // what went wrong when nothing readable came back
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil:
+		return fmt.Sprintf("%s: %s: %v", e.Endpoint, e.Class, e.Err)
+	default:
+		return fmt.Sprintf("%s: errcode %d %s", e.Endpoint, e.Code, e.Msg)
+	}
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Classify reads an answer: its class and, unless it is Executed, the error.
+// It is the only place that decides what was executed.
+//
+// What proves nothing stays Ambiguous: a status that isn't 200, a body that
+// can't be read, the busy codes, and every errcode that no document lists for
+// the family.
+func Classify(e *Endpoint, r Reply) (Class, *Error) {
+	fail := func(c Class, err error) (Class, *Error) {
+		return c, &Error{Endpoint: e.Name, Class: c, Family: e.Family, Err: err}
+	}
+	if r.Status != 200 {
+		return fail(Ambiguous, fmt.Errorf("HTTP status %d", r.Status))
+	}
+	head, err := e.envelope.read(r.Body)
+	if err != nil {
+		return fail(Ambiguous, err)
+	}
+	if head.code == 0 {
+		return Executed, nil
+	}
+	class := Ambiguous
+	if row, ok := LookupErrcode(e.Family, head.code); ok {
+		class = row.Class
+	}
+	// documents/000 §4.12: -1 of del_store means "Deletion failed".
+	if e == DelStore && head.code == -1 {
+		class = Refused
+	}
+	msg, rid := clean(head.msg)
+	return class, &Error{Endpoint: e.Name, Class: class, Family: e.Family, Code: head.code, Msg: msg, RID: rid}
+}
+
+var (
+	ridPattern = regexp.MustCompile(`\s*rid: ([0-9a-zA-Z-]{8,64})`)
+	hint       = regexp.MustCompile(`\s*hint: \[([0-9A-Za-z_ -]{4,64})\]`)
+	secrets    = regexp.MustCompile(`(?i)(access_token|component_access_token|authorizer_refresh_token|refresh_token|secret|auth_code|pre_auth_code|ticket|appsecret)(=|["':= ]+)[^&"\s]+`)
+)
+
+// clean makes WeChat's text fit to show: no control characters, no secret, at
+// most 256 characters, and its request id apart.
+func clean(s string) (msg, rid string) {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, s)
+	for _, re := range []*regexp.Regexp{ridPattern, hint} {
+		if m := re.FindStringSubmatch(s); m != nil {
+			rid = m[1]
+			s = re.ReplaceAllString(s, "")
+			break
+		}
+	}
+	s = secrets.ReplaceAllString(s, "$1=[REDACTED]")
+	if r := []rune(s); len(r) > 256 {
+		s = string(r[:256])
+	}
+	return strings.TrimSpace(s), rid
+}

@@ -1,0 +1,179 @@
+package wechat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// A Token is an access token on its way to the wire. It prints as [REDACTED].
+type Token struct {
+	param string
+	value string
+}
+
+// ComponentToken is the platform's own token; AuthorizerToken a merchant's.
+func ComponentToken(s string) Token { return Token{"component_access_token", s} }
+
+// AuthorizerToken makes the token of calls on behalf of a merchant (platform.md §5.6).
+func AuthorizerToken(s string) Token { return Token{"access_token", s} }
+
+// NoToken is for the calls that carry a secret in their body instead.
+var NoToken = Token{}
+
+func (Token) String() string             { return "[REDACTED]" }
+func (Token) GoString() string           { return "[REDACTED]" }
+func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[REDACTED]") }
+
+// A Reply is what came back, unread: it is spooled before anybody judges it.
+type Reply struct {
+	Status int
+	Body   []byte
+}
+
+// A Client sends calls to one WeChat, each exactly once: HTTP/1.1, no
+// redirects, no replay of a body, no proxy from the environment.
+type Client struct {
+	http    *http.Client
+	base    string
+	observe func(endpoint string, class Class, took time.Duration)
+}
+
+// NewClient makes a client of the API at base ("https://api.weixin.qq.com").
+// observe, which may be nil, hears of each call when it ends.
+func NewClient(base string, observe func(endpoint string, class Class, took time.Duration)) *Client {
+	h1 := new(http.Protocols)
+	h1.SetHTTP1(true)
+	if observe == nil {
+		observe = func(string, Class, time.Duration) {}
+	}
+	return &Client{base: base, observe: observe, http: &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &tokenTransport{&http.Transport{
+			Proxy:               nil, // a query that holds a token must not reach an environment's proxy
+			Protocols:           h1,
+			DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 2 * time.Second,
+			MaxIdleConns:        1024,
+			MaxIdleConnsPerHost: 512,
+			IdleConnTimeout:     20 * time.Second,
+			DisableCompression:  true,
+		}},
+	}}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Do sends one call and reads its whole reply. query may be nil; body nil
+// means none. The error, if any, is an *Error of class NotSent, when it is
+// certain that nothing left, or Ambiguous.
+//
+// ctx should not be a client's: what has been sent must be heard.
+func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
+	start := time.Now()
+	reply, err := c.do(ctx, e, token, query, body)
+	class := Ambiguous
+	if we := (*Error)(nil); errors.As(err, &we) {
+		class = we.Class
+	} else if err == nil {
+		class, _ = Classify(e, reply)
+	}
+	c.observe(e.Name, class, time.Since(start))
+	return reply, err
+}
+
+func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.Deadline())
+	defer cancel()
+	// Once a connection was handed to the request its bytes may leave at any
+	// moment, also after a cancelled Do has returned: only a request that
+	// never got one is certainly not sent.
+	var gotConn atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { gotConn.Store(true) }})
+	ctx = context.WithValue(ctx, tokenKey{}, token)
+
+	target := c.base + e.Path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, e.Method, target, reader)
+	if err != nil {
+		return Reply{}, &Error{Endpoint: e.Name, Class: NotSent, Err: err}
+	}
+	req.GetBody = nil // or net/http would send the body a second time
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	fail := func(err error) (Reply, error) {
+		class := Ambiguous
+		if !gotConn.Load() {
+			class = NotSent
+		}
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // its text would name the URL
+		}
+		return Reply{}, &Error{Endpoint: e.Name, Class: class, Err: err}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	defer resp.Body.Close()
+	limit := e.MaxReply
+	if limit == 0 {
+		limit = defaultMaxReply
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return fail(err)
+	}
+	if int64(len(b)) > limit {
+		return fail(fmt.Errorf("reply is over %d bytes", limit))
+	}
+	return Reply{Status: resp.StatusCode, Body: b}, nil
+}
+
+type tokenKey struct{}
+
+// tokenTransport adds the token on a clone, below http.Client: the request
+// that errors are made from never holds it.
+type tokenTransport struct{ next http.RoundTripper }
+
+func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	token, _ := req.Context().Value(tokenKey{}).(Token)
+	out := req
+	if token.value != "" {
+		out = req.Clone(req.Context())
+		out.GetBody = nil
+		q := token.param + "=" + url.QueryEscape(token.value)
+		if out.URL.RawQuery != "" {
+			q += "&" + out.URL.RawQuery
+		}
+		out.URL.RawQuery = q
+	}
+	resp, err := t.next.RoundTrip(out)
+	if resp != nil {
+		resp.Request = req
+	}
+	return resp, err
+}
+
+func (t *tokenTransport) CloseIdleConnections() {
+	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
