@@ -59,6 +59,11 @@ type Server struct {
 	stopErr error
 }
 
+// running keeps each server until it is stopped, also for a caller who only
+// keeps its DSN: its lock and the watchdog's pipe are files, which the garbage
+// collector closes when nobody holds them.
+var running sync.Map
+
 // DSN names a database of a role that may create databases and roles. It is a
 // URL (a given DATABASE_URL is returned as it was given) for pgx and psql; in a
 // shell it needs quotes.
@@ -80,6 +85,7 @@ func (s *Server) Stop() error {
 		if s.stop != nil {
 			s.stopErr = s.stop()
 		}
+		running.Delete(s)
 	})
 	return s.stopErr
 }
@@ -129,6 +135,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 		s, err := way.start(ctx, o)
 		if err == nil {
+			running.Store(s, nil)
 			return s, nil
 		}
 		if ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,32 @@ func TestThrowawayInParallel(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Somebody who keeps only the DSN still has a server.
+func TestServerOutlivesItsValue(t *testing.T) {
+	t.Parallel()
+	dsn := func() string {
+		s, err := Start(t.Context(), Options{Getenv: environment("GATEWAY_POSTGRES", "local")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.DSN()
+	}()
+	for range 3 {
+		runtime.GC()
+	}
+	if got := exec1(t, dsn, "SELECT 'there'"); got != "there" {
+		t.Errorf("got %q", got)
+	}
+	running.Range(func(s, _ any) bool {
+		if s, ok := s.(*Server); ok && s.DSN() == dsn {
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
 }
 
 // A killed test binary leaves neither a process nor a file.
