@@ -128,8 +128,9 @@ const scratchPrefix = "mendian-pg-"
 
 // scratch makes this user's directory of things that need not last, in the
 // first place that will do. A socket's whole path must be shorter than 100
-// bytes. Memory is the fastest place, but a container's /dev/shm can be 64 MB.
-func scratch(who account, places ...string) (string, error) {
+// bytes. Memory is the fastest place for a cluster, but a container's /dev/shm
+// can be 64 MB: need is how much must be free.
+func scratch(who account, need uint64, places ...string) (string, error) {
 	var errs []error
 	for _, place := range places {
 		dir := filepath.Join(place, fmt.Sprintf("%s%d", scratchPrefix, os.Geteuid()))
@@ -137,7 +138,7 @@ func scratch(who account, places ...string) (string, error) {
 			errs = append(errs, fmt.Errorf("%s is too long for a socket's path", dir))
 			continue
 		}
-		if room := free(place); room < 512<<20 {
+		if room := free(place); room < need {
 			errs = append(errs, fmt.Errorf("%s has %d MB free", place, room>>20))
 			continue
 		}

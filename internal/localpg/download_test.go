@@ -21,8 +21,10 @@ import (
 // The real repository can't be reached by a test. This one serves an archive of
 // the same form, whose programs call the installed ones; everything from the
 // request to the running server is real.
+//
+// Not parallel: the library leaves its log in the temporary directory.
 func TestDownload(t *testing.T) {
-	t.Parallel()
+	t.Setenv("TMPDIR", t.TempDir())
 	jar := archive(t)
 	var asked atomic.Int32
 	repository := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,10 +42,11 @@ func TestDownload(t *testing.T) {
 	defer repository.Close()
 	from := source{repository.URL, []string{filepath.Join(openDir(t), "postgres")}}
 
+	data := keptDir(t)
 	var said strings.Builder
 	logf := func(f string, a ...any) { fmt.Fprintf(&said, f+"\n", a...) }
 	for range 2 {
-		s, err := startDownloadFrom(t.Context(), Options{Logf: logf, MaxConnections: 10}, from)
+		s, err := startDownloadFrom(t.Context(), Options{DataDir: data, Logf: logf, MaxConnections: 10}, from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +69,7 @@ func TestDownload(t *testing.T) {
 }
 
 func TestDownloadThatFails(t *testing.T) {
-	t.Parallel()
+	t.Setenv("TMPDIR", t.TempDir())
 	repository := httptest.NewServer(http.NotFoundHandler())
 	defer repository.Close()
 	from := source{repository.URL, []string{filepath.Join(openDir(t), "postgres")}}

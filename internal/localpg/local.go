@@ -82,7 +82,7 @@ func startKept(ctx context.Context, o Options, who account, find func(int) (bina
 		return nil, err
 	}
 
-	base, err := scratch(who, os.TempDir(), "/tmp", "/dev/shm", "/var/tmp")
+	base, err := scratch(who, 1<<20, os.TempDir(), "/tmp", "/dev/shm", "/var/tmp")
 	if err != nil {
 		return nil, err
 	}

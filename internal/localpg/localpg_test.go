@@ -2,6 +2,7 @@ package localpg
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -121,10 +122,19 @@ func TestSweep(t *testing.T) {
 	if err := os.Mkdir(unlocked, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	fresh, old := filepath.Join(base, "c-fresh"), filepath.Join(base, "c-old")
+	for _, cached := range []string{fresh, old} {
+		if err := errors.Join(os.Mkdir(cached, 0o700), os.WriteFile(cached+".lock", nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-25*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	if err := sweep(base); err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]bool{mine: true, abandoned: false, unlocked: false} {
+	for dir, want := range map[string]bool{mine: true, abandoned: false, unlocked: false, fresh: true, old: false} {
 		if _, err := os.Stat(dir); (err == nil) != want {
 			t.Errorf("%s: there is %v, want %v", dir, err == nil, want)
 		}

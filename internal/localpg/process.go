@@ -3,6 +3,7 @@ package localpg
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,7 +26,11 @@ func launch(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go p.run(started)
-	if err := <-started; err != nil {
+	err := <-started
+	if err != nil && cmd.SysProcAttr.Credential != nil && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL)) {
+		return nil, &unavailable{fmt.Sprintf("root may not act as another user here: %v", err)}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -15,7 +16,7 @@ import (
 // startThrowaway runs a copy of a cluster that was made once on this machine:
 // initdb takes about a second, the copy a few hundredths.
 func startThrowaway(ctx context.Context, o Options, who account, b binaries) (_ *Server, err error) {
-	base, err := scratch(who, "/dev/shm", os.TempDir(), "/tmp", "/var/tmp")
+	base, err := scratch(who, 512<<20, "/dev/shm", os.TempDir(), "/tmp", "/var/tmp")
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +89,9 @@ func claimDir(ctx context.Context, base string) (dir string, lock *os.File, err 
 }
 
 func sweep(base string) error {
+	if err := sweepCaches(base); err != nil {
+		return err
+	}
 	dirs, err := filepath.Glob(filepath.Join(base, "t-*"))
 	if err != nil {
 		return err
@@ -113,6 +117,34 @@ func sweep(base string) error {
 	return nil
 }
 
+// cacheLife is short because programs that clean temporary directories remove
+// single old files.
+const cacheLife = 24 * time.Hour
+
+// sweepCaches removes initialised clusters that would not be used any more. The
+// locks stay: somebody may be waiting for one.
+func sweepCaches(base string) error {
+	locks, err := filepath.Glob(filepath.Join(base, "c-*.lock"))
+	if err != nil {
+		return err
+	}
+	for _, name := range locks {
+		cached := strings.TrimSuffix(name, ".lock")
+		info, err := os.Stat(cached)
+		if err != nil || time.Since(info.ModTime()) < cacheLife {
+			continue
+		}
+		lock, err := lockFile(context.Background(), name, 0)
+		if err != nil {
+			continue // somebody makes it anew
+		}
+		if err := errors.Join(removeAll(cached), lock.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // removeAll tries again when a process that is just ending still writes, or
 // the watchdog of the dead owner removes the same files.
 func removeAll(dir string) error {
@@ -127,9 +159,8 @@ func removeAll(dir string) error {
 }
 
 // copyInitialised copies the machine's initialised cluster of this version to
-// data, after making it if there is none. Test binaries that run at the same
-// time wait for each other. It is made anew each day: programs that clean
-// temporary directories remove single old files.
+// data, after making it if there is none or it is old. Test binaries that run at
+// the same time wait for each other.
 func copyInitialised(ctx context.Context, o Options, who account, b binaries, base, data string) error {
 	cached := filepath.Join(base, "c-"+shortHash(b.dir, b.version, fmt.Sprint(who.uid)))
 	lock, err := lockFile(ctx, cached+".lock", 2*time.Minute)
@@ -138,7 +169,7 @@ func copyInitialised(ctx context.Context, o Options, who account, b binaries, ba
 	}
 	defer lock.Close()
 	info, err := os.Stat(cached)
-	if err != nil || time.Since(info.ModTime()) > 24*time.Hour {
+	if err != nil || time.Since(info.ModTime()) > cacheLife {
 		o.Logf("making a PostgreSQL %s cluster for tests in %s, once a day", b.version, cached)
 		fresh := cached + ".new"
 		if err := errors.Join(removeAll(fresh), removeAll(cached)); err != nil {
