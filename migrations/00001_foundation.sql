@@ -300,6 +300,7 @@ CREATE TABLE operations (
     sent_at         timestamptz,             -- of the newest attempt; the proof schedule counts from it
     check_n         int NOT NULL DEFAULT 0,
     next_check_at   timestamptz,
+    absent_since    timestamptz,             -- the first read that found no effect and was late enough to count
     result          jsonb,
     error           jsonb,
     candidates      jsonb,
@@ -343,7 +344,9 @@ CREATE TABLE idempotency_keys (
     operation_id uuid NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, merchant_id, key),
-    FOREIGN KEY (tenant_id, operation_id) REFERENCES operations (tenant_id, id)
+    -- Deferred: the key is claimed before its operation is inserted, so that a
+    -- repeated request meets the key and not the operation's natural key.
+    FOREIGN KEY (tenant_id, operation_id) REFERENCES operations (tenant_id, id) DEFERRABLE INITIALLY DEFERRED
 );
 CALL make_tenant_scoped('idempotency_keys');
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);

@@ -1,0 +1,368 @@
+// Package spool is the disk between WeChat's answer and our commit: what
+// WeChat told is written and synced here before the database hears of it, so
+// that no id is lost when the process or the database dies in between.
+//
+// One process owns a directory (a lock sees to it). Records are sealed: the
+// directory holds no plaintext. A record that was damaged is never returned
+// as another one.
+package spool
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/secret"
+)
+
+const (
+	segmentSize = 16 << 20
+	keepFor     = 7 * 24 * time.Hour // after a failover of the database the last day is applied again
+	maxRecord   = 12 << 20
+	maxUsed     = 80 // percent of the file system
+)
+
+// A Record is an answer of WeChat that the database may not know yet.
+type Record struct {
+	Tenant    uuid.UUID `json:"tenant"`
+	Merchant  uuid.UUID `json:"merchant"`
+	Operation uuid.UUID `json:"operation"`
+	Attempt   int32     `json:"attempt"`
+	Status    int       `json:"status"`
+	Body      []byte    `json:"body"`
+	At        time.Time `json:"at"`
+	// Done says that the database has it: there is nothing to replay.
+	Done bool `json:"done,omitempty"`
+}
+
+func (r Record) key() string { return fmt.Sprint(r.Operation, " ", r.Attempt) }
+
+// ErrLocked is returned by Open when another process owns the directory.
+var ErrLocked = errors.New("another process uses this spool directory")
+
+// Spool is safe for concurrent use.
+type Spool struct {
+	dir      string
+	instance string
+	keyset   *secret.Keyset
+	lock     *os.File
+
+	mu      sync.Mutex
+	file    *os.File
+	size    int64
+	seq     int
+	written int64 // records
+	synced  int64 // of which on disk
+	broken  error // nothing more is accepted
+}
+
+// Open takes the directory, makes it if need be, and starts a new segment.
+// Errors: ErrLocked, or what the file system said.
+func Open(dir string, keyset *secret.Keyset) (*Spool, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", dir, ErrLocked)
+		}
+		return nil, err
+	}
+	s := &Spool{dir: dir, keyset: keyset, lock: lock}
+	if err := s.open(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Spool) open() error {
+	path := filepath.Join(s.dir, "instance")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(b) == 0 {
+		b = []byte(uuid.NewString())
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	s.instance = strings.TrimSpace(string(b))
+	segments, err := s.segments()
+	if err != nil {
+		return err
+	}
+	if n := len(segments); n > 0 {
+		_, _ = fmt.Sscanf(filepath.Base(segments[n-1]), "seg-%d.log", &s.seq)
+	}
+	return s.rotate()
+}
+
+// Instance names the directory, and so the process that owns it and its
+// successors: what a dead one left is theirs to take over at once.
+func (s *Spool) Instance() string { return s.instance }
+
+// Close syncs and gives the directory up.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil {
+		s.broken = errors.New("spool is closed")
+	}
+	return errors.Join(s.file.Sync(), s.file.Close(), s.lock.Close())
+}
+
+// Ready returns nil when an answer could be kept: the directory can be
+// written and its file system is not over 80 % full. Writes are refused
+// before WeChat is called otherwise.
+func (s *Spool) Ready() error {
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &st); err != nil {
+		return err
+	}
+	if used := st.Blocks - st.Bfree; st.Blocks > 0 && used*100/(used+st.Bavail) >= maxUsed && st.Bavail*uint64(st.Bsize) < 1<<30 {
+		return fmt.Errorf("the file system of %s is over %d %% full", s.dir, maxUsed)
+	}
+	return nil
+}
+
+// Append writes r and returns when it is on disk. Concurrent calls share a sync.
+func (s *Spool) Append(r Record) error {
+	n, err := s.write(r)
+	if err != nil {
+		return err
+	}
+	return s.syncTo(n)
+}
+
+// Done notes that the database has r. It isn't synced: a lost note means a
+// replay, which changes nothing.
+func (s *Spool) Done(r Record) error {
+	r.Done, r.Body = true, nil
+	_, err := s.write(r)
+	return err
+}
+
+func (s *Spool) write(r Record) (int64, error) {
+	plain, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	sealed, err := s.keyset.Seal(place, plain)
+	if err != nil {
+		return 0, err
+	}
+	frame := make([]byte, headerLen, headerLen+len(sealed))
+	copy(frame, magic)
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(sealed)))
+	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(sealed, castagnoli))
+	frame = append(frame, sealed...)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return 0, s.broken
+	}
+	if s.size+int64(len(frame)) > segmentSize && s.size > 0 {
+		if err := s.rotate(); err != nil {
+			s.broken = err
+			return 0, err
+		}
+	}
+	if _, err := s.file.Write(frame); err != nil {
+		// The tail is torn now, and what follows it could be unreadable.
+		if rerr := s.rotate(); rerr != nil {
+			s.broken = rerr
+		}
+		return 0, err
+	}
+	s.size += int64(len(frame))
+	s.written++
+	return s.written, nil
+}
+
+// syncTo returns when n records are on disk. Whoever waits for the mutex
+// meanwhile writes first and is covered by the next sync: they share it.
+func (s *Spool) syncTo(n int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.synced >= n {
+		return nil
+	}
+	if err := syscall.Fdatasync(int(s.file.Fd())); err != nil {
+		// The kernel may have dropped the pages: nothing more can be promised.
+		s.broken = fmt.Errorf("sync: %w", err)
+		return s.broken
+	}
+	s.synced = s.written
+	return nil
+}
+
+// rotate closes the segment, synced, and starts the next one.
+func (s *Spool) rotate() error {
+	if s.file != nil {
+		if err := errors.Join(s.file.Sync(), s.file.Close()); err != nil {
+			return err
+		}
+		s.synced = s.written
+	}
+	s.seq++
+	f, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("seg-%08d.log", s.seq)), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	s.file, s.size = f, 0
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s *Spool) segments() ([]string, error) {
+	list, err := filepath.Glob(filepath.Join(s.dir, "seg-*.log"))
+	slices.Sort(list)
+	return list, err
+}
+
+// Pending reads the records that no Done follows, oldest first: call it once
+// after Open, before anything is appended. Damaged bytes are skipped and
+// counted.
+func (s *Spool) Pending() (records []Record, damaged int, err error) {
+	segments, err := s.segments()
+	if err != nil {
+		return nil, 0, err
+	}
+	pending := map[string]int{}
+	for _, path := range segments {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, damaged, err
+		}
+		bad, err := read(f, s.keyset, func(r Record) {
+			if r.Done {
+				delete(pending, r.key())
+				return
+			}
+			pending[r.key()] = len(records)
+			records = append(records, r)
+		})
+		f.Close()
+		damaged += bad
+		if err != nil {
+			return nil, damaged, err
+		}
+	}
+	keep := make([]int, 0, len(pending))
+	for _, i := range pending {
+		keep = append(keep, i)
+	}
+	slices.Sort(keep)
+	out := make([]Record, 0, len(keep))
+	for _, i := range keep {
+		out = append(out, records[i])
+	}
+	return out, damaged, nil
+}
+
+// Sweep removes segments that were last written over a week ago. The caller
+// has replayed what they held: Pending was empty of it, or is now.
+func (s *Spool) Sweep(now time.Time) error {
+	segments, err := s.segments()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	current := s.file.Name()
+	s.mu.Unlock()
+	var errs []error
+	for _, path := range segments {
+		fi, err := os.Stat(path)
+		if err != nil || path == current || now.Sub(fi.ModTime()) < keepFor {
+			continue
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	place      = secret.Place{Table: "spool", Column: "record"}
+	magic      = []byte("MSP1")
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+const headerLen = 12
+
+// read yields the records of one segment. After damage it looks for the next
+// frame; a checksum and the seal stand between bytes and a Record.
+func read(r io.Reader, keyset *secret.Keyset, yield func(Record)) (damaged int, err error) {
+	br := bufio.NewReaderSize(r, maxRecord+headerLen)
+	skipping := false
+	skip := func() {
+		if !skipping {
+			damaged++
+			skipping = true
+		}
+		_, _ = br.Discard(1)
+	}
+	for {
+		header, err := br.Peek(headerLen)
+		if len(header) == 0 && errors.Is(err, io.EOF) {
+			return damaged, nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return damaged, err
+		}
+		if len(header) < headerLen || string(header[:4]) != string(magic) {
+			skip()
+			continue
+		}
+		n := int(binary.BigEndian.Uint32(header[4:]))
+		sum := binary.BigEndian.Uint32(header[8:])
+		if n > maxRecord {
+			skip()
+			continue
+		}
+		frame, err := br.Peek(headerLen + n)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return damaged, err
+		}
+		if len(frame) < headerLen+n || crc32.Checksum(frame[headerLen:], castagnoli) != sum {
+			skip()
+			continue
+		}
+		var rec Record
+		plain, err := keyset.Open(place, frame[headerLen:])
+		if err != nil || json.Unmarshal(plain, &rec) != nil {
+			skip()
+			continue
+		}
+		skipping = false
+		_, _ = br.Discard(headerLen + n)
+		yield(rec)
+	}
+}

@@ -1,0 +1,235 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/secret"
+)
+
+func keyset(t testing.TB) *secret.Keyset {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := secret.CreateKeyset(path); err != nil {
+		t.Fatal(err)
+	}
+	k, err := secret.OpenKeyset(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func open(t testing.TB, dir string, k *secret.Keyset) *Spool {
+	t.Helper()
+	s, err := Open(dir, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func record(n int32) Record {
+	return Record{Tenant: uuid.New(), Merchant: uuid.New(), Operation: uuid.New(), Attempt: n, Status: 200,
+		Body: []byte(`{"errcode":0,"data":{"audit_id":111}}`), At: time.Now().UTC().Truncate(time.Millisecond)}
+}
+
+func TestReplayAfterReopen(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	if _, err := Open(dir, k); !errors.Is(err, ErrLocked) {
+		t.Errorf("second Open = %v, want ErrLocked", err)
+	}
+	a, b, c := record(1), record(1), record(2)
+	for _, r := range []Record{a, b, c} {
+		if err := s.Append(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Done(b); err != nil {
+		t.Fatal(err)
+	}
+	instance := s.Instance()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(a); err == nil {
+		t.Error("Append after Close was accepted")
+	}
+
+	s = open(t, dir, k)
+	defer s.Close()
+	if s.Instance() != instance {
+		t.Errorf("instance changed from %s to %s", instance, s.Instance())
+	}
+	got, damaged, err := s.Pending()
+	if diff := cmp.Diff([]Record{a, c}, got); diff != "" || damaged != 0 || err != nil {
+		t.Errorf("Pending() = damaged %d, %v, diff %s", damaged, err, diff)
+	}
+}
+
+func TestNothingReadable(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	r := record(1)
+	if err := s.Append(r); err != nil {
+		t.Fatal(err)
+	}
+	raw := contents(t, dir)
+	if bytes.Contains(raw, []byte("audit_id")) || bytes.Contains(raw, []byte(r.Operation.String())) {
+		t.Error("the spool holds plaintext")
+	}
+	s.Close()
+	s = open(t, dir, keyset(t)) // another keyset
+	defer s.Close()
+	if got, damaged, err := s.Pending(); len(got) != 0 || damaged == 0 || err != nil {
+		t.Errorf("with a foreign keyset Pending() = %v, %d, %v", got, damaged, err)
+	}
+}
+
+// A torn tail, as kill -9 leaves it, and flipped bits cost no other record.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	var want []Record
+	for i := range 5 {
+		want = append(want, record(int32(i)))
+		if err := s.Append(want[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	path := filepath.Join(dir, "seg-00000001.log")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := map[string]bool{}
+	for _, r := range want {
+		valid[r.key()] = true
+	}
+	frame := len(whole) / 5
+	check := func(name string, b []byte, atLeast int) {
+		n := 0
+		_, err := read(bytes.NewReader(b), k, func(r Record) {
+			if n++; !valid[r.key()] {
+				t.Errorf("%s: a record that nobody wrote: %v", name, r.key())
+			}
+		})
+		if err != nil || n < atLeast {
+			t.Errorf("%s: %d records, %v, want at least %d", name, n, err, atLeast)
+		}
+	}
+	for cut := range frame {
+		check("cut", whole[:len(whole)-cut-1], 4)
+	}
+	for i := 0; i < len(whole); i += 7 {
+		b := bytes.Clone(whole)
+		b[i] ^= 0x40
+		check("flip", b, 3) // a broken length may hide its neighbour, no more
+	}
+}
+
+func TestConcurrentAppends(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	var wg sync.WaitGroup
+	const n = 200
+	for i := range n {
+		wg.Go(func() {
+			if err := s.Append(record(int32(i))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	s.Close()
+	s = open(t, dir, k)
+	defer s.Close()
+	if got, damaged, err := s.Pending(); len(got) != n || damaged != 0 || err != nil {
+		t.Errorf("Pending() = %d records, %d damaged, %v, want %d", len(got), damaged, err, n)
+	}
+}
+
+func TestSweepKeepsAWeek(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	defer s.Close()
+	if err := s.Append(record(1)); err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, "seg-00000000.log")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(time.Now().Add(keepFor - time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); err != nil {
+		t.Errorf("swept before a week was over: %v", err)
+	}
+	if err := s.Sweep(time.Now().Add(keepFor + time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !os.IsNotExist(err) {
+		t.Errorf("an old segment stayed: %v", err)
+	}
+	if err := s.Append(record(2)); err != nil {
+		t.Errorf("the current segment was swept: %v", err)
+	}
+}
+
+func contents(t *testing.T, dir string) []byte {
+	t.Helper()
+	paths, _ := filepath.Glob(filepath.Join(dir, "*"))
+	var all []byte
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
+}
+
+func FuzzRead(f *testing.F) {
+	k := keyset(f)
+	dir := f.TempDir()
+	s := open(f, dir, k)
+	r := record(1)
+	if err := s.Append(r); err != nil {
+		f.Fatal(err)
+	}
+	s.Close()
+	b, err := os.ReadFile(filepath.Join(dir, "seg-00000001.log"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:len(b)/2])
+	f.Add(append(bytes.Clone(b[:20]), b...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := read(bytes.NewReader(b), k, func(got Record) {
+			if got.key() != r.key() {
+				t.Fatalf("a record that nobody wrote: %v", got)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
