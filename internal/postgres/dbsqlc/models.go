@@ -68,55 +68,6 @@ type AuditHistory struct {
 	InboxID  *uuid.UUID
 }
 
-type AuthorizationCode struct {
-	TenantID   uuid.UUID
-	CodeSha256 []byte
-	State      string
-	LeaseUntil time.Time
-	MerchantID *uuid.UUID
-	Error      *string
-	CreatedAt  time.Time
-}
-
-type AuthorizationLink struct {
-	TenantID        uuid.UUID
-	ID              uuid.UUID
-	StateSha256     []byte
-	AccountType     string
-	ExpectedAppid   *string
-	ClientReference *string
-	ReturnURL       *string
-	CreatedBy       string
-	CreatedAt       time.Time
-	ExpiresAt       time.Time
-	UsedAt          *time.Time
-	MerchantID      *uuid.UUID
-	LastError       *string
-}
-
-type AuthorizationLinkClick struct {
-	TenantID          uuid.UUID
-	PreAuthCodeSha256 []byte
-	LinkID            uuid.UUID
-	BrowserSha256     []byte
-	CreatedAt         time.Time
-}
-
-type AuthorizerToken struct {
-	TenantID        uuid.UUID
-	MerchantID      uuid.UUID
-	AccessCt        []byte
-	AccessGen       int32
-	AccessExpiresAt *time.Time
-	RefreshTokenCt  []byte
-	RefreshHistory  [][]byte
-	LeaseGen        int32
-	LeaseOwner      *string
-	LeaseUntil      *time.Time
-	InvalidReason   *string
-	UsedAt          *time.Time
-}
-
 type ChangeLog struct {
 	ID       uuid.UUID
 	At       time.Time
@@ -139,27 +90,6 @@ type ComponentCredential struct {
 	SetAt                    time.Time
 }
 
-type ComponentTicket struct {
-	TenantID     uuid.UUID
-	TicketSha256 []byte
-	TicketCt     []byte
-	IssuedAt     time.Time
-	ReceivedAt   time.Time
-	RejectedAt   *time.Time
-}
-
-type ComponentToken struct {
-	TenantID        uuid.UUID
-	AccessCt        []byte
-	AccessGen       int32
-	AccessExpiresAt *time.Time
-	LeaseGen        int32
-	LeaseOwner      *string
-	LeaseUntil      *time.Time
-	InvalidReason   *string
-	TicketRestartAt *time.Time
-}
-
 type EventInbox struct {
 	TenantID      uuid.UUID
 	ID            uuid.UUID
@@ -175,42 +105,6 @@ type EventInbox struct {
 	Error         *string
 	ReceivedAt    time.Time
 	AppliedAt     *time.Time
-}
-
-type IdempotencyKey struct {
-	TenantID    uuid.UUID
-	MerchantID  uuid.UUID
-	Key         string
-	Fingerprint []byte
-	OperationID uuid.UUID
-	CreatedAt   time.Time
-}
-
-type Merchant struct {
-	TenantID        uuid.UUID
-	ID              uuid.UUID
-	Appid           string
-	Status          string
-	DisabledAt      *time.Time
-	PermissionSets  []int32
-	AccountType     *string
-	UserName        *string
-	Nickname        *string
-	PrincipalName   *string
-	HeadImageURL    *string
-	AccountStatus   *int32
-	Verified        *bool
-	StoreProgram    *string
-	ClientReference *string
-	Metadata        json.RawMessage
-	AuthorizedAt    time.Time
-	TransitionAt    time.Time
-	InfoSyncedAt    *time.Time
-	StoresSyncedAt  *time.Time
-	InventoryDueAt  *time.Time
-	RowVersion      int64
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
 }
 
 type Operation struct {
@@ -233,6 +127,7 @@ type Operation struct {
 	SentAt         *time.Time
 	CheckN         int32
 	NextCheckAt    *time.Time
+	AbsentSince    *time.Time
 	Result         json.RawMessage
 	Error          json.RawMessage
 	Candidates     json.RawMessage
@@ -251,21 +146,6 @@ type OperationAttempt struct {
 	Errcode     *int64
 	Rid         *string
 	ResponseCt  []byte
-}
-
-type Outbox struct {
-	TenantID   uuid.UUID
-	ID         uuid.UUID
-	MerchantID *uuid.UUID
-	Type       string
-	Payload    json.RawMessage
-	CreatedAt  time.Time
-	Sequence   *int64
-}
-
-type OutboxCounter struct {
-	TenantID     uuid.UUID
-	LastSequence int64
 }
 
 type SigningKey struct {
@@ -311,14 +191,4 @@ type Tenant struct {
 	Limits             json.RawMessage
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
-}
-
-type WechatIDLedger struct {
-	TenantID    uuid.UUID
-	MerchantID  uuid.UUID
-	IDType      string
-	WechatID    string
-	Source      string
-	OperationID *uuid.UUID
-	SeenAt      time.Time
 }

@@ -7,9 +7,137 @@ package dbsqlc
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/google/uuid"
 )
+
+const CredentialsByTenant = `-- name: CredentialsByTenant :one
+SELECT tenant_id, component_secret_ct, message_token_ct, previous_message_token_ct, encoding_aes_key_ct, previous_encoding_aes_key_ct, fingerprints, set_at FROM component_credentials WHERE tenant_id = $1
+`
+
+type CredentialsByTenantParams struct {
+	TenantID uuid.UUID
+}
+
+func (q *Queries) CredentialsByTenant(ctx context.Context, db DBTX, arg CredentialsByTenantParams) (ComponentCredential, error) {
+	row := db.QueryRow(ctx, CredentialsByTenant, arg.TenantID)
+	var i ComponentCredential
+	err := row.Scan(
+		&i.TenantID,
+		&i.ComponentSecretCt,
+		&i.MessageTokenCt,
+		&i.PreviousMessageTokenCt,
+		&i.EncodingAesKeyCt,
+		&i.PreviousEncodingAesKeyCt,
+		&i.Fingerprints,
+		&i.SetAt,
+	)
+	return i, err
+}
+
+const CredentialsInsert = `-- name: CredentialsInsert :one
+INSERT INTO component_credentials (tenant_id, component_secret_ct, message_token_ct, encoding_aes_key_ct, fingerprints)
+VALUES ($1, $2, $3, $4, $5)
+RETURNING tenant_id, component_secret_ct, message_token_ct, previous_message_token_ct, encoding_aes_key_ct, previous_encoding_aes_key_ct, fingerprints, set_at
+`
+
+type CredentialsInsertParams struct {
+	TenantID          uuid.UUID
+	ComponentSecretCt []byte
+	MessageTokenCt    []byte
+	EncodingAesKeyCt  []byte
+	Fingerprints      json.RawMessage
+}
+
+func (q *Queries) CredentialsInsert(ctx context.Context, db DBTX, arg CredentialsInsertParams) (ComponentCredential, error) {
+	row := db.QueryRow(ctx, CredentialsInsert,
+		arg.TenantID,
+		arg.ComponentSecretCt,
+		arg.MessageTokenCt,
+		arg.EncodingAesKeyCt,
+		arg.Fingerprints,
+	)
+	var i ComponentCredential
+	err := row.Scan(
+		&i.TenantID,
+		&i.ComponentSecretCt,
+		&i.MessageTokenCt,
+		&i.PreviousMessageTokenCt,
+		&i.EncodingAesKeyCt,
+		&i.PreviousEncodingAesKeyCt,
+		&i.Fingerprints,
+		&i.SetAt,
+	)
+	return i, err
+}
+
+const CredentialsLock = `-- name: CredentialsLock :one
+SELECT tenant_id, component_secret_ct, message_token_ct, previous_message_token_ct, encoding_aes_key_ct, previous_encoding_aes_key_ct, fingerprints, set_at FROM component_credentials WHERE tenant_id = $1 FOR UPDATE
+`
+
+type CredentialsLockParams struct {
+	TenantID uuid.UUID
+}
+
+func (q *Queries) CredentialsLock(ctx context.Context, db DBTX, arg CredentialsLockParams) (ComponentCredential, error) {
+	row := db.QueryRow(ctx, CredentialsLock, arg.TenantID)
+	var i ComponentCredential
+	err := row.Scan(
+		&i.TenantID,
+		&i.ComponentSecretCt,
+		&i.MessageTokenCt,
+		&i.PreviousMessageTokenCt,
+		&i.EncodingAesKeyCt,
+		&i.PreviousEncodingAesKeyCt,
+		&i.Fingerprints,
+		&i.SetAt,
+	)
+	return i, err
+}
+
+const CredentialsUpdate = `-- name: CredentialsUpdate :one
+UPDATE component_credentials SET component_secret_ct = $1,
+    message_token_ct = $2, previous_message_token_ct = $3,
+    encoding_aes_key_ct = $4, previous_encoding_aes_key_ct = $5,
+    fingerprints = $6, set_at = now()
+WHERE tenant_id = $7
+RETURNING tenant_id, component_secret_ct, message_token_ct, previous_message_token_ct, encoding_aes_key_ct, previous_encoding_aes_key_ct, fingerprints, set_at
+`
+
+type CredentialsUpdateParams struct {
+	ComponentSecretCt        []byte
+	MessageTokenCt           []byte
+	PreviousMessageTokenCt   []byte
+	EncodingAesKeyCt         []byte
+	PreviousEncodingAesKeyCt []byte
+	Fingerprints             json.RawMessage
+	TenantID                 uuid.UUID
+}
+
+func (q *Queries) CredentialsUpdate(ctx context.Context, db DBTX, arg CredentialsUpdateParams) (ComponentCredential, error) {
+	row := db.QueryRow(ctx, CredentialsUpdate,
+		arg.ComponentSecretCt,
+		arg.MessageTokenCt,
+		arg.PreviousMessageTokenCt,
+		arg.EncodingAesKeyCt,
+		arg.PreviousEncodingAesKeyCt,
+		arg.Fingerprints,
+		arg.TenantID,
+	)
+	var i ComponentCredential
+	err := row.Scan(
+		&i.TenantID,
+		&i.ComponentSecretCt,
+		&i.MessageTokenCt,
+		&i.PreviousMessageTokenCt,
+		&i.EncodingAesKeyCt,
+		&i.PreviousEncodingAesKeyCt,
+		&i.Fingerprints,
+		&i.SetAt,
+	)
+	return i, err
+}
 
 const TenantByID = `-- name: TenantByID :one
 SELECT id, name, push_ref, component_appid, status, return_url_allow_list, cors_origins, release_check, limits, created_at, updated_at FROM tenants WHERE id = $1
@@ -21,6 +149,233 @@ type TenantByIDParams struct {
 
 func (q *Queries) TenantByID(ctx context.Context, db DBTX, arg TenantByIDParams) (Tenant, error) {
 	row := db.QueryRow(ctx, TenantByID, arg.ID)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.PushRef,
+		&i.ComponentAppid,
+		&i.Status,
+		&i.ReturnURLAllowList,
+		&i.CorsOrigins,
+		&i.ReleaseCheck,
+		&i.Limits,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const TenantHasMerchants = `-- name: TenantHasMerchants :one
+SELECT EXISTS (SELECT 1 FROM merchants WHERE tenant_id = $1) AS yes
+`
+
+type TenantHasMerchantsParams struct {
+	TenantID uuid.UUID
+}
+
+func (q *Queries) TenantHasMerchants(ctx context.Context, db DBTX, arg TenantHasMerchantsParams) (bool, error) {
+	row := db.QueryRow(ctx, TenantHasMerchants, arg.TenantID)
+	var yes bool
+	err := row.Scan(&yes)
+	return yes, err
+}
+
+const TenantIDByPushRef = `-- name: TenantIDByPushRef :one
+SELECT id FROM tenants WHERE push_ref = $1
+`
+
+type TenantIDByPushRefParams struct {
+	PushRef string
+}
+
+func (q *Queries) TenantIDByPushRef(ctx context.Context, db DBTX, arg TenantIDByPushRefParams) (uuid.UUID, error) {
+	row := db.QueryRow(ctx, TenantIDByPushRef, arg.PushRef)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}
+
+const TenantInsert = `-- name: TenantInsert :one
+
+INSERT INTO tenants (id, name, push_ref, component_appid, return_url_allow_list, cors_origins, release_check, limits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+RETURNING id, name, push_ref, component_appid, status, return_url_allow_list, cors_origins, release_check, limits, created_at, updated_at
+`
+
+type TenantInsertParams struct {
+	ID                 uuid.UUID
+	Name               string
+	PushRef            string
+	ComponentAppid     string
+	ReturnURLAllowList []string
+	CorsOrigins        []string
+	ReleaseCheck       bool
+	Limits             json.RawMessage
+}
+
+// The table tenants is read before a tenant is known, so it stands outside
+// row-level security and its queries name the row by id.
+func (q *Queries) TenantInsert(ctx context.Context, db DBTX, arg TenantInsertParams) (Tenant, error) {
+	row := db.QueryRow(ctx, TenantInsert,
+		arg.ID,
+		arg.Name,
+		arg.PushRef,
+		arg.ComponentAppid,
+		arg.ReturnURLAllowList,
+		arg.CorsOrigins,
+		arg.ReleaseCheck,
+		arg.Limits,
+	)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.PushRef,
+		&i.ComponentAppid,
+		&i.Status,
+		&i.ReturnURLAllowList,
+		&i.CorsOrigins,
+		&i.ReleaseCheck,
+		&i.Limits,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const TenantList = `-- name: TenantList :many
+SELECT id, name, push_ref, component_appid, status, return_url_allow_list, cors_origins, release_check, limits, created_at, updated_at FROM tenants
+WHERE ($1::text IS NULL OR status = $1::text)
+  AND ($2::text IS NULL OR component_appid = $2::text)
+  AND ($3::uuid IS NULL OR id < $3::uuid)
+ORDER BY id DESC LIMIT $4
+`
+
+type TenantListParams struct {
+	Status         *string
+	ComponentAppid *string
+	Before         *uuid.UUID
+	N              int32
+}
+
+func (q *Queries) TenantList(ctx context.Context, db DBTX, arg TenantListParams) ([]Tenant, error) {
+	rows, err := db.Query(ctx, TenantList,
+		arg.Status,
+		arg.ComponentAppid,
+		arg.Before,
+		arg.N,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Tenant
+	for rows.Next() {
+		var i Tenant
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.PushRef,
+			&i.ComponentAppid,
+			&i.Status,
+			&i.ReturnURLAllowList,
+			&i.CorsOrigins,
+			&i.ReleaseCheck,
+			&i.Limits,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const TenantLock = `-- name: TenantLock :one
+SELECT id, name, push_ref, component_appid, status, return_url_allow_list, cors_origins, release_check, limits, created_at, updated_at FROM tenants WHERE id = $1 FOR UPDATE
+`
+
+type TenantLockParams struct {
+	ID uuid.UUID
+}
+
+func (q *Queries) TenantLock(ctx context.Context, db DBTX, arg TenantLockParams) (Tenant, error) {
+	row := db.QueryRow(ctx, TenantLock, arg.ID)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.PushRef,
+		&i.ComponentAppid,
+		&i.Status,
+		&i.ReturnURLAllowList,
+		&i.CorsOrigins,
+		&i.ReleaseCheck,
+		&i.Limits,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const TenantOrigins = `-- name: TenantOrigins :many
+SELECT DISTINCT unnest(cors_origins)::text AS origin FROM tenants WHERE status = 'active'
+`
+
+func (q *Queries) TenantOrigins(ctx context.Context, db DBTX) ([]string, error) {
+	rows, err := db.Query(ctx, TenantOrigins)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var origin string
+		if err := rows.Scan(&origin); err != nil {
+			return nil, err
+		}
+		items = append(items, origin)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const TenantUpdate = `-- name: TenantUpdate :one
+UPDATE tenants SET name = $1, component_appid = $2, status = $3, return_url_allow_list = $4,
+    cors_origins = $5, release_check = $6, limits = $7, updated_at = now()
+WHERE id = $8
+RETURNING id, name, push_ref, component_appid, status, return_url_allow_list, cors_origins, release_check, limits, created_at, updated_at
+`
+
+type TenantUpdateParams struct {
+	Name               string
+	ComponentAppid     string
+	Status             string
+	ReturnURLAllowList []string
+	CorsOrigins        []string
+	ReleaseCheck       bool
+	Limits             json.RawMessage
+	ID                 uuid.UUID
+}
+
+func (q *Queries) TenantUpdate(ctx context.Context, db DBTX, arg TenantUpdateParams) (Tenant, error) {
+	row := db.QueryRow(ctx, TenantUpdate,
+		arg.Name,
+		arg.ComponentAppid,
+		arg.Status,
+		arg.ReturnURLAllowList,
+		arg.CorsOrigins,
+		arg.ReleaseCheck,
+		arg.Limits,
+		arg.ID,
+	)
 	var i Tenant
 	err := row.Scan(
 		&i.ID,

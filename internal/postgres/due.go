@@ -1,0 +1,38 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// A Due names a row that something is to be done with, found over all tenants
+// before any of them is known.
+type Due struct {
+	Tenant uuid.UUID
+	ID     uuid.UUID
+}
+
+// The questions that Due can be asked: each is a SECURITY DEFINER function
+// that returns ids and nothing else.
+const (
+	DueOperations     = `SELECT tenant_id, id FROM due_operations($1)`
+	OperationsOfOwner = `SELECT tenant_id, id FROM operations_of_owner($2, $1)`
+	DueAudits         = `SELECT tenant_id, id FROM due_audits($1)`
+	DueInbox          = `SELECT tenant_id, id FROM due_inbox($1)`
+	DueInventories    = `SELECT tenant_id, id FROM due_inventories($1)`
+	DueTokens         = `SELECT tenant_id, id FROM due_tokens($2, $3, $1)`
+	Unnumbered        = `SELECT tenant_id, tenant_id FROM tenants_with_unnumbered($1)`
+	LinkByState       = `SELECT tenant_id, id FROM link_by_state($2) LIMIT $1`
+	AdminOperations   = `SELECT tenant_id, id FROM admin_operations($2, $3, $1)`
+)
+
+// Due asks one of the questions above for at most n rows.
+func (db *DB) Due(ctx context.Context, question string, n int, args ...any) ([]Due, error) {
+	rows, err := db.pool.Query(ctx, question, append([]any{n}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Due])
+}

@@ -1,0 +1,57 @@
+-- AuditInsert makes the audit of an accepted submission. The id is the
+-- operation's, so that it may run twice. An event that came first has left the
+-- WeChat id on no row: it waits in the inbox.
+-- name: AuditInsert :exec
+INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, attempt)
+VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @operation_id, @wechat_audit_id, @status, @status_rank, @source,
+    (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.subject_id = @subject_id AND a.kind = @kind AND a.id <> @id))
+ON CONFLICT (tenant_id, id) DO UPDATE SET
+    wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
+    status = CASE WHEN audits.status_rank < excluded.status_rank THEN excluded.status ELSE audits.status END,
+    status_rank = greatest(audits.status_rank, excluded.status_rank),
+    updated_at = now();
+
+-- name: AuditHistoryInsert :exec
+INSERT INTO audit_history (tenant_id, audit_id, status, source, inbox_id)
+VALUES (@tenant_id, @audit_id, @status, @source, @inbox_id)
+ON CONFLICT DO NOTHING;
+
+-- AuditAdvance moves an audit forward, never back: no row comes out when it
+-- already was as far.
+-- name: AuditAdvance :one
+UPDATE audits SET status = @status, status_rank = @status_rank, reason = @reason, source = @source,
+    wechat_audit_id = coalesce(wechat_audit_id, @wechat_audit_id), decided_at = @decided_at, next_poll_at = NULL, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status_rank < @status_rank
+RETURNING *;
+
+-- name: AuditByWechatID :one
+SELECT * FROM audits
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND wechat_audit_id = @wechat_audit_id;
+
+-- AuditsWithoutWechatID finds audits that are open and whose id WeChat gave in
+-- an answer that never arrived.
+-- name: AuditsWithoutWechatID :many
+SELECT * FROM audits
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND wechat_audit_id IS NULL AND status_rank < 100
+ORDER BY id LIMIT 3;
+
+-- name: AuditGet :one
+SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = @id;
+
+-- name: AuditsByID :many
+SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
+
+-- name: AuditHistoryOf :many
+SELECT * FROM audit_history WHERE tenant_id = @tenant_id AND audit_id = @audit_id ORDER BY at, status;
+
+-- name: AuditList :many
+SELECT * FROM audits
+WHERE tenant_id = @tenant_id
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND (sqlc.narg('kind')::text IS NULL OR kind = sqlc.narg('kind'))
+  AND (sqlc.narg('status')::text IS NULL OR status = sqlc.narg('status'))
+  AND (sqlc.narg('subject_id')::uuid IS NULL OR subject_id = sqlc.narg('subject_id'))
+  AND (sqlc.narg('wechat_audit_id')::text IS NULL OR wechat_audit_id = sqlc.narg('wechat_audit_id'))
+  AND (sqlc.narg('submitted_after')::timestamptz IS NULL OR submitted_at > sqlc.narg('submitted_after'))
+  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
+ORDER BY id DESC LIMIT @n;

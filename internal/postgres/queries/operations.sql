@@ -1,0 +1,87 @@
+-- name: IdempotencyKeyClaim :exec
+WITH k AS (
+    INSERT INTO idempotency_keys (tenant_id, merchant_id, key, fingerprint, operation_id)
+    VALUES (@tenant_id, @merchant_id, @key, @fingerprint, @operation_id)
+    ON CONFLICT (tenant_id, merchant_id, key) DO NOTHING RETURNING 1
+)
+SELECT require(EXISTS (SELECT 1 FROM k), 'MD001');
+
+-- name: IdempotencyKeyGet :one
+SELECT fingerprint, operation_id, created_at FROM idempotency_keys
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND key = @key;
+
+-- name: IdempotencyKeyForget :exec
+DELETE FROM idempotency_keys
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND key = @key AND created_at < now() - interval '30 days';
+
+-- name: OperationInsert :exec
+INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key,
+    request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, next_check_at)
+VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @audit_id, @requested_by, @idempotency_key,
+    @request_ct, @match_key, @baseline, 'executing', 1, @lease_owner, now() + @lease::interval, now(), now() + @lease::interval);
+
+-- name: OperationAttemptInsert :exec
+INSERT INTO operation_attempts (tenant_id, operation_id, n) VALUES (@tenant_id, @operation_id, @n)
+ON CONFLICT (tenant_id, operation_id, n) DO NOTHING;
+
+-- name: OperationAttemptEnd :exec
+UPDATE operation_attempts SET ended_at = now(), outcome = @outcome, errcode = @errcode, rid = @rid, response_ct = @response_ct
+WHERE tenant_id = @tenant_id AND operation_id = @operation_id AND n = @n;
+
+-- OperationRestart opens a failed operation again for one more attempt: the
+-- one before certainly executed nothing.
+-- name: OperationRestart :exec
+WITH o AS (
+    UPDATE operations SET state = 'executing', attempt = attempt + 1, lease_owner = @lease_owner, lease_until = now() + @lease::interval,
+        sent_at = now(), next_check_at = now() + @lease::interval, check_n = 0, absent_since = NULL, error = NULL, finished_at = NULL, updated_at = now()
+    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state = ANY (@states::text[])
+    RETURNING 1
+)
+SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
+
+-- OperationFinish closes an operation, or leaves it to the reconciler, if
+-- nobody has yet.
+-- name: OperationFinish :exec
+WITH o AS (
+    UPDATE operations SET state = @state, result = @result, error = @error, candidates = @candidates,
+        lease_owner = NULL, lease_until = NULL, next_check_at = @next_check_at, absent_since = @absent_since,
+        finished_at = CASE WHEN @state::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
+    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state IN ('executing', 'reconciling')
+    RETURNING 1
+)
+SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
+
+-- OperationTake lets one process look at what is left open.
+-- name: OperationTake :one
+UPDATE operations SET state = 'reconciling', lease_owner = @lease_owner, lease_until = now() + @lease::interval,
+    next_check_at = now() + @lease::interval, check_n = check_n + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND state IN ('executing', 'reconciling')
+  AND (next_check_at <= now() OR (state = 'executing' AND lease_owner = @lease_owner))
+RETURNING *;
+
+-- name: OperationGet :one
+SELECT * FROM operations WHERE tenant_id = @tenant_id AND id = @id;
+
+-- name: OperationList :many
+SELECT * FROM operations
+WHERE tenant_id = @tenant_id
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND (sqlc.narg('state')::text IS NULL OR state = sqlc.narg('state'))
+  AND (sqlc.narg('kind')::text IS NULL OR kind = sqlc.narg('kind'))
+  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
+ORDER BY id DESC LIMIT @n;
+
+-- name: OperationAttempts :many
+SELECT * FROM operation_attempts WHERE tenant_id = @tenant_id AND operation_id = @operation_id ORDER BY n;
+
+-- OperationOpenOf finds open operations of a kind, for events whose audit id
+-- nobody knows yet.
+-- name: OperationOpenOf :many
+SELECT * FROM operations
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND state IN ('executing', 'reconciling', 'needs_attention')
+ORDER BY id LIMIT 3;
+
+-- name: WechatIDRecord :exec
+INSERT INTO wechat_id_ledger (tenant_id, merchant_id, id_type, wechat_id, source, operation_id)
+VALUES (@tenant_id, @merchant_id, @id_type, @wechat_id, @source, @operation_id)
+ON CONFLICT DO NOTHING;
