@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +33,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if dir, err := helperDir(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
 
 // held is what the helper tells on its first line.
@@ -85,7 +89,11 @@ type helper struct {
 func startHelper(t *testing.T, job, dir string, wrap ...string) *helper {
 	t.Helper()
 	h := &helper{stderr: new(bytes.Buffer)}
-	argv := append(wrap[:len(wrap):len(wrap)], helperBinary(t))
+	bin, err := helperDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv := append(wrap[:len(wrap):len(wrap)], filepath.Join(bin, "helper"))
 	h.cmd = exec.Command(argv[0], argv[1:]...)
 	h.cmd.Dir = dir
 	h.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), helperVariable + "=" + job, "GATEWAY_POSTGRES=local", "HOME=/nonexistent"}
@@ -128,36 +136,35 @@ func (h *helper) kill(t *testing.T) {
 	_ = h.cmd.Wait() // killed, as wanted
 }
 
-// helperBinary is a copy of this test binary where every user can run it.
-func helperBinary(t *testing.T) string {
-	t.Helper()
+// helperDir holds a copy of this test binary that every user can run.
+var helperDir = sync.OnceValues(func() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	copied := filepath.Join(openDir(t), "helper")
-	in, err := os.Open(self)
+	b, err := os.ReadFile(self)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	defer in.Close()
-	out, err := os.OpenFile(copied, os.O_CREATE|os.O_WRONLY, 0o755)
+	dir, err := os.MkdirTemp("/tmp", "localpg-test-")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(out.Chmod(0o755), out.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return copied
-}
+	return dir, errors.Join(
+		os.Chmod(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "helper"), b, 0o700),
+		os.Chmod(filepath.Join(dir, "helper"), 0o755))
+})
 
 // openDir is a directory that every user can pass; t.TempDir is not.
 func openDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "localpg-test-")
+	return openDirIn(t, "/tmp")
+}
+
+func openDirIn(t *testing.T, place string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(place, "localpg-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
