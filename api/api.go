@@ -12,3 +12,9 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var Spec []byte
+
+// Errors is errors.yaml, from which api/errgen writes Go tables and the page
+// docs/reference/errors.md.
+//
+//go:embed errors.yaml
+var Errors []byte

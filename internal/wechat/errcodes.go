@@ -1,9 +1,12 @@
 package wechat
 
+import "slices"
+
 // An ErrcodeRow is what we know of one errcode in some families. The rows are
 // generated from api/errors.yaml.
 type ErrcodeRow struct {
 	Families  []Family // empty: every family
+	Endpoint  string   // not empty: this call alone
 	Errcode   int64
 	Class     Class
 	Code      string   // the stable code of our problem document
@@ -12,21 +15,38 @@ type ErrcodeRow struct {
 }
 
 // LookupErrcode finds the row of code in family, or the one for all families.
+// What only one call means by it is Endpoint.Errcode.
 func LookupErrcode(family Family, code int64) (ErrcodeRow, bool) {
-	var common *ErrcodeRow
+	return lookup(family, "", code)
+}
+
+// Errcode finds the row of code for this call, for its family, or for all.
+func (e *Endpoint) Errcode(code int64) (ErrcodeRow, bool) {
+	return lookup(e.Family, e.Name, code)
+}
+
+func lookup(family Family, endpoint string, code int64) (ErrcodeRow, bool) {
+	var found *ErrcodeRow
+	best := 0
 	for i := range errcodes[code] {
 		row := &errcodes[code][i]
-		if len(row.Families) == 0 {
-			common = row
-		}
-		for _, f := range row.Families {
-			if f == family {
-				return *row, true
+		rank := 1
+		switch {
+		case row.Endpoint != "":
+			if rank = 3; row.Endpoint != endpoint {
+				continue
+			}
+		case len(row.Families) > 0:
+			if rank = 2; !slices.Contains(row.Families, family) {
+				continue
 			}
 		}
+		if rank > best {
+			found, best = row, rank
+		}
 	}
-	if common == nil {
+	if found == nil {
 		return ErrcodeRow{}, false
 	}
-	return *common, true
+	return *found, true
 }
