@@ -42,7 +42,7 @@ func (q *Queries) ChangeInsert(ctx context.Context, db DBTX, arg ChangeInsertPar
 
 const ChangeList = `-- name: ChangeList :many
 SELECT id, at, tenant_id, actor, action, subject, before, after FROM change_log
-WHERE ($1::uuid IS NULL OR tenant_id = $1::uuid)
+WHERE ($1::uuid IS NULL OR $1::uuid = tenant_id)
   AND ($2::text IS NULL OR actor = $2::text)
   AND ($3::text IS NULL OR action = $3::text)
   AND ($4::uuid IS NULL OR id < $4::uuid)

@@ -68,6 +68,48 @@ type AuditHistory struct {
 	InboxID  *uuid.UUID
 }
 
+type AuthorizationCode struct {
+	TenantID   uuid.UUID
+	CodeSha256 []byte
+	State      string
+	LeaseUntil time.Time
+	MerchantID *uuid.UUID
+	Error      *string
+	CreatedAt  time.Time
+	LinkID     *uuid.UUID
+}
+
+type AuthorizationLink struct {
+	TenantID        uuid.UUID
+	ID              uuid.UUID
+	StateSha256     []byte
+	AccountType     string
+	ExpectedAppid   *string
+	ClientReference *string
+	ReturnURL       *string
+	CreatedBy       string
+	CreatedAt       time.Time
+	ExpiresAt       time.Time
+	UsedAt          *time.Time
+	MerchantID      *uuid.UUID
+	LastError       *string
+}
+
+type AuthorizerToken struct {
+	TenantID        uuid.UUID
+	MerchantID      uuid.UUID
+	AccessCt        []byte
+	AccessGen       int32
+	AccessExpiresAt *time.Time
+	RefreshTokenCt  []byte
+	RefreshHistory  [][]byte
+	LeaseGen        int32
+	LeaseOwner      *string
+	LeaseUntil      *time.Time
+	InvalidReason   *string
+	UsedAt          *time.Time
+}
+
 type ChangeLog struct {
 	ID       uuid.UUID
 	At       time.Time
@@ -105,6 +147,33 @@ type EventInbox struct {
 	Error         *string
 	ReceivedAt    time.Time
 	AppliedAt     *time.Time
+}
+
+type Merchant struct {
+	TenantID        uuid.UUID
+	ID              uuid.UUID
+	Appid           string
+	Status          string
+	DisabledAt      *time.Time
+	PermissionSets  []int32
+	AccountType     *string
+	UserName        *string
+	Nickname        *string
+	PrincipalName   *string
+	HeadImageURL    *string
+	AccountStatus   *int32
+	Verified        *bool
+	StoreProgram    *string
+	ClientReference *string
+	Metadata        json.RawMessage
+	AuthorizedAt    time.Time
+	TransitionAt    time.Time
+	InfoSyncedAt    *time.Time
+	StoresSyncedAt  *time.Time
+	InventoryDueAt  *time.Time
+	RowVersion      int64
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 }
 
 type Operation struct {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const IdempotencyKeyClaim = `-- name: IdempotencyKeyClaim :exec
@@ -269,7 +268,7 @@ type OperationInsertParams struct {
 	MatchKey       json.RawMessage
 	Baseline       json.RawMessage
 	LeaseOwner     *string
-	Lease          pgtype.Interval
+	Lease          time.Duration
 }
 
 func (q *Queries) OperationInsert(ctx context.Context, db DBTX, arg OperationInsertParams) error {
@@ -438,7 +437,7 @@ SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
 
 type OperationRestartParams struct {
 	LeaseOwner *string
-	Lease      pgtype.Interval
+	Lease      time.Duration
 	TenantID   uuid.UUID
 	ID         uuid.UUID
 	Attempt    int32
@@ -469,7 +468,7 @@ RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, 
 
 type OperationTakeParams struct {
 	LeaseOwner *string
-	Lease      pgtype.Interval
+	Lease      time.Duration
 	TenantID   uuid.UUID
 	ID         uuid.UUID
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const InventoryGiveUp = `-- name: InventoryGiveUp :exec
@@ -35,7 +34,7 @@ RETURNING id
 `
 
 type InventoryTakeParams struct {
-	Lease    pgtype.Interval
+	Lease    time.Duration
 	TenantID uuid.UUID
 	ID       uuid.UUID
 }

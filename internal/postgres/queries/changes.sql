@@ -5,7 +5,7 @@ VALUES (@id, @of_tenant, @actor, @action, @subject, sqlc.narg('before'), sqlc.na
 -- Admin's view over all tenants: change_log is outside row-level security.
 -- name: ChangeList :many
 SELECT * FROM change_log
-WHERE (sqlc.narg('of_tenant')::uuid IS NULL OR tenant_id = sqlc.narg('of_tenant')::uuid)
+WHERE (sqlc.narg('of_tenant')::uuid IS NULL OR sqlc.narg('of_tenant')::uuid = tenant_id)
   AND (sqlc.narg('actor')::text IS NULL OR actor = sqlc.narg('actor')::text)
   AND (sqlc.narg('action')::text IS NULL OR action = sqlc.narg('action')::text)
   AND (sqlc.narg('earlier_than')::uuid IS NULL OR id < sqlc.narg('earlier_than')::uuid)

@@ -1,0 +1,105 @@
+// Package outbox keeps the events that tenants are told: written in the
+// transaction of the change that they tell of, numbered afterwards, listed.
+//
+// An event is never changed and never shown without a number: numbers are
+// given to committed rows only, so that a reader who asks for what comes after
+// the last one it saw never misses any.
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// The types of events (design api.md §5.13).
+const (
+	MerchantAuthorized           = "merchant.authorized"
+	MerchantAuthorizationUpdated = "merchant.authorization_updated"
+	MerchantDeauthorized         = "merchant.deauthorized"
+	MerchantNeedsReauthorization = "merchant.needs_reauthorization"
+	StoreAuditDecided            = "store.audit.decided"
+	StoreActivated               = "store.activated"
+	StoreDeleted                 = "store.deleted"
+	OperationResolved            = "operation.resolved"
+	OperationNeedsAttention      = "operation.needs_attention"
+)
+
+// An Event is something that a tenant is told. Object is what it tells of, in
+// the shape that the REST surface shows; it must hold no secret.
+type Event struct {
+	ID             uuid.UUID // zero: a new one. Given where a batch may run twice
+	Type           string
+	MerchantID     uuid.UUID // zero: none
+	Object         any
+	PreviousStatus string
+}
+
+func params(tenant uuid.UUID, e Event) (dbsqlc.OutboxInsertParams, error) {
+	if e.ID == uuid.Nil {
+		e.ID = typeid.New()
+	}
+	payload, err := json.Marshal(struct {
+		Object         any    `json:"object"`
+		PreviousStatus string `json:"previous_status,omitempty"`
+	}{e.Object, e.PreviousStatus})
+	p := dbsqlc.OutboxInsertParams{TenantID: tenant, ID: e.ID, Type: e.Type, Payload: payload}
+	if e.MerchantID != uuid.Nil {
+		p.MerchantID = &e.MerchantID
+	}
+	return p, err
+}
+
+// Add writes the event in the transaction.
+func Add(ctx context.Context, tx postgres.DBTX, tenant uuid.UUID, e Event) error {
+	p, err := params(tenant, e)
+	if err != nil {
+		return err
+	}
+	return dbsqlc.New().OutboxInsert(ctx, tx, p)
+}
+
+// Queue writes the event with the batch.
+func Queue(b *postgres.Batch, tenant uuid.UUID, e Event) error {
+	p, err := params(tenant, e)
+	if err != nil {
+		return err
+	}
+	b.Queue(dbsqlc.OutboxInsert, p)
+	return nil
+}
+
+// Number gives sequence numbers to the committed events of every tenant that
+// has some without. Any number of processes may run it at once: the tenant's
+// counter row is their lock.
+func Number(ctx context.Context, db *postgres.DB) error {
+	const tenantsARound, eventsARound = 100, 1000
+	due, err := db.Due(ctx, postgres.Unnumbered, tenantsARound)
+	if err != nil {
+		return err
+	}
+	q := dbsqlc.New()
+	for _, d := range due {
+		for n := int64(eventsARound); n == eventsARound; {
+			err := db.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+				last, err := q.OutboxCounterLock(ctx, tx, dbsqlc.OutboxCounterLockParams{TenantID: d.Tenant})
+				if err != nil {
+					return err
+				}
+				if n, err = q.OutboxNumber(ctx, tx, dbsqlc.OutboxNumberParams{TenantID: d.Tenant, LastSequence: last}); err != nil {
+					return err
+				}
+				return q.OutboxCounterSet(ctx, tx, dbsqlc.OutboxCounterSetParams{TenantID: d.Tenant, N: n})
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
