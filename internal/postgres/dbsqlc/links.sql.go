@@ -277,26 +277,6 @@ func (q *Queries) LinkByID(ctx context.Context, db DBTX, arg LinkByIDParams) (Li
 	return i, err
 }
 
-const LinkByState = `-- name: LinkByState :one
-SELECT l.tenant_id::uuid AS tenant_id, l.id::uuid AS id FROM link_by_state($1::bytea) l
-`
-
-type LinkByStateParams struct {
-	StateSha256 []byte
-}
-
-type LinkByStateRow struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) LinkByState(ctx context.Context, db DBTX, arg LinkByStateParams) (LinkByStateRow, error) {
-	row := db.QueryRow(ctx, LinkByState, arg.StateSha256)
-	var i LinkByStateRow
-	err := row.Scan(&i.TenantID, &i.ID)
-	return i, err
-}
-
 const LinkFailed = `-- name: LinkFailed :exec
 UPDATE authorization_links SET last_error = $1 WHERE tenant_id = $2 AND id = $3 AND used_at IS NULL
 `

@@ -450,31 +450,6 @@ func (q *Queries) ComponentTokenStore(ctx context.Context, db DBTX, arg Componen
 	return access_gen, err
 }
 
-const TenantsWithoutTicket = `-- name: TenantsWithoutTicket :many
-SELECT w.tenant_id::uuid AS tenant_id
-FROM tenants_without_ticket(interval '1 hour', interval '1 hour', 100) w
-`
-
-func (q *Queries) TenantsWithoutTicket(ctx context.Context, db DBTX) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, TenantsWithoutTicket)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var tenant_id uuid.UUID
-		if err := rows.Scan(&tenant_id); err != nil {
-			return nil, err
-		}
-		items = append(items, tenant_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const TicketInsert = `-- name: TicketInsert :exec
 INSERT INTO component_tickets (tenant_id, ticket_sha256, ticket_ct, issued_at)
 VALUES ($1, $2, $3, least($4::timestamptz, now()))
@@ -572,40 +547,6 @@ func (q *Queries) TicketsUsable(ctx context.Context, db DBTX, arg TicketsUsableP
 	for rows.Next() {
 		var i TicketsUsableRow
 		if err := rows.Scan(&i.TicketSha256, &i.TicketCt); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const TokensDue = `-- name: TokensDue :many
-SELECT d.tenant_id::uuid AS tenant_id, d.id::uuid AS id
-FROM due_tokens(interval '10 minutes', interval '1 day', $1::int) d
-`
-
-type TokensDueParams struct {
-	N int32
-}
-
-type TokensDueRow struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) TokensDue(ctx context.Context, db DBTX, arg TokensDueParams) ([]TokensDueRow, error) {
-	rows, err := db.Query(ctx, TokensDue, arg.N)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TokensDueRow
-	for rows.Next() {
-		var i TokensDueRow
-		if err := rows.Scan(&i.TenantID, &i.ID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

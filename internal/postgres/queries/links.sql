@@ -1,6 +1,3 @@
--- name: LinkByState :one
-SELECT l.tenant_id::uuid AS tenant_id, l.id::uuid AS id FROM link_by_state(@state_sha256::bytea) l;
-
 -- name: LinkInsert :one
 INSERT INTO authorization_links (tenant_id, id, state_sha256, account_type, expected_appid, client_reference, return_url, created_by, expires_at)
 VALUES (@tenant_id, @id, @state_sha256, @account_type, @expected_appid, @client_reference, @return_url, @created_by, now() + interval '7 days')

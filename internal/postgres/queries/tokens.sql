@@ -75,10 +75,6 @@ WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id;
 UPDATE authorizer_tokens SET used_at = now()
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND (used_at IS NULL OR used_at < now() - interval '9 minutes');
 
--- name: TokensDue :many
-SELECT d.tenant_id::uuid AS tenant_id, d.id::uuid AS id
-FROM due_tokens(interval '10 minutes', interval '1 day', @n::int) d;
-
 -- The platform's own token, under the same rules.
 -- name: ComponentTokenEnsure :exec
 INSERT INTO component_tokens (tenant_id) VALUES (@tenant_id) ON CONFLICT DO NOTHING;
@@ -130,10 +126,6 @@ ORDER BY issued_at DESC, received_at DESC LIMIT 3;
 
 -- name: TicketReject :exec
 UPDATE component_tickets SET rejected_at = now() WHERE tenant_id = @tenant_id AND ticket_sha256 = @ticket_sha256;
-
--- name: TenantsWithoutTicket :many
-SELECT w.tenant_id::uuid AS tenant_id
-FROM tenants_without_ticket(interval '1 hour', interval '1 hour', 100) w;
 
 -- One process asks WeChat; the others see that it was asked.
 -- name: TicketRestartClaim :one
