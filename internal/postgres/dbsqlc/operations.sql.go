@@ -169,7 +169,7 @@ WITH o AS (
     UPDATE operations SET state = $1, result = $2, error = $3, candidates = $4,
         lease_owner = NULL, lease_until = NULL, next_check_at = $5, absent_since = $6,
         finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
-    WHERE tenant_id = $7 AND id = $8 AND attempt = $9 AND state IN ('executing', 'reconciling')
+    WHERE tenant_id = $7 AND id = $8 AND attempt = $9 AND state = ANY ($10::text[])
     RETURNING 1
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
@@ -185,10 +185,11 @@ type OperationFinishParams struct {
 	TenantID    uuid.UUID
 	ID          uuid.UUID
 	Attempt     int32
+	States      []string
 }
 
-// OperationFinish closes an operation, or leaves it to the reconciler, if
-// nobody has yet.
+// OperationFinish closes an operation, or leaves it to the reconciler, unless
+// it has left the states that the outcome may still change.
 func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFinishParams) error {
 	_, err := db.Exec(ctx, OperationFinish,
 		arg.State,
@@ -200,6 +201,7 @@ func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFin
 		arg.TenantID,
 		arg.ID,
 		arg.Attempt,
+		arg.States,
 	)
 	return err
 }

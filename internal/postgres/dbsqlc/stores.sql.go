@@ -570,6 +570,22 @@ func (q *Queries) StoreReleasePoi(ctx context.Context, db DBTX, arg StoreRelease
 	return err
 }
 
+const StoreReopen = `-- name: StoreReopen :exec
+UPDATE stores SET status = 'submitting', row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = $1 AND id = $2 AND status = 'failed'
+`
+
+type StoreReopenParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+// StoreReopen is for one more attempt of a creation that certainly did nothing.
+func (q *Queries) StoreReopen(ctx context.Context, db DBTX, arg StoreReopenParams) error {
+	_, err := db.Exec(ctx, StoreReopen, arg.TenantID, arg.ID)
+	return err
+}
+
 const StoreSettle = `-- name: StoreSettle :exec
 UPDATE stores SET status = $1, poi_id = coalesce(poi_id, $2), row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $3 AND id = $4 AND status IN ('submitting', 'outcome_unknown', 'failed')
