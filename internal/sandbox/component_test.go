@@ -183,8 +183,14 @@ func TestAuthorizerTokens(t *testing.T) {
 	}
 
 	_, out = refresh(mustAuth(b).RefreshToken)
-	b.control("POST", "credentials", `{"expire_access_tokens":true}`, nil)
-	if got := list(out["authorizer_access_token"].(string)); got != 42001 {
+	token := out["authorizer_access_token"].(string)
+	b.control("POST", "credentials", `{"expire_access_tokens":"component"}`, nil)
+	b.control("POST", "credentials", `{"expire_access_tokens":"`+LeavingAccount+`"}`, nil)
+	if got := list(token); got != 0 {
+		t.Errorf("others expired = %d, want 0", got)
+	}
+	b.control("POST", "credentials", `{"expire_access_tokens":"`+DemoOfficialAccount+`"}`, nil)
+	if got := list(token); got != 42001 {
 		t.Errorf("expired = %d, want 42001", got)
 	}
 }

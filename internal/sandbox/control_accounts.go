@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -232,7 +233,7 @@ func (s *Server) controlSettings(r *http.Request) (any, error) {
 // controlCredentials spoils what the gateway holds.
 func (s *Server) controlCredentials(r *http.Request) (any, error) {
 	var in struct {
-		ExpireAccessTokens     bool   `json:"expire_access_tokens"`     // of everybody, now: 42001
+		ExpireAccessTokens     string `json:"expire_access_tokens"`     // "all", "component" or an appid, now: 42001
 		InvalidateRefreshToken string `json:"invalidate_refresh_token"` // appid: 61023, a new one is in the list
 		RejectTicket           string `json:"reject_ticket"`            // a value, or "newest": 61006
 	}
@@ -264,7 +265,8 @@ func (s *Server) controlCredentials(r *http.Request) (any, error) {
 		}
 		expired := 0
 		for value, t := range s.st.tokens.rows {
-			if in.ExpireAccessTokens && s.now().Before(t.Expires) {
+			owner := cmp.Or(t.AppID, "component")
+			if (in.ExpireAccessTokens == "all" || in.ExpireAccessTokens == owner) && s.now().Before(t.Expires) {
 				t.Expires = s.now()
 				s.st.tokens.put(value, t)
 				expired++

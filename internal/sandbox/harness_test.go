@@ -9,10 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mendian/mendian/internal/wechat/msgcrypt"
 )
@@ -36,6 +39,9 @@ func start(t *testing.T, alter ...func(*Config)) *bundle {
 	for _, f := range alter {
 		f(&cfg)
 	}
+	if cfg.StateFile == "" {
+		cfg.StateFile = filepath.Join(t.TempDir(), "state")
+	}
 	sim, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -51,8 +57,21 @@ func start(t *testing.T, alter ...func(*Config)) *bundle {
 		if err := <-done; err != nil {
 			t.Errorf("Run() = %v", err)
 		}
+		// Whatever a test did must be in the file: nothing may be changed without being marked.
+		want := sim.snapshot(t)
 		sim.Close()
 		srv.Close()
+		kept, err := openState(cfg.StateFile)
+		if err != nil {
+			t.Errorf("openState() = %v", err)
+			return
+		}
+		if d := cmp.Diff(want, (&Server{st: kept}).snapshot(t)); d != "" {
+			t.Errorf("changed but not written:\n%s", d)
+		}
+		if err := kept.close(); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Cleanup(b.stop)
 	return b

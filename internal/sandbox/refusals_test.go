@@ -152,7 +152,7 @@ func common(ep endpoint) []refusal {
 			refusal{name: "unknown token", cite: "platform.md §9.1", want: 40001, prep: func(s *scene) { s.token = "nonsense" }},
 			refusal{name: "expired token", cite: "platform.md §1, §9.1", want: 42001, prep: func(s *scene) { s.control("POST", "clock", `{"advance":"2h"}`, nil) }},
 			refusal{name: "body empty before account rules", cite: "platform.md §13", want: 42001, body: "", prep: func(s *scene) {
-				s.control("POST", "credentials", `{"expire_access_tokens":true}`, nil)
+				s.control("POST", "credentials", `{"expire_access_tokens":"all"}`, nil)
 			}},
 		)
 	}

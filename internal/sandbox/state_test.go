@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -171,5 +172,20 @@ func TestImports(t *testing.T) {
 			pkg != "github.com/mendian/mendian/internal/sandbox" && pkg != "github.com/mendian/mendian/internal/wechat/msgcrypt" {
 			t.Errorf("imports %s", pkg)
 		}
+	}
+}
+
+func TestMemoryOnly(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	before := len(s.snapshot(t))
+	rec := httptest.NewRecorder()
+	s.Handler().ServeHTTP(rec, httptest.NewRequest("POST", "/_sandbox/reset", nil))
+	if rec.Code != 200 || len(s.snapshot(t)) != before {
+		t.Errorf("reset = %d %s", rec.Code, rec.Body)
 	}
 }
