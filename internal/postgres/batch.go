@@ -23,7 +23,6 @@ const (
 type Batch struct {
 	b       pgx.Batch
 	rewrite func(string) string
-	scans   []func(pgx.Row) error
 }
 
 // NewBatch starts a batch of the tenant; setting the tenant is its first statement.
@@ -37,14 +36,27 @@ func (db *DB) NewBatch(tenant uuid.UUID) *Batch {
 // sqlc writes in the order of the query's placeholders.
 func (b *Batch) Queue(sql string, params any) { b.queue(sql, params) }
 
-// QueueRow adds a query of exactly one row, which scan reads when Run executes.
-func (b *Batch) QueueRow(sql string, params any, scan func(pgx.Row) error) {
-	b.queue(sql, params).QueryRow(scan)
-}
-
-// QueueRows adds a query of many rows, which read consumes when Run executes.
+// QueueRows adds a query whose rows read consumes when Run executes.
 func (b *Batch) QueueRows(sql string, params any, read func(pgx.Rows) error) {
 	b.queue(sql, params).Query(read)
+}
+
+// QueueOne adds a query of exactly one row, which Run reads into *into; with
+// none, Run returns pgx.ErrNoRows and has committed nevertheless. T is the
+// generated row type, whose fields are in the order of the columns.
+func QueueOne[T any](b *Batch, sql string, params any, into *T) {
+	b.queue(sql, params).Query(func(rows pgx.Rows) (err error) {
+		*into, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[T])
+		return err
+	})
+}
+
+// QueueMany adds a query of any number of rows, which Run reads into *into.
+func QueueMany[T any](b *Batch, sql string, params any, into *[]T) {
+	b.queue(sql, params).Query(func(rows pgx.Rows) (err error) {
+		*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		return err
+	})
 }
 
 func (b *Batch) queue(sql string, params any) *pgx.QueuedQuery {

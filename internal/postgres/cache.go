@@ -54,6 +54,10 @@ func NewCache[V any](changes *Changes, size int, tables ...string) *Cache[V] {
 	return c
 }
 
+// Put keeps a row that was read anyway. It is for what never changes: a row
+// that can must come in through Get, which sees invalidations.
+func (c *Cache[V]) Put(k Key, v V) { c.entries.Set(k, entry[V]{v, time.Now()}) }
+
 // Drop forgets one row.
 func (c *Cache[V]) Drop(k Key) {
 	c.drops.Add(1)

@@ -164,12 +164,66 @@ func (q *Queries) OperationAttempts(ctx context.Context, db DBTX, arg OperationA
 	return items, nil
 }
 
+const OperationAttention = `-- name: OperationAttention :one
+UPDATE operations SET state = 'needs_attention', candidates = $1, lease_owner = NULL, lease_until = NULL, next_check_at = NULL, updated_at = now()
+WHERE tenant_id = $2 AND id = $3 AND attempt = $4 AND state = 'reconciling'
+RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key, request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, check_n, next_check_at, absent_since, result, error, candidates, created_at, updated_at, finished_at
+`
+
+type OperationAttentionParams struct {
+	Candidates json.RawMessage
+	TenantID   uuid.UUID
+	ID         uuid.UUID
+	Attempt    int32
+}
+
+// OperationAttention leaves an operation to a person.
+func (q *Queries) OperationAttention(ctx context.Context, db DBTX, arg OperationAttentionParams) (Operation, error) {
+	row := db.QueryRow(ctx, OperationAttention,
+		arg.Candidates,
+		arg.TenantID,
+		arg.ID,
+		arg.Attempt,
+	)
+	var i Operation
+	err := row.Scan(
+		&i.TenantID,
+		&i.ID,
+		&i.MerchantID,
+		&i.Kind,
+		&i.SubjectType,
+		&i.SubjectID,
+		&i.AuditID,
+		&i.RequestedBy,
+		&i.IdempotencyKey,
+		&i.RequestCt,
+		&i.MatchKey,
+		&i.Baseline,
+		&i.State,
+		&i.Attempt,
+		&i.LeaseOwner,
+		&i.LeaseUntil,
+		&i.SentAt,
+		&i.CheckN,
+		&i.NextCheckAt,
+		&i.AbsentSince,
+		&i.Result,
+		&i.Error,
+		&i.Candidates,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.FinishedAt,
+	)
+	return i, err
+}
+
 const OperationFinish = `-- name: OperationFinish :exec
 WITH o AS (
-    UPDATE operations SET state = $1, result = $2, error = $3, candidates = $4,
-        lease_owner = NULL, lease_until = NULL, next_check_at = $5, absent_since = $6,
+    UPDATE operations SET state = $1, result = $2, error = $3,
+        lease_owner = NULL, lease_until = NULL, next_check_at = $4, absent_since = $5,
+        candidates = NULL,
         finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
-    WHERE tenant_id = $7 AND id = $8 AND attempt = $9 AND state = ANY ($10::text[])
+    WHERE tenant_id = $6 AND id = $7 AND attempt = $8 AND state = ANY ($9::text[])
     RETURNING 1
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
@@ -179,7 +233,6 @@ type OperationFinishParams struct {
 	State       string
 	Result      json.RawMessage
 	Error       json.RawMessage
-	Candidates  json.RawMessage
 	NextCheckAt *time.Time
 	AbsentSince *time.Time
 	TenantID    uuid.UUID
@@ -195,7 +248,6 @@ func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFin
 		arg.State,
 		arg.Result,
 		arg.Error,
-		arg.Candidates,
 		arg.NextCheckAt,
 		arg.AbsentSince,
 		arg.TenantID,

@@ -110,6 +110,56 @@ func (q *Queries) StoreActivate(ctx context.Context, db DBTX, arg StoreActivateP
 	return i, err
 }
 
+const StoreAudit = `-- name: StoreAudit :many
+SELECT a.tenant_id, a.id, a.merchant_id, a.kind, a.subject_type, a.subject_id, a.operation_id, a.wechat_audit_id, a.status, a.status_rank, a.reason, a.source, a.attempt, a.submitted_at, a.decided_at, a.deadline_at, a.next_poll_at, a.poll_n, a.updated_at FROM audits a JOIN stores s ON s.audit_id = a.id
+WHERE a.tenant_id = $1 AND s.tenant_id = $1 AND s.id = $2
+`
+
+type StoreAuditParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+func (q *Queries) StoreAudit(ctx context.Context, db DBTX, arg StoreAuditParams) ([]Audit, error) {
+	rows, err := db.Query(ctx, StoreAudit, arg.TenantID, arg.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Audit
+	for rows.Next() {
+		var i Audit
+		if err := rows.Scan(
+			&i.TenantID,
+			&i.ID,
+			&i.MerchantID,
+			&i.Kind,
+			&i.SubjectType,
+			&i.SubjectID,
+			&i.OperationID,
+			&i.WechatAuditID,
+			&i.Status,
+			&i.StatusRank,
+			&i.Reason,
+			&i.Source,
+			&i.Attempt,
+			&i.SubmittedAt,
+			&i.DecidedAt,
+			&i.DeadlineAt,
+			&i.NextPollAt,
+			&i.PollN,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const StoreByPoi = `-- name: StoreByPoi :one
 SELECT tenant_id, id, merchant_id, poi_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND poi_id = $3
 `
@@ -434,6 +484,63 @@ func (q *Queries) StoreList(ctx context.Context, db DBTX, arg StoreListParams) (
 	return items, nil
 }
 
+const StoreOperation = `-- name: StoreOperation :many
+SELECT o.tenant_id, o.id, o.merchant_id, o.kind, o.subject_type, o.subject_id, o.audit_id, o.requested_by, o.idempotency_key, o.request_ct, o.match_key, o.baseline, o.state, o.attempt, o.lease_owner, o.lease_until, o.sent_at, o.check_n, o.next_check_at, o.absent_since, o.result, o.error, o.candidates, o.created_at, o.updated_at, o.finished_at FROM operations o JOIN stores s ON s.operation_id = o.id
+WHERE o.tenant_id = $1 AND s.tenant_id = $1 AND s.id = $2
+`
+
+type StoreOperationParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+func (q *Queries) StoreOperation(ctx context.Context, db DBTX, arg StoreOperationParams) ([]Operation, error) {
+	rows, err := db.Query(ctx, StoreOperation, arg.TenantID, arg.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Operation
+	for rows.Next() {
+		var i Operation
+		if err := rows.Scan(
+			&i.TenantID,
+			&i.ID,
+			&i.MerchantID,
+			&i.Kind,
+			&i.SubjectType,
+			&i.SubjectID,
+			&i.AuditID,
+			&i.RequestedBy,
+			&i.IdempotencyKey,
+			&i.RequestCt,
+			&i.MatchKey,
+			&i.Baseline,
+			&i.State,
+			&i.Attempt,
+			&i.LeaseOwner,
+			&i.LeaseUntil,
+			&i.SentAt,
+			&i.CheckN,
+			&i.NextCheckAt,
+			&i.AbsentSince,
+			&i.Result,
+			&i.Error,
+			&i.Candidates,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.FinishedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const StorePoiOlderThan = `-- name: StorePoiOlderThan :many
 SELECT poi_id FROM stores
 WHERE tenant_id = $1 AND merchant_id = $2 AND poi_id = ANY ($3::text[]) AND created_at < $4 AND id <> $5
@@ -588,7 +695,7 @@ func (q *Queries) StoreReopen(ctx context.Context, db DBTX, arg StoreReopenParam
 
 const StoreSettle = `-- name: StoreSettle :exec
 UPDATE stores SET status = $1, poi_id = coalesce(poi_id, $2), row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = $3 AND id = $4 AND status IN ('submitting', 'outcome_unknown', 'failed')
+WHERE tenant_id = $3 AND id = $4 AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> $1
 `
 
 type StoreSettleParams struct {

@@ -201,18 +201,26 @@ func (q *Queries) AuthorizerTokenRead(ctx context.Context, db DBTX, arg Authoriz
 }
 
 const AuthorizerTokenRelease = `-- name: AuthorizerTokenRelease :exec
-UPDATE authorizer_tokens SET lease_until = NULL, lease_owner = NULL
-WHERE tenant_id = $1 AND merchant_id = $2 AND lease_gen = $3
+UPDATE authorizer_tokens SET lease_until = now() + make_interval(secs => $1::float8), lease_owner = NULL
+WHERE tenant_id = $2 AND merchant_id = $3 AND lease_gen = $4
 `
 
 type AuthorizerTokenReleaseParams struct {
+	Cool       float64
 	TenantID   uuid.UUID
 	MerchantID uuid.UUID
 	LeaseGen   int32
 }
 
+// After a failure the lease is kept for a moment, so that no other process
+// tries at once.
 func (q *Queries) AuthorizerTokenRelease(ctx context.Context, db DBTX, arg AuthorizerTokenReleaseParams) error {
-	_, err := db.Exec(ctx, AuthorizerTokenRelease, arg.TenantID, arg.MerchantID, arg.LeaseGen)
+	_, err := db.Exec(ctx, AuthorizerTokenRelease,
+		arg.Cool,
+		arg.TenantID,
+		arg.MerchantID,
+		arg.LeaseGen,
+	)
 	return err
 }
 
@@ -388,18 +396,24 @@ func (q *Queries) ComponentTokenRead(ctx context.Context, db DBTX, arg Component
 }
 
 const ComponentTokenRelease = `-- name: ComponentTokenRelease :exec
-UPDATE component_tokens SET lease_until = NULL, lease_owner = NULL, invalid_reason = $1
-WHERE tenant_id = $2 AND lease_gen = $3
+UPDATE component_tokens SET lease_until = now() + make_interval(secs => $1::float8), lease_owner = NULL, invalid_reason = $2
+WHERE tenant_id = $3 AND lease_gen = $4
 `
 
 type ComponentTokenReleaseParams struct {
+	Cool          float64
 	InvalidReason *string
 	TenantID      uuid.UUID
 	LeaseGen      int32
 }
 
 func (q *Queries) ComponentTokenRelease(ctx context.Context, db DBTX, arg ComponentTokenReleaseParams) error {
-	_, err := db.Exec(ctx, ComponentTokenRelease, arg.InvalidReason, arg.TenantID, arg.LeaseGen)
+	_, err := db.Exec(ctx, ComponentTokenRelease,
+		arg.Cool,
+		arg.InvalidReason,
+		arg.TenantID,
+		arg.LeaseGen,
+	)
 	return err
 }
 

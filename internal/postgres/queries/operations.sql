@@ -39,14 +39,15 @@ WITH o AS (
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
 
--- OperationFinish closes an operation, or leaves it to the reconciler, if
--- nobody has yet.
+-- OperationFinish closes an operation, or leaves it to the reconciler, unless
+-- it has left the states that the outcome may still change.
 -- name: OperationFinish :exec
 WITH o AS (
-    UPDATE operations SET state = @state, result = @result, error = @error, candidates = @candidates,
+    UPDATE operations SET state = @state, result = @result, error = @error,
         lease_owner = NULL, lease_until = NULL, next_check_at = @next_check_at, absent_since = @absent_since,
+        candidates = NULL,
         finished_at = CASE WHEN @state::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
-    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state IN ('executing', 'reconciling')
+    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state = ANY (@states::text[])
     RETURNING 1
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
@@ -57,6 +58,12 @@ UPDATE operations SET state = 'reconciling', lease_owner = @lease_owner, lease_u
     next_check_at = now() + @lease::interval, check_n = check_n + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND state IN ('executing', 'reconciling')
   AND (next_check_at <= now() OR (state = 'executing' AND lease_owner = @lease_owner))
+RETURNING *;
+
+-- OperationAttention leaves an operation to a person.
+-- name: OperationAttention :one
+UPDATE operations SET state = 'needs_attention', candidates = @candidates, lease_owner = NULL, lease_until = NULL, next_check_at = NULL, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state = 'reconciling'
 RETURNING *;
 
 -- name: OperationGet :one

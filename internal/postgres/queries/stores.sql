@@ -8,7 +8,12 @@ VALUES (@tenant_id, @id, @merchant_id, @map_poi_id, @client_reference,
 -- StoreSettle moves a store whose creation was open to what came of it.
 -- name: StoreSettle :exec
 UPDATE stores SET status = @status, poi_id = coalesce(poi_id, @poi_id), row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = @tenant_id AND id = @id AND status IN ('submitting', 'outcome_unknown', 'failed');
+WHERE tenant_id = @tenant_id AND id = @id AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> @status;
+
+-- StoreReopen is for one more attempt of a creation that certainly did nothing.
+-- name: StoreReopen :exec
+UPDATE stores SET status = 'submitting', row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status = 'failed';
 
 -- StoreClaimForWrite ties a store to the write that begins, unless its state
 -- or its version forbids it.
@@ -130,3 +135,11 @@ RETURNING id;
 
 -- name: InventoryGiveUp :exec
 UPDATE merchants SET inventory_due_at = NULL WHERE tenant_id = @tenant_id AND id = @id AND status <> 'authorized';
+
+-- name: StoreAudit :many
+SELECT a.* FROM audits a JOIN stores s ON s.audit_id = a.id
+WHERE a.tenant_id = @tenant_id AND s.tenant_id = @tenant_id AND s.id = @id;
+
+-- name: StoreOperation :many
+SELECT o.* FROM operations o JOIN stores s ON s.operation_id = o.id
+WHERE o.tenant_id = @tenant_id AND s.tenant_id = @tenant_id AND s.id = @id;

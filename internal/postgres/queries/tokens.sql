@@ -21,8 +21,10 @@ UPDATE authorizer_tokens SET lease_until = now() + interval '15 seconds'
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND lease_gen = @lease_gen
 RETURNING lease_gen;
 
+-- After a failure the lease is kept for a moment, so that no other process
+-- tries at once.
 -- name: AuthorizerTokenRelease :exec
-UPDATE authorizer_tokens SET lease_until = NULL, lease_owner = NULL
+UPDATE authorizer_tokens SET lease_until = now() + make_interval(secs => @cool::float8), lease_owner = NULL
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND lease_gen = @lease_gen;
 
 -- Fenced by lease_gen: whoever lost the lease changes nothing. It may be
@@ -98,7 +100,7 @@ WHERE tenant_id = @tenant_id AND lease_gen = @lease_gen
 RETURNING lease_gen;
 
 -- name: ComponentTokenRelease :exec
-UPDATE component_tokens SET lease_until = NULL, lease_owner = NULL, invalid_reason = sqlc.narg('invalid_reason')
+UPDATE component_tokens SET lease_until = now() + make_interval(secs => @cool::float8), lease_owner = NULL, invalid_reason = @invalid_reason
 WHERE tenant_id = @tenant_id AND lease_gen = @lease_gen;
 
 -- name: ComponentTokenStore :one

@@ -1,0 +1,57 @@
+package ledger
+
+import (
+	"errors"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// judge turns what came back from one attempt into its Outcome. It is the
+// only place that decides what happens to an operation: wechat.Classify says
+// what the answer proves, the kind may know better of its own refusals, and
+// what proves nothing stays Ambiguous.
+func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome {
+	out := Outcome{Source: source, Reply: reply}
+	if err != nil {
+		out.Class = wechat.Ambiguous
+		if we := (*wechat.Error)(nil); errors.As(err, &we) {
+			out.Class = we.Class
+		} else if _, ok := problem.As(err); ok {
+			out.Class = wechat.NotSent // no token could be had
+		}
+		out.Err = shown(err, out.Class)
+		return out
+	}
+	if op.Kind.IDs != nil {
+		out.IDs = op.Kind.IDs(reply)
+	}
+	class, we := wechat.Classify(op.Kind.Endpoint, reply)
+	if we != nil {
+		out.Errno, out.RID = we.Code, we.RID
+		if op.Kind.Judge != nil {
+			class = op.Kind.Judge(op, class, we)
+		}
+		if class != wechat.Executed {
+			out.Err = shown(we, class)
+		}
+	}
+	out.Class = class
+	return out
+}
+
+// shown is the problem that the caller sees of a failed attempt.
+func shown(err error, class wechat.Class) *problem.Error {
+	p, ok := problem.As(authorizer.Problem(err))
+	if !ok {
+		p = problem.New(problem.Internal, "internal").WithErr(err)
+	}
+	c := *p
+	// Not executed for certain: the same key may try again.
+	c.Retryable = p.Retryable || class == wechat.NotSent || class == wechat.TokenRejected
+	return &c
+}
+
+// settled reports whether nothing more is to be found out.
+func settled(c wechat.Class) bool { return c != wechat.Ambiguous }

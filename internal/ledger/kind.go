@@ -1,0 +1,148 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// A Kind is one write that reaches WeChat: what it calls, which ids its reply
+// gives, what it changes here, and how its effect is proven by reading when
+// the reply was lost. One file holds all of it (store_create.go shows how).
+type Kind struct {
+	Name     string // "store.create": stored, never renamed
+	Subject  string // type of the resource: "store"
+	Endpoint *wechat.Endpoint
+
+	// AuditKind is the kind of audit that IDs' audit_id belongs to; "" if the
+	// write is never audited.
+	AuditKind string
+
+	// IDs reads every id that a reply gives, before anybody looks at its
+	// errcode: an id is kept even when the call failed. It must take any bytes.
+	IDs func(wechat.Reply) []ID
+
+	// Judge, where set, may overrule the class of a refusal: a store that is
+	// gone already was deleted.
+	Judge func(op *Operation, class wechat.Class, err *wechat.Error) wechat.Class
+
+	// Settle queues what the outcome changes in the resource's own rows. It
+	// may run more than once for the same outcome.
+	Settle func(b *postgres.Batch, op *Operation, out Outcome) error
+
+	// Reopen queues what one more attempt changes there, after one that
+	// certainly did nothing.
+	Reopen func(b *postgres.Batch, op *Operation)
+
+	// Prove asks WeChat, by reading only, whether the effect is there.
+	Prove func(ctx context.Context, l *Ledger, op *Operation) (Proof, error)
+}
+
+// An ID is something that WeChat gives once.
+type ID struct {
+	Type  string // audit_id, poi_id, base_id, …
+	Value string
+}
+
+// The types of ids.
+const (
+	AuditID = "audit_id"
+	PoiID   = "poi_id"
+)
+
+// An Operation is a write as the journal knows it.
+type Operation struct {
+	dbsqlc.Operation
+	Kind     *Kind
+	Merchant authorizer.Merchant
+	Body     []byte // what WeChat is sent
+}
+
+// Unmarshal reads the request that was, or will be, sent.
+func (op *Operation) Unmarshal(into any) error { return json.Unmarshal(op.Body, into) }
+
+// An Outcome is what is known of an attempt.
+type Outcome struct {
+	Class  wechat.Class
+	Source string // where it is known from: response, spool, event, reconciler
+	IDs    []ID
+	Reply  wechat.Reply // zero unless WeChat's own answer is at hand
+	Err    *problem.Error
+	Errno  int64 // WeChat's errcode
+	RID    string
+}
+
+// The sources of knowledge, as the id ledger records them.
+const (
+	FromResponse   = "response"
+	FromSpool      = "spool"
+	FromEvent      = "event"
+	FromReconciler = "reconciler"
+	FromPoll       = "poll"
+)
+
+// ID returns the outcome's id of this type, or "".
+func (o Outcome) ID(typ string) string {
+	for _, id := range o.IDs {
+		if id.Type == typ {
+			return id.Value
+		}
+	}
+	return ""
+}
+
+// A Proof is what reading WeChat told of an operation's effect.
+type Proof struct {
+	Verdict    Verdict
+	IDs        []ID
+	Refused    *wechat.Error // with Absent: the refusal that stands after all
+	Candidates []Candidate   // with Inconclusive: what it could be
+}
+
+// A Verdict is the result of one look.
+type Verdict uint8
+
+// The verdicts. One look that finds nothing proves nothing: see schedule.go.
+const (
+	Inconclusive Verdict = iota
+	Present
+	Absent
+)
+
+// A Candidate is something at WeChat that may be an operation's effect.
+type Candidate struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+}
+
+// kinds are the writes that exist, by name.
+var kinds = map[string]*Kind{}
+
+func register(k *Kind) *Kind {
+	kinds[k.Name] = k
+	return k
+}
+
+// nullable is nil for the zero UUID.
+func nullable(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}
+
+// optional is nil for "".
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,289 @@
+// Package ledger carries out what a caller wants changed at WeChat, so that
+// nothing is ever lost and nothing is done twice because of us.
+//
+// Every write is an operation with two commits around the call. T1 records
+// the intent, before anything is sent. The reply is spooled to disk and synced
+// before T2 records the outcome: ids first, whatever the errcode says. What a
+// crash, a timeout or an unreadable reply leaves unknown is reconciled by
+// reading WeChat, never by sending blindly again; only where a look has proven
+// that nothing happened is an attempt repeated.
+//
+// It must never forget an id that WeChat gave, never send a write that it has
+// not recorded, and never call an outcome known that it merely hopes for. A new
+// write is a new Kind in a file of its own; nothing here names one.
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// Deps is what a Ledger works with.
+type Deps struct {
+	DB         *postgres.DB
+	Keyset     *secret.Keyset
+	Authorizer *authorizer.Authorizer
+	Spool      *spool.Spool
+	Changes    *postgres.Changes
+	Schedule   Schedule
+	Log        *slog.Logger
+}
+
+// Ledger is safe for concurrent use.
+type Ledger struct {
+	Deps
+	q      *dbsqlc.Queries
+	pois   *postgres.Cache[knownStore] // by merchant and poi_id
+	behind chan struct{}               // bounds the projections that follow answers
+
+	ctx  context.Context // ends when nothing more may be tried
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+// New makes a Ledger. Replay must run before it serves.
+func New(d Deps) *Ledger {
+	l := &Ledger{Deps: d, q: dbsqlc.New(), pois: postgres.NewCache[knownStore](d.Changes, 200_000), behind: make(chan struct{}, 4)}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l
+}
+
+// Close waits for outcomes that are still being committed, as long as ctx
+// allows; what it leaves is in the spool.
+func (l *Ledger) Close(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { l.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	l.stop()
+	<-done
+}
+
+// A Write is a request to change something at WeChat. Its fields have been
+// validated and the merchant's permission checked.
+type Write struct {
+	Kind     *Kind
+	Caller   tenant.Caller
+	Merchant authorizer.Merchant
+	Subject  uuid.UUID // ours: new for a creation
+	Body     []byte    // what WeChat is sent
+	Natural  string    // at most one write of a kind with this key is open in a merchant
+	Baseline any       // what the reconciler must know of the time before
+
+	// Begin queues into T1 the resource's own rows.
+	Begin func(b *postgres.Batch, op *Operation) error
+	// Refused turns a refusal of T1 that is the resource's own into a problem.
+	Refused func(ctx context.Context, err error) error
+	// Read queues into T2 what the caller wants to see after it.
+	Read func(b *postgres.Batch, op *Operation)
+
+	IdempotencyKey string
+	Fingerprint    []byte
+}
+
+// Done is what became of a Write.
+type Done struct {
+	Operation *Operation
+	Replayed  bool // an earlier request with the same key did it
+	Committed bool // false: WeChat's answer is on disk here, but the database is away
+}
+
+// spare is what an attempt may take beyond the call's own deadline until its
+// lease ends.
+const spare = 5 * time.Second
+
+// Do carries out w. It returns when the outcome is known and committed, or
+// when it is known that it isn't: then the operation is reconciling and its
+// state says so. A client that goes away changes nothing once T1 is committed.
+//
+// Errors: 503 where nothing was sent; WeChat's refusal by its own code; 409
+// operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused.
+func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
+	if err := l.Spool.Ready(); err != nil {
+		// What can't be kept must not be caused.
+		return Done{}, problem.New(problem.Unavailable, "overloaded").WithErr(err)
+	}
+	op, err := l.begin(ctx, w)
+	switch {
+	case err == nil:
+		return l.attempt(op, w.Read)
+	case postgres.IsCode(err, postgres.RefusedKeyTaken):
+		done, found, err := l.repeat(ctx, w)
+		if !found && err == nil {
+			return l.Do(ctx, w) // the key has just been forgotten for its age
+		}
+		return done, err
+	case postgres.IsUnique(err, "operations_one_active"):
+		return Done{}, problem.New(problem.Conflict, "operation_in_progress").WithErr(err)
+	case postgres.Refused(err) && w.Refused != nil:
+		return Done{}, w.Refused(ctx, err)
+	case postgres.Refused(err):
+		return Done{}, err
+	}
+	// Whether it was committed is unknown, but nothing was sent, and nothing
+	// will be: say so as soon as the database can be told.
+	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: w.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
+	l.settleInBackground(op, out, nil)
+	return Done{}, problem.New(problem.Unavailable, "database_unavailable").WithErr(err)
+}
+
+// begin is T1.
+func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
+	op := &Operation{Kind: w.Kind, Merchant: w.Merchant, Body: w.Body}
+	op.TenantID, op.ID, op.Attempt = w.Merchant.TenantID, typeid.New(), 1
+	op.MerchantID, op.SubjectID = nullable(w.Merchant.ID), nullable(w.Subject)
+	op.Operation.Kind, op.SubjectType = w.Kind.Name, &w.Kind.Subject
+	op.RequestedBy, op.IdempotencyKey = w.Caller.Actor, optional(w.IdempotencyKey)
+	op.State, op.SentAt = "executing", new(time.Now())
+	if w.Kind.AuditKind != "" {
+		op.AuditID = new(typeid.New())
+	}
+	var err error
+	if op.RequestCt, err = l.Keyset.Seal(requestPlace(op), w.Body); err != nil {
+		return op, err
+	}
+	if op.MatchKey, err = json.Marshal(map[string]string{"natural": w.Natural}); err != nil {
+		return op, err
+	}
+	if op.Baseline, err = json.Marshal(w.Baseline); err != nil {
+		return op, err
+	}
+
+	b := l.DB.NewBatch(op.TenantID)
+	if w.IdempotencyKey != "" {
+		b.Queue(dbsqlc.IdempotencyKeyClaim, dbsqlc.IdempotencyKeyClaimParams{TenantID: op.TenantID, MerchantID: w.Merchant.ID,
+			Key: w.IdempotencyKey, Fingerprint: w.Fingerprint, OperationID: op.ID})
+	}
+	b.Queue(dbsqlc.OperationInsert, dbsqlc.OperationInsertParams{TenantID: op.TenantID, ID: op.ID, MerchantID: op.MerchantID,
+		Kind: w.Kind.Name, SubjectType: op.SubjectType, SubjectID: op.SubjectID, AuditID: op.AuditID, RequestedBy: op.RequestedBy,
+		IdempotencyKey: op.IdempotencyKey, RequestCt: op.RequestCt, MatchKey: op.MatchKey, Baseline: op.Baseline,
+		LeaseOwner: new(l.Spool.Instance()), Lease: w.Kind.Endpoint.Deadline() + spare})
+	l.queueAttempt(b, op)
+	if err := w.Begin(b, op); err != nil {
+		return op, err
+	}
+	fault.At("before_t1")
+	// Not the client's context: a T1 cut short would leave a row that says
+	// executing and nobody who executes.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return op, l.DB.Run(ctx, b)
+}
+
+func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {
+	b.Queue(dbsqlc.OperationAttemptInsert, dbsqlc.OperationAttemptInsertParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt})
+}
+
+// attempt sends op once and settles it.
+func (l *Ledger) attempt(op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
+	fault.At("after_t1")
+	l.work.Add(1)
+	defer l.work.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), op.Kind.Endpoint.Deadline())
+	defer cancel()
+	reply, err := l.Authorizer.Send(ctx, op.Merchant, op.Kind.Endpoint, nil, op.Body)
+	fault.At("after_upstream")
+	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
+		Status: reply.Status, Body: reply.Body, At: time.Now().UTC()}
+	spooled := false
+	if err == nil {
+		if serr := l.Spool.Append(record); serr != nil {
+			l.Log.Error("WeChat's answer could not be spooled", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", serr)
+		} else {
+			spooled = true
+		}
+		fault.At("after_spool")
+	}
+	out := judge(op, reply, err, FromResponse)
+	for _, id := range out.IDs {
+		// A third copy, off this host. Ids are no secrets.
+		l.Log.Info("wechat_id_issued", "type", id.Type, "id", id.Value, "tenant_id", op.TenantID, "merchant_id", op.Merchant.ID,
+			"operation_id", typeid.Format(typeid.Operation, op.ID))
+	}
+	committed := l.settleInBackground(op, out, func(b *postgres.Batch) {
+		if read != nil {
+			read(b, op)
+		}
+	})
+	done := Done{Operation: op}
+	select {
+	case err := <-committed:
+		if err != nil {
+			return done, err
+		}
+		done.Committed = true
+		if spooled {
+			if err := l.Spool.Done(record); err != nil {
+				l.Log.Warn("spool", "err", err)
+			}
+		}
+	case <-time.After(10 * time.Second):
+		op.State = "reconciling"
+		return done, nil
+	}
+	if out.Err != nil && settled(out.Class) {
+		out.Err.OperationID = typeid.Format(typeid.Operation, op.ID)
+		return done, out.Err
+	}
+	return done, nil
+}
+
+// settleInBackground is T2 and its repetition for as long as the database is
+// away. The channel gets nil when it is committed, or the error that no
+// repetition would mend.
+func (l *Ledger) settleInBackground(op *Operation, out Outcome, read func(*postgres.Batch)) <-chan error {
+	done := make(chan error, 1)
+	l.work.Go(func() {
+		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+			ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
+			err := l.settle(ctx, op, out, read)
+			cancel()
+			if err == nil || postgres.Refused(err) && !transient(err) {
+				done <- err
+				return
+			}
+			l.Log.Warn("outcome not committed yet", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
+			select {
+			case <-l.ctx.Done():
+				done <- errors.Join(err, l.ctx.Err())
+				return
+			case <-time.After(wait):
+			}
+		}
+	})
+	return done
+}
+
+// transient reports a refusal that another try may not meet: serialisation,
+// deadlock, lock and statement time limits, too many connections, shutdown.
+func transient(err error) bool {
+	for _, code := range []string{"40001", "40P01", "55P03", "57014", "53300", "53200", "53100"} {
+		if postgres.IsCode(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+func requestPlace(op *Operation) secret.Place {
+	return secret.Place{Table: "operations", Column: "request_ct", Tenant: op.TenantID, Row: op.ID.String()}
+}

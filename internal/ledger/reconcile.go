@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/outbox"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+const (
+	// lookLease is how long one process may take over one look.
+	lookLease = 30 * time.Second
+	// maxAttempts and retryFor bound what is sent again after absence was
+	// proven: later the caller decides.
+	maxAttempts = 3
+	retryFor    = time.Hour
+)
+
+// ReconcileDue looks at the operations whose outcome is unknown and whose time
+// has come, those too whose process died. Any number of processes may run it.
+func (l *Ledger) ReconcileDue(ctx context.Context) error {
+	due, err := l.DB.Due(ctx, postgres.DueOperations, 50)
+	if err != nil {
+		return err
+	}
+	for _, d := range due {
+		if err := l.reconcile(ctx, d); err != nil {
+			l.Log.Warn("operation not reconciled", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
+	op, err := l.take(ctx, d)
+	if op == nil || err != nil {
+		return err
+	}
+	fault.At("reconcile_taken")
+	now := time.Now()
+	unknown := Outcome{Class: wechat.Ambiguous, Source: FromReconciler, Err: op.Problem()}
+	if op.Kind.Prove == nil {
+		return l.attention(ctx, op, nil)
+	}
+	proof, err := op.Kind.Prove(ctx, l, op)
+	if err != nil {
+		l.Log.Info("look at WeChat failed", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
+		if now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+			return l.attention(ctx, op, nil)
+		}
+		return l.settle(ctx, op, unknown, nil)
+	}
+	switch proof.Verdict {
+	case Present:
+		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs}, nil)
+	case Inconclusive:
+		if len(proof.Candidates) > 1 || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+			return l.attention(ctx, op, proof.Candidates)
+		}
+		return l.settle(ctx, op, unknown, nil)
+	}
+	certain, since := l.Schedule.Absence(sentAt(op), now, op.AbsentSince)
+	op.AbsentSince = since
+	switch {
+	case !certain:
+		return l.settle(ctx, op, unknown, nil)
+	case proof.Refused != nil:
+		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: shown(proof.Refused, wechat.Refused), Errno: proof.Refused.Code}
+		return l.settle(ctx, op, out, nil)
+	case op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && repeatable(op.Kind.Endpoint.Risk):
+		if err := l.restart(ctx, op, "reconciling"); err != nil {
+			return err
+		}
+		_, err := l.attempt(op, nil)
+		if _, ok := problem.As(err); ok {
+			return nil // settled, with a refusal
+		}
+		return err
+	}
+	p := problem.New(problem.Upstream, "wechat_system_error")
+	p.Retryable = true
+	return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
+}
+
+// repeatable reports whether WeChat itself keeps a second execution from
+// doing anything, should the proof of absence ever be wrong.
+func repeatable(r wechat.Risk) bool {
+	return r == wechat.Overwrite || r == wechat.SelfFencing || r == wechat.Harmless
+}
+
+// take leases an operation for one look; nil if somebody else has it.
+func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
+	var rows []dbsqlc.Operation
+	b := l.DB.NewBatch(d.Tenant)
+	postgres.QueueMany(b, dbsqlc.OperationTake, dbsqlc.OperationTakeParams{LeaseOwner: new(l.Spool.Instance()), Lease: lookLease, TenantID: d.Tenant, ID: d.ID}, &rows)
+	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	op := &Operation{Operation: rows[0], Kind: kinds[rows[0].Kind]}
+	var err error
+	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
+		return nil, err
+	}
+	if op.MerchantID != nil {
+		op.Merchant, err = l.Authorizer.MerchantByID(ctx, d.Tenant, *op.MerchantID)
+	}
+	return op, err
+}
+
+// attention leaves op to a person: POST /v1/operations/{id}/resolution.
+func (l *Ledger) attention(ctx context.Context, op *Operation, candidates []Candidate) error {
+	js, err := json.Marshal(append([]Candidate{}, candidates...))
+	if err != nil {
+		return err
+	}
+	err = l.DB.InTenant(ctx, op.TenantID, func(tx postgres.DBTX) error {
+		if _, err := l.q.OperationAttention(ctx, tx, dbsqlc.OperationAttentionParams{Candidates: js, TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt}); err != nil {
+			return err
+		}
+		return outbox.Add(ctx, tx, op.TenantID, outbox.Event{Type: outbox.OperationNeedsAttention, MerchantID: op.Merchant.ID, Object: map[string]any{
+			"id": typeid.Format(typeid.Operation, op.ID), "kind": op.Kind.Name, "status": "needs_attention", "candidates": candidates}})
+	})
+	if postgres.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Replay applies what an earlier process on this spool directory was told and
+// could not commit, then takes over what it left open. It must end before the
+// gateway says that it is ready.
+func (l *Ledger) Replay(ctx context.Context) error {
+	records, damaged, err := l.Spool.Pending()
+	if err != nil {
+		return err
+	}
+	if damaged > 0 {
+		l.Log.Error("the spool holds damaged bytes", "places", damaged)
+	}
+	for _, r := range records {
+		op, err := l.load(ctx, r.Tenant, r.Operation, nil)
+		if postgres.IsNotFound(err) {
+			// The database was restored to a time before T1. The inventory
+			// finds the object; the id must not be lost meanwhile.
+			l.Log.Error("spooled answer to an operation that the database doesn't know", "operation_id", typeid.Format(typeid.Operation, r.Operation))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if op.Merchant, err = l.Authorizer.MerchantByID(ctx, r.Tenant, r.Merchant); err != nil {
+			return err
+		}
+		op.Attempt = r.Attempt
+		out := judge(op, wechat.Reply{Status: r.Status, Body: r.Body}, nil, FromSpool)
+		if err := l.settle(ctx, op, out, nil); err != nil {
+			return err
+		}
+		fault.At("replayed")
+		if err := l.Spool.Done(r); err != nil {
+			return err
+		}
+		l.Log.Info("spooled answer applied", "operation_id", typeid.Format(typeid.Operation, op.ID), "state", op.State)
+	}
+	left, err := l.DB.Due(ctx, postgres.OperationsOfOwner, 1000, l.Spool.Instance())
+	if err != nil {
+		return err
+	}
+	for _, d := range left {
+		if err := l.reconcile(ctx, d); err != nil {
+			l.Log.Warn("operation left by an earlier process", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+)
+
+// keyLife is how long an Idempotency-Key is remembered; operations and ids are
+// kept for ever.
+const keyLife = 30 * 24 * time.Hour
+
+// repeat answers a request whose Idempotency-Key was seen before (found): with
+// the outcome of the operation as it stands now, never by a second execution,
+// unless it is certain that the first one did nothing.
+func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ error) {
+	var keys []dbsqlc.IdempotencyKeyGetRow
+	b := l.DB.NewBatch(w.Merchant.TenantID)
+	postgres.QueueMany(b, dbsqlc.IdempotencyKeyGet, dbsqlc.IdempotencyKeyGetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey}, &keys)
+	if err := l.DB.Run(ctx, b); err != nil {
+		return Done{}, false, err
+	}
+	if len(keys) == 0 {
+		return Done{}, false, nil
+	}
+	key := keys[0]
+	if time.Since(key.CreatedAt) > keyLife {
+		b := l.DB.NewBatch(w.Merchant.TenantID)
+		b.Queue(dbsqlc.IdempotencyKeyForget, dbsqlc.IdempotencyKeyForgetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey})
+		return Done{}, false, l.DB.Run(ctx, b)
+	}
+	if !bytes.Equal(key.Fingerprint, w.Fingerprint) {
+		return Done{}, true, problem.New(problem.Invalid, "idempotency_key_reused")
+	}
+	// A twin that is being executed gets two seconds to finish.
+	deadline := time.Now().Add(2 * time.Second)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		op, err := l.load(ctx, w.Merchant.TenantID, key.OperationID, w.Read)
+		if err != nil {
+			return Done{}, true, err
+		}
+		op.Merchant = w.Merchant
+		done := Done{Operation: op, Replayed: true, Committed: true}
+		switch op.State {
+		case "executing", "pending":
+			if time.Now().After(deadline) {
+				p := problem.New(problem.Conflict, "idempotency_in_flight")
+				p.RetryAfter, p.Retryable = time.Second, true
+				return Done{}, true, p
+			}
+			select {
+			case <-ctx.Done():
+				return Done{}, true, ctx.Err()
+			case <-time.After(wait):
+			}
+		case "failed":
+			p := op.Problem()
+			if p == nil {
+				p = problem.New(problem.Internal, "internal")
+			}
+			if !p.Retryable {
+				return done, true, p
+			}
+			done, err := l.again(ctx, op, w)
+			return done, true, err
+		default:
+			return done, true, nil
+		}
+	}
+}
+
+// again makes one more attempt under the same operation. Of several that come
+// at once one wins; the others wait for it.
+func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error) {
+	err := l.restart(ctx, op, "failed")
+	if postgres.IsCode(err, postgres.RefusedState) {
+		done, _, err := l.repeat(ctx, w)
+		return done, err
+	}
+	if postgres.IsUnique(err, "operations_one_active") {
+		return Done{}, problem.New(problem.Conflict, "operation_in_progress").WithErr(err)
+	}
+	if err != nil {
+		return Done{}, err
+	}
+	return l.attempt(op, w.Read)
+}
+
+// restart is T1 of a further attempt of op, which must be in the state from.
+func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error {
+	b := l.DB.NewBatch(op.TenantID)
+	b.Queue(dbsqlc.OperationRestart, dbsqlc.OperationRestartParams{LeaseOwner: new(l.Spool.Instance()), Lease: op.Kind.Endpoint.Deadline() + spare,
+		TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt, States: []string{from}})
+	next := *op
+	next.Attempt++
+	l.queueAttempt(b, &next)
+	if op.Kind.Reopen != nil {
+		op.Kind.Reopen(b, &next)
+	}
+	if err := l.DB.Run(ctx, b); err != nil {
+		return err
+	}
+	next.State, next.SentAt, next.AbsentSince, next.Error = "executing", new(time.Now()), nil, nil
+	*op = next
+	return nil
+}
+
+// load reads an operation whole, its request opened, and what read queues, in
+// one round trip after the id is known.
+func (l *Ledger) load(ctx context.Context, tenant, id uuid.UUID, read func(*postgres.Batch, *Operation)) (*Operation, error) {
+	op := &Operation{}
+	op.TenantID = tenant
+	b := l.DB.NewBatch(tenant)
+	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: tenant, ID: id}, &op.Operation)
+	if err := l.DB.Run(ctx, b); err != nil {
+		return nil, err
+	}
+	op.Kind = kinds[op.Operation.Kind]
+	var err error
+	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
+		return nil, err
+	}
+	if read != nil {
+		b := l.DB.NewBatch(tenant)
+		read(b, op)
+		if err := l.DB.Run(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	return op, nil
+}

@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/outbox"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// settle is T2: one batch that records the outcome. It is idempotent, so that
+// the spool may bring it again. When the operation has been settled otherwise
+// meanwhile, only what must never be lost is added: the ids.
+func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) error {
+	b, err := l.settlement(op, out, read)
+	if err != nil {
+		return err
+	}
+	fault.At("before_t2")
+	err = l.DB.Run(ctx, b)
+	fault.At("after_t2")
+	if !postgres.IsCode(err, postgres.RefusedState) {
+		if err == nil {
+			op.State = state(out)
+		}
+		return err
+	}
+	b = l.DB.NewBatch(op.TenantID)
+	l.queueIDs(b, op, out)
+	if out.Class == wechat.Executed {
+		l.queueAudit(b, op, out)
+	}
+	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: op.TenantID, ID: op.ID}, &op.Operation)
+	if read != nil {
+		read(b)
+	}
+	return l.DB.Run(ctx, b)
+}
+
+// state is the state of an operation after this outcome.
+func state(out Outcome) string {
+	switch out.Class {
+	case wechat.Executed:
+		return "succeeded"
+	case wechat.Ambiguous:
+		return "reconciling"
+	default:
+		return "failed"
+	}
+}
+
+func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batch)) (*postgres.Batch, error) {
+	b := l.DB.NewBatch(op.TenantID)
+	finish := dbsqlc.OperationFinishParams{State: state(out), TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt,
+		States: []string{"executing", "reconciling"}, AbsentSince: op.AbsentSince}
+	var err error
+	switch {
+	case out.Class == wechat.Executed:
+		// WeChat's own word overrules what was inferred before it came.
+		finish.States = append(finish.States, "failed", "needs_attention")
+		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
+		finish.AbsentSince = nil
+	case out.Class == wechat.Ambiguous:
+		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now()))
+		finish.Error, err = encodeProblem(out.Err)
+	default:
+		finish.Error, err = encodeProblem(out.Err)
+		finish.AbsentSince = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.Queue(dbsqlc.OperationFinish, finish)
+	l.queueIDs(b, op, out)
+
+	end := dbsqlc.OperationAttemptEndParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt, Outcome: new(out.Class.String())}
+	if out.Errno != 0 {
+		end.Errcode = &out.Errno
+	}
+	end.Rid = optional(out.RID)
+	if len(out.Reply.Body) > 0 {
+		place := secret.Place{Table: "operation_attempts", Column: "response_ct", Tenant: op.TenantID, Row: op.ID.String()}
+		if end.ResponseCt, err = l.Keyset.Seal(place, out.Reply.Body); err != nil {
+			return nil, err
+		}
+	}
+	if out.Source == FromResponse || out.Source == FromSpool {
+		b.Queue(dbsqlc.OperationAttemptEnd, end)
+	}
+	if err := op.Kind.Settle(b, op, out); err != nil {
+		return nil, err
+	}
+	if out.Class == wechat.Executed {
+		l.queueAudit(b, op, out)
+	}
+	// Whoever got 202 with a reconciling operation hears how it ended.
+	if settled(out.Class) && out.Source != FromResponse {
+		err := outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "resolved"), Type: outbox.OperationResolved, MerchantID: op.Merchant.ID,
+			Object: map[string]any{"id": typeid.Format(typeid.Operation, op.ID), "kind": op.Kind.Name, "status": state(out)}})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if read != nil {
+		read(b)
+	}
+	return b, nil
+}
+
+// queueIDs writes what WeChat gave into the append-only ledger, before and
+// whatever else is made of the outcome.
+func (l *Ledger) queueIDs(b *postgres.Batch, op *Operation, out Outcome) {
+	for _, id := range out.IDs {
+		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: op.TenantID, MerchantID: op.Merchant.ID,
+			IDType: id.Type, WechatID: id.Value, Source: out.Source, OperationID: &op.ID})
+	}
+}
+
+// queueAudit makes the audit of an executed write, if it has one, and wakes
+// the events that came before it.
+func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
+	wechatID := out.ID(AuditID)
+	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && op.Kind.Endpoint.Risk == wechat.Overwrite) {
+		return // an overwrite without an audit id is not audited
+	}
+	b.Queue(dbsqlc.AuditInsert, dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,
+		Kind: op.Kind.AuditKind, SubjectType: op.Kind.Subject, SubjectID: *op.SubjectID, OperationID: &op.ID,
+		WechatAuditID: optional(wechatID), Status: string(InReview), StatusRank: InReview.rank(), Source: out.Source})
+	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(InReview), Source: out.Source})
+	if wechatID != "" {
+		b.Queue(dbsqlc.EventInboxWake, dbsqlc.EventInboxWakeParams{TenantID: op.TenantID, Appid: op.Merchant.AppID, AuditID: &wechatID})
+	}
+}
+
+func idMap(ids []ID) map[string]string {
+	m := map[string]string{}
+	for _, id := range ids {
+		m[id.Type] = id.Value
+	}
+	return m
+}
+
+func sentAt(op *Operation) time.Time {
+	if op.SentAt != nil {
+		return *op.SentAt
+	}
+	return op.CreatedAt
+}
+
+// storedProblem is an operation's error at rest.
+type storedProblem struct {
+	Kind      problem.Kind           `json:"kind"`
+	Code      string                 `json:"code"`
+	Detail    string                 `json:"detail,omitempty"`
+	Fields    []problem.Field        `json:"fields,omitempty"`
+	Retryable bool                   `json:"retryable"`
+	Upstream  *problem.UpstreamError `json:"upstream,omitempty"`
+}
+
+func encodeProblem(p *problem.Error) (json.RawMessage, error) {
+	if p == nil {
+		return nil, nil
+	}
+	return json.Marshal(storedProblem{p.Kind, p.Code, p.Detail, p.Fields, p.Retryable, p.Upstream})
+}
+
+// Problem is the operation's error as its caller saw it; nil if it has none.
+func (op *Operation) Problem() *problem.Error {
+	var s storedProblem
+	if len(op.Error) == 0 || json.Unmarshal(op.Error, &s) != nil {
+		return nil
+	}
+	return &problem.Error{Kind: s.Kind, Code: s.Code, Detail: s.Detail, Fields: s.Fields, Retryable: s.Retryable,
+		Upstream: s.Upstream, OperationID: typeid.Format(typeid.Operation, op.ID)}
+}

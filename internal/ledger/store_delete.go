@@ -1,0 +1,73 @@
+package ledger
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/outbox"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// notExist is WeChat's "poi_id is not exist".
+const notExist = 65115
+
+// storeDelete is DELETE /v1/stores/{id}: wxa/del_store (document 000 §4.12),
+// where -1 means "not deleted". A store that is gone already was deleted.
+var storeDelete = register(&Kind{
+	Name: "store.delete", Subject: "store", Endpoint: wechat.DelStore,
+	Judge: func(_ *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
+		if err.Code == notExist {
+			return wechat.Executed
+		}
+		return class
+	},
+	Settle: settleStoreDelete,
+	Prove:  proveStoreDelete,
+})
+
+// DeleteStore deletes a store at WeChat. Its record and ids stay here, with
+// status deleted. Errors as UpdateStore's.
+func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, version *int64) (Store, Done, error) {
+	if s, done, found, err := l.writtenStore(ctx, r, storeDelete); found || err != nil {
+		return s, done, err
+	}
+	s, err := l.writable(ctx, r.Merchant, id, version)
+	if err != nil {
+		return s, Done{}, err
+	}
+	body, err := wechat.Encode(wechat.StoreRef{PoiID: *s.PoiID})
+	if err != nil {
+		return s, Done{}, err
+	}
+	return l.writeStore(ctx, r, storeDelete, s, body, version)
+}
+
+func settleStoreDelete(b *postgres.Batch, op *Operation, out Outcome) error {
+	if out.Class != wechat.Executed {
+		return nil
+	}
+	b.Queue(dbsqlc.StoreDeleted, dbsqlc.StoreDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
+	return outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "deleted"), Type: outbox.StoreDeleted, MerchantID: op.Merchant.ID,
+		Object: map[string]any{"id": typeid.Format(typeid.Store, *op.SubjectID), "status": "deleted"}})
+}
+
+func proveStoreDelete(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
+	var sent wechat.StoreRef
+	if err := op.Unmarshal(&sent); err != nil {
+		return Proof{}, err
+	}
+	_, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, sent)
+	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == notExist {
+		return Proof{Verdict: Present}, nil
+	}
+	if err != nil {
+		return Proof{}, err
+	}
+	return Proof{Verdict: Absent}, nil // the store is still there
+}

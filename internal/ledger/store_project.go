@@ -1,0 +1,233 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// projectLater brings our records up to what WeChat has just shown, after the
+// answer, and only where something changed. When too many wait already it is
+// left to the next reader.
+func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store) {
+	changed := stores[:0:0]
+	for _, s := range stores {
+		if k, ok := l.pois.Peek(poiKey(m, string(s.PoiID))); !ok || !bytes.Equal(k.hash, contentHash(s)) {
+			changed = append(changed, s)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	select {
+	case l.behind <- struct{}{}:
+	default:
+		return
+	}
+	l.work.Go(func() {
+		defer func() { <-l.behind }()
+		ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
+		defer cancel()
+		if err := l.project(ctx, m, changed); err != nil {
+			l.Log.Warn("records not brought up to date", "merchant_id", m.ID, "err", err)
+		}
+	})
+}
+
+// project writes what WeChat shows of these stores into our records. A store
+// that we don't know is one of ours whose poi_id we had not been told, or a
+// discovered one.
+func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []wechat.Store) error {
+	pois := make([]string, len(stores))
+	for i, s := range stores {
+		pois[i] = string(s.PoiID)
+	}
+	known, err := l.knownPois(ctx, m, pois)
+	if err != nil {
+		return err
+	}
+	var waiting []dbsqlc.Store
+	if len(known) < len(stores) {
+		b := l.DB.NewBatch(m.TenantID)
+		postgres.QueueMany(b, dbsqlc.StoresWithoutPoi, dbsqlc.StoresWithoutPoiParams{TenantID: m.TenantID, MerchantID: m.ID}, &waiting)
+		if err := l.DB.Run(ctx, b); err != nil {
+			return err
+		}
+	}
+	b := l.DB.NewBatch(m.TenantID)
+	for _, s := range stores {
+		if s.PoiID == "" {
+			continue
+		}
+		hash := contentHash(s)
+		changed, err := json.Marshal(fieldsOf(s))
+		if err != nil {
+			return err
+		}
+		poi := string(s.PoiID)
+		k, ok := known[poi]
+		if ok && bytes.Equal(k.hash, hash) {
+			continue
+		}
+		if !ok {
+			if own := ownOf(waiting, s); own != nil {
+				k, ok = knownStore{id: own.ID}, true
+			}
+		}
+		upstream := int32(s.Status)
+		if ok {
+			b.Queue(dbsqlc.StoreProject, dbsqlc.StoreProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: hash,
+				PoiID: &poi, TenantID: m.TenantID, ID: k.id})
+		} else {
+			k = knownStore{id: typeid.New()}
+			b.Queue(dbsqlc.StoreDiscover, dbsqlc.StoreDiscoverParams{TenantID: m.TenantID, ID: k.id, MerchantID: m.ID, PoiID: &poi,
+				Fields: changed, Status: upstreamToStatus(int(s.Status)), UpstreamStatus: &upstream, ContentSha256: hash})
+		}
+		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: PoiID, WechatID: poi, Source: FromPoll})
+		l.pois.Drop(poiKey(m, poi)) // read again with its new hash
+	}
+	return l.DB.Run(ctx, b)
+}
+
+// ownOf finds the one store of ours that waits for its poi_id and has this
+// credential, which is unique in a merchant (85041).
+func ownOf(waiting []dbsqlc.Store, s wechat.Store) *dbsqlc.Store {
+	var own *dbsqlc.Store
+	for i := range waiting {
+		var f StoreFields
+		if json.Unmarshal(waiting[i].Fields, &f) != nil || f.CredentialNumber == "" || f.CredentialNumber != s.QualificationNum {
+			continue
+		}
+		if own != nil {
+			return nil
+		}
+		own = &waiting[i]
+	}
+	return own
+}
+
+// eachStore reads all of the merchant's stores at WeChat, page by page.
+func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield func(wechat.Store)) error {
+	for offset := 0; ; {
+		reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
+			wechat.GetStoreListRequest{Offset: offset, Limit: wechat.MaxStorePage})
+		if err != nil {
+			return err
+		}
+		for _, s := range reply.Stores() {
+			yield(s)
+		}
+		offset += len(reply.BusinessList)
+		if len(reply.BusinessList) == 0 || offset >= int(reply.TotalCount) {
+			return nil
+		}
+	}
+}
+
+// RefreshStore reads one store from WeChat and brings our record up to it, as
+// after an approval.
+func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi string) error {
+	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
+	if err != nil {
+		return err
+	}
+	w := reply.Store()
+	if w.PoiID == "" {
+		w.PoiID = wechat.ID(poi)
+	}
+	return l.project(ctx, m, []wechat.Store{w})
+}
+
+const (
+	inventoryLease = 5 * time.Minute
+	inventoryEvery = 24 * time.Hour
+)
+
+// InventoryDue compares the stores of merchants that are due, all of them,
+// with what WeChat has: once when a merchant authorises, then nightly. It is
+// the last net under everything else: an object that WeChat has and we don't
+// is found here.
+func (l *Ledger) InventoryDue(ctx context.Context) error {
+	due, err := l.DB.Due(ctx, postgres.DueInventories, 20)
+	if err != nil {
+		return err
+	}
+	for _, d := range due {
+		if err := l.inventory(ctx, d); err != nil {
+			l.Log.Warn("inventory of stores", "merchant_id", d.ID, "err", err)
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
+	m, err := l.Authorizer.MerchantByID(ctx, d.Tenant, d.ID)
+	if err != nil {
+		return err
+	}
+	taken := true
+	err = l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+		_, err := l.q.InventoryTake(ctx, tx, dbsqlc.InventoryTakeParams{Lease: inventoryLease, TenantID: d.Tenant, ID: d.ID})
+		if postgres.IsNotFound(err) {
+			taken = false
+			return l.q.InventoryGiveUp(ctx, tx, dbsqlc.InventoryGiveUpParams{TenantID: d.Tenant, ID: d.ID})
+		}
+		return err
+	})
+	if err != nil || !taken {
+		return err
+	}
+	started := time.Now()
+	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetStoreList) != nil {
+		return l.inventoryDone(ctx, d, nil) // it can't have stores that we may see
+	}
+	var seen []string
+	var page []wechat.Store
+	err = l.eachStore(ctx, m, func(s wechat.Store) {
+		seen = append(seen, string(s.PoiID))
+		page = append(page, s)
+	})
+	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == noStoreProgram {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("list stores: %w", err)
+	}
+	for len(page) > 0 {
+		n := min(len(page), wechat.MaxStorePage)
+		if err := l.project(ctx, m, page[:n]); err != nil {
+			return err
+		}
+		page = page[n:]
+	}
+	if err := l.markMissing(ctx, d, seen, started); err != nil {
+		return err
+	}
+	return l.inventoryDone(ctx, d, new(time.Now().Add(inventoryEvery+time.Duration(rand.Int64N(int64(time.Hour))))))
+}
+
+// noStoreProgram is WeChat's "please apply merchant first": no stores, then.
+const noStoreProgram = 85053
+
+func (l *Ledger) markMissing(ctx context.Context, d postgres.Due, seen []string, started time.Time) error {
+	return l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+		_, err := l.q.StoresMissing(ctx, tx, dbsqlc.StoresMissingParams{TenantID: d.Tenant, MerchantID: d.ID, Seen: append([]string{}, seen...), StartedAt: started})
+		return err
+	})
+}
+
+func (l *Ledger) inventoryDone(ctx context.Context, d postgres.Due, next *time.Time) error {
+	return l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+		return l.q.MerchantStoresSynced(ctx, tx, dbsqlc.MerchantStoresSyncedParams{NextDue: next, TenantID: d.Tenant, ID: d.ID})
+	})
+}
