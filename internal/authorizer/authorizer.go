@@ -1,0 +1,177 @@
+// Package authorizer acts on behalf of merchants: it turns "call this endpoint
+// for that merchant" into a request that WeChat accepts, and keeps everything
+// that this takes: the platform's tickets and token, links and their
+// callbacks, what each merchant granted, its tokens.
+//
+// A token is refreshed by one process at a time: the right to do so is a lease
+// on the token's row, given and judged by the database's clock alone, and
+// numbered, so that whoever was stopped and comes back late changes nothing
+// (design reliability.md §7). No connection is held during a call.
+//
+// What must never happen here: a refresh token overwritten with an empty one;
+// a token or code in an error, a log line or a reply; a loop between a
+// rejected token and its refresh; an account moved from one tenant to another.
+package authorizer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// Config is what an Authorizer is told about its surroundings.
+type Config struct {
+	PublicURL string // what WeChat and browsers see, without a slash at its end
+	MPURL     string // https://mp.weixin.qq.com
+	OpenURL   string // https://open.weixin.qq.com
+	Instance  string // names this process in lease_owner
+}
+
+// Metrics hears what happens. Any of its functions may be nil.
+type Metrics struct {
+	// TokenRefreshed: of is "component" or "merchant", outcome "ok" or the
+	// code of the problem.
+	TokenRefreshed func(of, outcome string)
+	// TicketReceived hears of each ticket, with the skew of its CreateTime.
+	TicketReceived func(tenant uuid.UUID, skew time.Duration)
+}
+
+// Deps is what an Authorizer works with.
+type Deps struct {
+	DB      *postgres.DB
+	Keyset  *secret.Keyset
+	Tenants *tenant.Tenants
+	WeChat  *wechat.Client
+	Changes *postgres.Changes
+	Log     *slog.Logger
+	Metrics Metrics
+	Config  Config
+}
+
+// How much is kept in memory.
+const (
+	maxMerchants = 20_000
+	maxTokens    = 20_000
+)
+
+// An Authorizer acts on behalf of merchants. It is safe for concurrent use.
+type Authorizer struct {
+	Deps
+	q          *dbsqlc.Queries
+	merchants  *postgres.Cache[Merchant]
+	appids     *postgres.Cache[uuid.UUID] // an account never gets another id
+	tokens     *postgres.Cache[held]
+	components *postgres.Cache[held]
+	flights    singleflight.Group
+	used       *otter.Cache[postgres.Key, time.Time]
+	broken     *otter.Cache[postgres.Key, breaker]
+
+	running    context.Context // ends with Close
+	stop       context.CancelFunc
+	mu         sync.Mutex // guards closed, and that nothing enters once Close waits
+	closed     bool
+	background sync.WaitGroup
+}
+
+// New makes an Authorizer whose caches follow d.Changes.
+func New(d Deps) *Authorizer {
+	d.Config.PublicURL = strings.TrimSuffix(d.Config.PublicURL, "/")
+	a := &Authorizer{
+		Deps: d, q: dbsqlc.New(),
+		merchants:  postgres.NewCache[Merchant](d.Changes, maxMerchants, "merchants"),
+		appids:     postgres.NewCache[uuid.UUID](d.Changes, maxMerchants),
+		tokens:     postgres.NewCache[held](d.Changes, maxTokens, "authorizer_tokens"),
+		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
+		used:       otter.Must(&otter.Options[postgres.Key, time.Time]{MaximumSize: maxMerchants}),
+		broken:     otter.Must(&otter.Options[postgres.Key, breaker]{MaximumSize: maxMerchants}),
+	}
+	a.running, a.stop = context.WithCancel(context.Background())
+	return a
+}
+
+// Close ends what goes on beside the callers, and waits for it.
+func (a *Authorizer) Close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.stop()
+	a.background.Wait()
+}
+
+// enter counts work that Close waits for, until background.Done; false: it is
+// too late to begin.
+func (a *Authorizer) enter() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.background.Add(1)
+	}
+	return !a.closed
+}
+
+// beside runs fn off the caller's path. What it does must be no harm to lose.
+func (a *Authorizer) beside(what string, fn func(context.Context) error) {
+	if !a.enter() {
+		return
+	}
+	go func() {
+		defer a.background.Done()
+		ctx, cancel := context.WithTimeout(a.running, time.Minute)
+		defer cancel()
+		if err := fn(ctx); err != nil && ctx.Err() == nil {
+			a.Log.WarnContext(ctx, "background work failed", "what", what, "err", err)
+		}
+	}()
+}
+
+// storage maps what the database says to what a caller may see.
+func storage(err error) error {
+	if _, ok := problem.As(err); ok || err == nil {
+		return err
+	}
+	if errors.Is(err, secret.ErrSealed) {
+		return problem.Of(problem.CodeSecretUnavailable).WithErr(err)
+	}
+	if postgres.Refused(err) || errors.Is(err, errFenced) {
+		return err
+	}
+	return problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+}
+
+// commit runs what build queues, again and again on a broken connection: what
+// WeChat has just given must not be lost to a moment's weakness of the
+// database. build must make something that may be repeated.
+func (a *Authorizer) commit(ctx context.Context, build func() error) error {
+	deadline := time.Now().Add(commitFor)
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := build()
+		if err == nil || postgres.Refused(err) || postgres.IsNotFound(err) || time.Now().After(deadline) {
+			return err
+		}
+		if _, ok := problem.As(err); ok {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// commitFor is how long what WeChat gave is carried to a database that fails.
+const commitFor = 30 * time.Second

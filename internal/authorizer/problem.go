@@ -1,0 +1,79 @@
+package authorizer
+
+import (
+	"errors"
+	"time"
+
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// Problem turns what a call ended with into what a caller may see (design
+// api.md §6): a *wechat.Error by its row of the catalogue, with WeChat's words
+// in Upstream. Other errors and nil stay as they are.
+//
+// It says nothing of what was executed: that is the *wechat.Error's class.
+func Problem(err error) error {
+	if _, ok := problem.As(err); ok {
+		return err
+	}
+	we := (*wechat.Error)(nil)
+	if !errors.As(err, &we) {
+		return err
+	}
+	if we.Code == 0 {
+		p := problem.Of(problem.CodeWeChatUnreachable)
+		if we.Class == wechat.NotSent {
+			p.RetryAfter = time.Second
+		}
+		return p.WithErr(err)
+	}
+	row, ok := (&wechat.Endpoint{Name: we.Endpoint, Family: we.Family}).Errcode(we.Code)
+	if we.Family == wechat.FamilyDistrict && we.Code >= mapStatus {
+		row, ok = wechat.ErrcodeRow{Code: problem.CodeMapServiceError, Retryable: true}, true
+	}
+	if !ok {
+		return withUpstream(problem.Of(problem.CodeWeChatUnknownError), err)
+	}
+	p := problem.Of(row.Code)
+	p.Retryable = row.Retryable
+	for _, pointer := range row.Pointers {
+		p.Fields = append(p.Fields, problem.Field{Pointer: pointer, Code: row.Code, Detail: "WeChat refused it."})
+	}
+	switch row.Code {
+	case problem.CodeWeChatQuotaExhausted:
+		p.RetryAfter = untilMidnight(time.Now())
+	case problem.CodeWeChatRateLimited:
+		p.RetryAfter = time.Minute
+	case problem.CodeComponentTicketStale:
+		p.RetryAfter = ticketRetry
+	case problem.CodeMerchantTokenUnavailable:
+		p.RetryAfter = time.Second
+	}
+	return withUpstream(p, err)
+}
+
+// mapStatus is where package wechat puts the status numbers of Tencent's map
+// service, which share no table with errcodes.
+const mapStatus = 1_000_000_000
+
+// withUpstream returns a copy of p that tells what WeChat said.
+func withUpstream(p *problem.Error, err error) error {
+	c := p.WithErr(err)
+	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Code != 0 {
+		c.Upstream = &problem.UpstreamError{Endpoint: we.Endpoint, Errcode: we.Code, Errmsg: we.Msg, RID: we.RID}
+	}
+	return c
+}
+
+// ticketRetry is when a new ticket may have come: WeChat pushes one every ten
+// minutes.
+const ticketRetry = time.Minute
+
+var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60) // without summer time since 1991
+
+// untilMidnight is how long WeChat's quotas of the day are spent.
+func untilMidnight(now time.Time) time.Duration {
+	y, m, d := now.In(shanghai).Date()
+	return time.Date(y, m, d+1, 0, 0, 0, 0, shanghai).Sub(now).Truncate(time.Second) + time.Second
+}
