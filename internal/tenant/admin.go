@@ -20,7 +20,7 @@ import (
 // lives at most twelve hours. Errors: validation_failed.
 func (k *Keys) IssueAdmin(ctx context.Context, who Caller, name string, expires time.Time) (_ Key, _ secret.Text, err error) {
 	defer problem.Wrap(&err, "tenant.IssueAdmin(%q)", name)
-	now := k.Now().Truncate(time.Second)
+	now, expires := k.Now().Truncate(time.Second), expires.Truncate(time.Second)
 	if fields := append(checkName(name), checkLifetime(now, expires, maxAdminLifetime)...); len(fields) > 0 {
 		return Key{}, secret.Text{}, invalid(fields)
 	}
@@ -39,7 +39,7 @@ func (k *Keys) IssueAdmin(ctx context.Context, who Caller, name string, expires 
 		}
 		sum := sha256.Sum256([]byte(token))
 		row, err := k.q.AdminKeyInsert(ctx, tx, dbsqlc.AdminKeyInsertParams{
-			ID: id, Name: name, TokenSha256: sum[:], CreatedBy: who.Actor, ExpiresAt: expires.Truncate(time.Second),
+			ID: id, Name: name, TokenSha256: sum[:], CreatedBy: who.Actor, ExpiresAt: expires,
 		})
 		if err != nil {
 			return err

@@ -109,6 +109,7 @@ func (k *Keys) Issue(ctx context.Context, who Caller, n NewKey) (_ Key, _ secret
 	if n.ExpiresAt.IsZero() {
 		n.ExpiresAt = who.until(now.Add(defaultLifetime))
 	}
+	n.ExpiresAt = n.ExpiresAt.Truncate(time.Second)
 	fields := checkName(n.Name)
 	fields = append(fields, checkScopes(n.Scopes)...)
 	fields = append(fields, checkLifetime(now, n.ExpiresAt, maxLifetime)...)
@@ -130,7 +131,7 @@ func (k *Keys) Issue(ctx context.Context, who Caller, n NewKey) (_ Key, _ secret
 		}
 		want := Key{
 			ID: typeid.New(), TenantID: who.TenantID, Name: n.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(n.Scopes))),
-			Merchants: merchants, ExpiresAt: n.ExpiresAt.Truncate(time.Second), RateLimit: n.RateLimit,
+			Merchants: merchants, ExpiresAt: n.ExpiresAt, RateLimit: n.RateLimit,
 		}
 		if want.RateLimit == nil {
 			want.RateLimit = who.RateLimit
