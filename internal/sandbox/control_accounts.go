@@ -71,11 +71,11 @@ func (s *Server) controlAccount(r *http.Request) (any, error) {
 	return s.change(func() (any, error) {
 		a := s.st.accounts.get(in.AppID)
 		if a == nil {
-			kind := officialAccount
-			if in.Kind != nil {
-				kind = *in.Kind
+			kind, sets := officialAccount, []int{8, 11, 13}
+			if in.Kind != nil && *in.Kind == miniProgram {
+				kind, sets = miniProgram, []int{30, 52}
 			}
-			a = s.makeAccount(in.AppID, kind, "Account "+in.AppID, []int{8, 11, 13})
+			a = s.makeAccount(in.AppID, kind, "Account "+in.AppID, sets)
 		}
 		set(&a.Kind, in.Kind)
 		set(&a.UserName, in.UserName)
