@@ -48,11 +48,11 @@ func (s AuditStatus) Advance(news AuditStatus) AuditStatus {
 	return s
 }
 
-// eventStatus reads the number in an audit event of add_store, modify_store
+// EventStatus reads the number in an audit event of add_store, modify_store
 // and apply_merchant: 1 approved, 3 failed, 4 rejected by the administrator.
 // create_map_poi_audit_info means the opposite by its numbers and is not read
 // here (platform.md §11.2).
-func eventStatus(event, number string) (AuditStatus, bool) {
+func EventStatus(event, number string) (AuditStatus, bool) {
 	switch {
 	case number == "1":
 		return Approved, true

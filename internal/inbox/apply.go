@@ -1,0 +1,210 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/riverqueue/river"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/wechat/msgcrypt"
+)
+
+// Queue is the River queue of the jobs that pushes make.
+const Queue = "inbox"
+
+// ApplyArgs are the arguments of a push's job: ids only. The push itself
+// writes them as a raw row (EventInboxInsert).
+type ApplyArgs struct {
+	TenantID uuid.UUID `json:"tenant_id"`
+	InboxID  uuid.UUID `json:"inbox_id"`
+}
+
+// Kind is the job's name in River's table.
+func (ApplyArgs) Kind() string { return "inbox.apply" }
+
+// Worker applies kept pushes. River tries again, later and later, what failed.
+type Worker struct {
+	river.WorkerDefaults[ApplyArgs]
+	Inbox *Inbox
+}
+
+// Work applies one.
+func (w *Worker) Work(ctx context.Context, job *river.Job[ApplyArgs]) error {
+	return w.Inbox.Apply(ctx, job.Args.TenantID, job.Args.InboxID)
+}
+
+// Timeout bounds one try.
+func (w *Worker) Timeout(*river.Job[ApplyArgs]) time.Duration { return time.Minute }
+
+const (
+	// retryUnmatched is when an event whose audit isn't known is looked at
+	// again, if the audit doesn't wake it before.
+	retryUnmatched = 15 * time.Second
+	// attentionAfter is when a person should look.
+	attentionAfter = 24 * time.Hour
+)
+
+// Apply does what a kept push says. It may run any number of times.
+func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
+	row, err := in.get(ctx, tenantID, id)
+	if postgres.IsNotFound(err) {
+		return nil // swept
+	}
+	if err != nil {
+		return err
+	}
+	plain, err := in.Keyset.Open(payloadPlace(tenantID, id), row.PayloadCt)
+	if err != nil {
+		return err
+	}
+	msg, err := msgcrypt.ParseMessage(plain)
+	if err != nil {
+		return err
+	}
+	state := dbsqlc.EventInboxStateParams{State: "applied", TenantID: tenantID, ID: id}
+	err = in.dispatch(ctx, row, msg)
+	fault.At("event_applied")
+	switch {
+	case errors.Is(err, ledger.ErrUnmatched):
+		audit := msg.Get("audit_id")
+		state.State, state.AuditID, state.NextAt = "unmatched", &audit, new(time.Now().Add(retryUnmatched))
+		if time.Since(row.ReceivedAt) > attentionAfter {
+			state.State, state.NextAt = "needs_attention", nil
+			in.Log.ErrorContext(ctx, "event of an audit that nobody knows", "tenant_id", tenantID, "appid", row.Appid, "event", row.Event, "audit_id", audit)
+		}
+	case errors.Is(err, errNotOurs):
+		state.State, state.Error = "unprocessed", new(err.Error())
+		in.Log.InfoContext(ctx, "push kept and not applied", "tenant_id", tenantID, "appid", row.Appid, "event", row.Event, "reason", err)
+	case err != nil:
+		in.Metrics.InboxApplied(row.Event, "failed", time.Since(row.ReceivedAt))
+		return err
+	}
+	in.Metrics.InboxApplied(row.Event, state.State, time.Since(row.ReceivedAt))
+	return in.DB.InTenant(ctx, tenantID, func(tx postgres.DBTX) error { return in.q.EventInboxState(ctx, tx, state) })
+}
+
+func (in *Inbox) get(ctx context.Context, tenantID, id uuid.UUID) (row dbsqlc.EventInbox, err error) {
+	b := in.DB.NewBatch(tenantID)
+	postgres.QueueOne(b, dbsqlc.EventInboxGet, dbsqlc.EventInboxGetParams{TenantID: tenantID, ID: id}, &row)
+	return row, in.DB.Run(ctx, b)
+}
+
+// errNotOurs is wrapped by the reason why a push has no effect here.
+var errNotOurs = errors.New("not ours")
+
+func notOurs(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errNotOurs, fmt.Sprintf(format, args...))
+}
+
+func (in *Inbox) dispatch(ctx context.Context, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
+	cred, err := in.Tenants.Credentials(ctx, row.TenantID)
+	if err != nil {
+		return err
+	}
+	if row.Appid == cred.AppID {
+		err := in.Authorizer.ApplyComponentEvent(ctx, row.TenantID, msg, row.ReceivedAt)
+		if errors.Is(err, authorizer.ErrUnknownInfoType) {
+			return notOurs("InfoType %q", row.Event)
+		}
+		return err
+	}
+	m, err := in.Authorizer.Merchant(ctx, row.TenantID, row.Appid)
+	if problem.HasCode(err, "merchant_not_found") {
+		return notOurs("no merchant has this appid")
+	}
+	if err != nil {
+		return err
+	}
+	if m.UserName != "" && msg.Get("ToUserName") != m.UserName {
+		return notOurs("ToUserName is another account's")
+	}
+	switch row.Event {
+	case "add_store_audit_info", "modify_store_audit_info":
+		return in.storeAudit(ctx, m, row, msg)
+	default:
+		return notOurs("event %q", row.Event)
+	}
+}
+
+// storeAudit applies the decision on a store (document 000 §4.8, §4.9) and
+// then reads the store once: its name, address and pictures are known only now.
+func (in *Inbox) storeAudit(ctx context.Context, m authorizer.Merchant, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
+	ev := ledger.AuditEvent{Kind: "store_create", AuditID: msg.Get("audit_id"), Reason: msg.Get("reason"), InboxID: row.ID, At: time.Unix(row.CreateTime, 0)}
+	if row.Event == "modify_store_audit_info" {
+		ev.Kind = "store_update"
+	}
+	var ok bool
+	if ev.Status, ok = ledger.EventStatus(row.Event, msg.Get("status")); !ok {
+		return notOurs("status %q", msg.Get("status"))
+	}
+	if !digits(ev.AuditID) {
+		return notOurs("audit_id is no number")
+	}
+	if poi := msg.Get("poiid"); ev.Kind == "store_create" && ev.Status == ledger.Approved {
+		if !digits(poi) {
+			return notOurs("approved without a poiid")
+		}
+		ev.PoiID = poi
+	}
+	if n, err := strconv.ParseInt(msg.Get("is_upgrade"), 10, 64); err == nil {
+		ev.Upgraded = &n
+	}
+	audit, err := in.Ledger.ApplyAuditEvent(ctx, m, ev)
+	if err != nil {
+		return err
+	}
+	if ev.Status != ledger.Approved {
+		return nil
+	}
+	poi := ev.PoiID
+	if poi == "" {
+		s, err := in.Ledger.Store(ctx, m.TenantID, audit.SubjectID)
+		if err != nil || s.PoiID == nil {
+			return err
+		}
+		poi = *s.PoiID
+	}
+	return in.Ledger.RefreshStore(ctx, m, poi)
+}
+
+func digits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 20
+}
+
+// ApplyDue takes up the events that waited for their audit.
+func (in *Inbox) ApplyDue(ctx context.Context) error {
+	due, err := in.DB.Due(ctx, postgres.DueInbox, 100)
+	if err != nil {
+		return err
+	}
+	for _, d := range due {
+		var taken []dbsqlc.EventInbox
+		b := in.DB.NewBatch(d.Tenant)
+		postgres.QueueMany(b, dbsqlc.EventInboxTake, dbsqlc.EventInboxTakeParams{TenantID: d.Tenant, ID: d.ID}, &taken)
+		if err := in.DB.Run(ctx, b); err != nil {
+			return err
+		}
+		if len(taken) == 0 {
+			continue
+		}
+		if err := in.Apply(ctx, d.Tenant, d.ID); err != nil {
+			in.Log.WarnContext(ctx, "event not applied", "inbox_id", d.ID, "err", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+// Package inbox takes WeChat's pushes: it verifies and decrypts each, keeps it
+// once, answers at once, and applies it in the background.
+//
+// A push must wait on nothing but one batch, one round trip. It is never
+// refused for its age, and never lost for being early, late, repeated or
+// unknown: what can't be applied is kept and said so. Whatever makes one
+// unacceptable, the sender is told the same nothing.
+package inbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/observe"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat/msgcrypt"
+)
+
+// Deps is what an Inbox works with.
+type Deps struct {
+	DB         *postgres.DB
+	Keyset     *secret.Keyset
+	Tenants    *tenant.Tenants
+	Authorizer *authorizer.Authorizer
+	Ledger     *ledger.Ledger
+	Metrics    *observe.Metrics
+	Log        *slog.Logger
+}
+
+// Inbox is safe for concurrent use.
+type Inbox struct {
+	Deps
+	q *dbsqlc.Queries
+}
+
+// New makes an Inbox.
+func New(d Deps) *Inbox { return &Inbox{Deps: d, q: dbsqlc.New()} }
+
+// A Push is an HTTP request to one of a tenant's two push URLs.
+type Push struct {
+	Ref   string     // of the tenant, from the path
+	AppID string     // of the merchant, from the path; "" at the component's URL
+	Query url.Values // msg_signature, timestamp, nonce, encrypt_type
+	Body  []byte
+}
+
+// ErrRefused is returned for whatever isn't a push of WeChat's to this tenant.
+// Why is counted and logged, and never told to the sender.
+var ErrRefused = errors.New("push refused")
+
+func refuse(reason string) error { return fmt.Errorf("%w: %s", ErrRefused, reason) }
+
+// maxSkew is how far a push's CreateTime may be off before somebody should
+// look at a clock.
+const maxSkew = 10 * time.Minute
+
+// Receive keeps a push. nil means that it is kept, or was before: answer
+// success. Errors: ErrRefused; anything else means that it couldn't be kept
+// and WeChat should push again.
+func (in *Inbox) Receive(ctx context.Context, p Push) error {
+	kind := "message"
+	if p.AppID == "" {
+		kind = "component"
+	}
+	row, err := in.open(ctx, p)
+	switch {
+	case errors.Is(err, ErrRefused):
+		in.Metrics.PushReceived(kind, "refused")
+		in.Log.WarnContext(ctx, "push refused", "kind", kind, "err", err)
+		return err
+	case err != nil:
+		in.Metrics.PushReceived(kind, "failed")
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	b := in.DB.NewBatch(row.TenantID)
+	b.Queue(dbsqlc.EventInboxInsert, row)
+	fault.At("before_push_insert")
+	if err := in.DB.Run(ctx, b); err != nil {
+		in.Metrics.PushReceived(kind, "failed")
+		return err
+	}
+	fault.At("after_push_insert")
+	in.Metrics.PushReceived(kind, "kept")
+	return nil
+}
+
+// open verifies before it decrypts, so that nothing can be learned from how it
+// fails (design security.md §5).
+func (in *Inbox) open(ctx context.Context, p Push) (row dbsqlc.EventInboxInsertParams, _ error) {
+	t, err := in.Tenants.ByPushRef(ctx, p.Ref)
+	if _, ok := problem.As(err); ok && !unavailable(err) {
+		return row, refuse("no such push URL")
+	}
+	if err != nil {
+		return row, err
+	}
+	cred, err := in.Tenants.Credentials(ctx, t.ID)
+	if _, ok := problem.As(err); ok && !unavailable(err) {
+		return row, refuse("the tenant has no credentials")
+	}
+	if err != nil {
+		return row, err
+	}
+	if p.Query.Get("encrypt_type") != "aes" {
+		return row, refuse("not encrypted")
+	}
+	envelope, err := msgcrypt.ParseEnvelope(p.Body)
+	if err != nil {
+		return row, refuse("envelope can't be read")
+	}
+	if !verified(cred, p.Query, envelope.Encrypt) {
+		return row, refuse("signature")
+	}
+	plain, err := decrypt(cred, envelope.Encrypt)
+	if err != nil {
+		return row, refuse(err.Error())
+	}
+	msg, err := msgcrypt.ParseMessage(plain)
+	if err != nil {
+		return row, refuse("message can't be read")
+	}
+	created, err := strconv.ParseInt(msg.Get("CreateTime"), 10, 64)
+	if err != nil {
+		return row, refuse("no CreateTime")
+	}
+	if skew := time.Since(time.Unix(created, 0)).Abs(); skew > maxSkew {
+		in.Log.WarnContext(ctx, "push from another time", "tenant_id", t.ID, "skew_seconds", int(skew.Seconds()))
+	}
+	sum := sha256.Sum256(plain)
+	row = dbsqlc.EventInboxInsertParams{TenantID: t.ID, ID: typeid.New(), Appid: p.AppID, FromUser: msg.Get("FromUserName"),
+		CreateTime: created, Event: eventOf(msg, p.AppID == ""), PayloadSha256: sum[:]}
+	if p.AppID == "" {
+		row.Appid = cred.AppID
+	}
+	row.PayloadCt, err = in.Keyset.Seal(payloadPlace(row.TenantID, row.ID), plain)
+	return row, err
+}
+
+func unavailable(err error) bool {
+	p, ok := problem.As(err)
+	return ok && (p.Kind == problem.Unavailable || p.Kind == problem.Internal)
+}
+
+func verified(cred tenant.Credentials, q url.Values, encrypt string) bool {
+	ok := false
+	for _, token := range cred.MessageTokens {
+		// No early exit: which token fits is nobody's business.
+		ok = msgcrypt.VerifySignature(q.Get("msg_signature"), token.Reveal(), q.Get("timestamp"), q.Get("nonce"), encrypt) || ok
+	}
+	return ok
+}
+
+// decrypt tries the current key and then the one before it, which WeChat may
+// go on using around a change (platform.md §7.2).
+func decrypt(cred tenant.Credentials, encrypt string) (plain []byte, err error) {
+	for _, key := range cred.Keys {
+		if plain, err = key.Decrypt(encrypt, cred.AppID); err == nil {
+			return plain, nil
+		}
+	}
+	return nil, err
+}
+
+// eventOf names what a push tells of.
+func eventOf(msg msgcrypt.Message, component bool) string {
+	switch {
+	case component:
+		return msg.Get("InfoType")
+	case msg.Get("MsgType") == "event":
+		return msg.Get("Event")
+	default:
+		return "message:" + msg.Get("MsgType")
+	}
+}
+
+func payloadPlace(tenant, id uuid.UUID) secret.Place {
+	return secret.Place{Table: "event_inbox", Column: "payload_ct", Tenant: tenant, Row: id.String()}
+}
