@@ -1,0 +1,102 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// childState makes the test binary serve a simulator with this state file until it is killed.
+const childState = "MENDIAN_SANDBOX_CHILD_STATE"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childState); path != "" {
+		if err := serveChild(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func serveChild(path string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	sim, err := New(Config{Addr: l.Addr().String(), StateFile: path})
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	go func() { _ = sim.Run(context.Background()) }()
+	return http.Serve(l, sim.Handler()) // #nosec G114 -- a child of the test
+}
+
+// A process killed at any moment has written every change that it answered for.
+func TestKilledProcessLosesNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state")
+	acked := map[string]bool{}
+	for round := range 4 {
+		child := exec.Command(os.Args[0]) // #nosec G204 -- this test binary
+		child.Env = append(os.Environ(), childState+"="+path)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		addr, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := "http://" + strings.TrimSpace(addr) + "/_sandbox/"
+		kill := time.AfterFunc(time.Duration(20+round*30)*time.Millisecond, func() { _ = child.Process.Kill() })
+		for {
+			resp, err := http.Post(base+"accounts/"+DemoOfficialAccount+"/stores", "application/json", strings.NewReader(`{"count":1}`)) //nolint:noctx // ends with the child
+			if err != nil {
+				break
+			}
+			raw, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			var reply struct {
+				IDs []string `json:"poi_ids"`
+			}
+			if err != nil || json.Unmarshal(raw, &reply) != nil || len(reply.IDs) != 1 {
+				break // cut off while it was read
+			}
+			acked[reply.IDs[0]] = true
+		}
+		kill.Stop()
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	}
+	st, err := openState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.close()
+	lost := 0
+	for id := range acked {
+		if st.stores.get(id) == nil {
+			lost++
+		}
+	}
+	if lost > 0 || len(acked) < 10 {
+		t.Errorf("lost %d of %d acknowledged stores", lost, len(acked))
+	}
+	t.Log(strconv.Itoa(len(acked)) + " acknowledged over four kills")
+}
