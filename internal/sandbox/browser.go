@@ -62,7 +62,7 @@ func (b *browser) run(ctx context.Context, link string) (final string, err error
 				return to, err
 			}
 			next.Fragment = ""
-			if !slices.Contains(b.hosts, next.Host) {
+			if !hasHost(b.hosts, next.Host) {
 				return next.String(), nil
 			}
 			referer := b.page.Request.Referer()
@@ -75,16 +75,16 @@ func (b *browser) run(ctx context.Context, link string) (final string, err error
 			continue
 		}
 		form, action, found := firstForm(b.body)
-		consent := slices.Contains(b.ours, at.Host) && slices.Contains(consentPaths, at.Path)
+		consent := hasHost(b.ours, at.Host) && slices.Contains(consentPaths, at.Path)
 		switch {
 		case consent && !b.consented && found:
 			b.consented = true
 			form = url.Values{"appid": {b.appid}}
-		case b.consented || consent || !found:
+		case b.consented || consent || !found || b.page.StatusCode >= http.StatusBadRequest:
 			return at.String(), nil
 		}
 		to, err := at.Parse(action)
-		if err != nil || !slices.Contains(b.hosts, to.Host) {
+		if err != nil || !hasHost(b.hosts, to.Host) {
 			return action, err
 		}
 		if err := b.open(ctx, http.MethodPost, to.String(), form, b.referer()); err != nil {
@@ -94,6 +94,13 @@ func (b *browser) run(ctx context.Context, link string) (final string, err error
 	return b.page.Request.URL.String(), errors.New("the link leads on and on")
 }
 
+// hasHost looks a host up; the names of this machine are one, since its parts may use different ones.
+func hasHost(list []string, host string) bool {
+	return slices.ContainsFunc(list, func(h string) bool { return loopback.Replace(h) == loopback.Replace(host) })
+}
+
+var loopback = strings.NewReplacer("127.0.0.1", "localhost", "[::1]", "localhost")
+
 func (b *browser) open(ctx context.Context, method, to string, form url.Values, referer string) error {
 	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -101,6 +108,7 @@ func (b *browser) open(ctx context.Context, method, to string, form url.Values, 
 	}
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Sec-Fetch-Site", "same-origin") // a page's own form; redirects do not come here
 		req.Header.Set("Origin", b.page.Request.URL.Scheme+"://"+b.page.Request.URL.Host)
 	}
 	if referer != "" {

@@ -14,6 +14,7 @@ import (
 // pre_auth_code and sends the browser on, and a callback that exchanges the code.
 type fakeGateway struct {
 	b        *bundle
+	wechat   string // base of the consent page
 	url      string
 	consent  string // path and own parameters of the consent page
 	policy   string // Referrer-Policy of its pages
@@ -23,7 +24,7 @@ type fakeGateway struct {
 
 func newFakeGateway(t *testing.T, b *bundle) *fakeGateway {
 	t.Helper()
-	g := &fakeGateway{b: b, consent: "/cgi-bin/componentloginpage?auth_type=1", exchange: true}
+	g := &fakeGateway{b: b, wechat: b.base, consent: "/cgi-bin/componentloginpage?auth_type=1", exchange: true}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /connect/state", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Referrer-Policy", g.policy)
@@ -41,7 +42,7 @@ func newFakeGateway(t *testing.T, b *bundle) *fakeGateway {
 		}
 		b.post("/cgi-bin/component/api_create_preauthcode?access_token="+b.componentToken(), obj{"component_appid": DefaultComponentAppID}, &out)
 		q := url.Values{"component_appid": {DefaultComponentAppID}, "pre_auth_code": {out.Code}, "redirect_uri": {g.url + "/callback?state=s"}}
-		http.Redirect(w, r, b.base+g.consent+"&"+q.Encode()+"#wechat_redirect", http.StatusSeeOther)
+		http.Redirect(w, r, g.wechat+g.consent+"&"+q.Encode()+"#wechat_redirect", http.StatusSeeOther)
 	})
 	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
@@ -125,6 +126,17 @@ func TestConsent(t *testing.T) {
 				t.Error("authorised all the same")
 			}
 		})
+	}
+}
+
+// The parts of one machine may call it by different names.
+func TestConsentOnLocalhost(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	g := newFakeGateway(t, b)
+	g.wechat = strings.Replace(b.base, "127.0.0.1", "localhost", 1)
+	if v := g.visit(DemoOfficialAccount); !v.AuthCodeUsed || v.Status != http.StatusOK {
+		t.Errorf("visit = %+v", v)
 	}
 }
 
