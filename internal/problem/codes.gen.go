@@ -32,6 +32,7 @@ const (
 	CodeIdempotencyInFlight            = "idempotency_in_flight"
 	CodeOperationInProgress            = "operation_in_progress"
 	CodeDuplicateClientReference       = "duplicate_client_reference"
+	CodeNameTaken                      = "name_taken"
 	CodeComponentAppIDTaken            = "component_appid_taken"
 	CodeKeyNotActive                   = "key_not_active"
 	CodeStoreDuplicate                 = "store_duplicate"
@@ -205,6 +206,9 @@ var catalogue = map[string]entry{
 	CodeDuplicateClientReference: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"client_reference already used", "client_reference 已被使用"},
 		detail: [2]string{"Another object of this merchant has this client_reference; existing names it.", "该商户的另一对象已使用此 client_reference，见 existing。"}},
+	CodeNameTaken: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"Name already used", "名称已被使用"},
+		detail: [2]string{"Another tenant has this name; choose another one.", "另一租户已使用此名称，请更换。"}},
 	CodeComponentAppIDTaken: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"Component appid already used", "第三方平台 appid 已被使用"},
 		detail: [2]string{"Another tenant has this component_appid; each third-party platform is one tenant.", "另一租户已使用此 component_appid，每个第三方平台对应一个租户。"}},
