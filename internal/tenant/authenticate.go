@@ -19,12 +19,12 @@ import (
 )
 
 var (
-	errMissing   = problem.New(problem.Unauthenticated, "token_missing")
-	errInvalid   = problem.New(problem.Unauthenticated, "token_invalid")
-	errExpired   = problem.New(problem.Unauthenticated, "token_expired")
-	errRevoked   = problem.New(problem.Unauthenticated, "key_revoked")
-	errSuspended = problem.New(problem.Forbidden, "tenant_suspended")
-	errHidden    = problem.New(problem.NotFound, "not_found")
+	errMissing   = problem.Of(problem.CodeTokenMissing)
+	errInvalid   = problem.Of(problem.CodeTokenInvalid)
+	errExpired   = problem.Of(problem.CodeTokenExpired)
+	errRevoked   = problem.Of(problem.CodeKeyRevoked)
+	errSuspended = problem.Of(problem.CodeTenantSuspended)
+	errHidden    = problem.Of(problem.CodeNotFound)
 )
 
 // A verified token is remembered by its SHA-256. What can end before it does
@@ -264,7 +264,7 @@ func unavailable(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	p := problem.New(problem.Unavailable, "storage_unavailable").WithErr(err)
-	p.Retryable, p.RetryAfter = true, time.Second
+	p := problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	p.RetryAfter = time.Second
 	return p
 }

@@ -54,7 +54,7 @@ var refPattern = regexp.MustCompile(`^[a-z2-7]{26}$`)
 func (t *Tenants) ByPushRef(ctx context.Context, ref string) (_ Tenant, err error) {
 	defer problem.Wrap(&err, "tenant.ByPushRef")
 	if !refPattern.MatchString(ref) {
-		return Tenant{}, problem.New(problem.NotFound, "not_found")
+		return Tenant{}, problem.Of(problem.CodeNotFound)
 	}
 	// A ref never changes hands, so this entry needs no following.
 	id, err := t.byRef.Get(ctx, postgres.Key{ID: ref}, func(ctx context.Context) (id uuid.UUID, err error) {
@@ -69,7 +69,7 @@ func (t *Tenants) ByPushRef(ctx context.Context, ref string) (_ Tenant, err erro
 	}
 	tenant, err := t.Tenant(ctx, id)
 	if err == nil && tenant.Status == Deleted {
-		return Tenant{}, problem.New(problem.NotFound, "not_found")
+		return Tenant{}, problem.Of(problem.CodeNotFound)
 	}
 	return tenant, err
 }

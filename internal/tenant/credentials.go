@@ -133,7 +133,7 @@ func (t *Tenants) SetCredentials(ctx context.Context, who Caller, id uuid.UUID, 
 			return found(err)
 		}
 		if row.Status == string(Deleted) {
-			return problem.Newf(problem.NotFound, "not_found", "This tenant is closed.")
+			return problem.Of(problem.CodeNotFound)
 		}
 		old, err := t.q.CredentialsLock(ctx, tx, dbsqlc.CredentialsLockParams{TenantID: id})
 		if postgres.IsNotFound(err) {

@@ -154,7 +154,7 @@ func (k *Keys) insert(ctx context.Context, tx postgres.DBTX, who Caller, want Ke
 		return Key{}, "", found(err)
 	}
 	if tenant.Status == string(Deleted) {
-		return Key{}, "", problem.Newf(problem.NotFound, "not_found", "This tenant is closed.")
+		return Key{}, "", problem.Of(problem.CodeNotFound)
 	}
 	c := newClaims(want.ID, now, want.ExpiresAt)
 	c.Audience, c.Tenant, c.Scope = audienceAPI, typeid.Format(typeid.Tenant, want.TenantID), strings.Join(want.Scopes, " ")
@@ -220,7 +220,7 @@ func (k *Keys) resolve(ctx context.Context, tx postgres.DBTX, who Caller, refs [
 			return r.Appid == ref || typeid.Format(typeid.Merchant, r.ID) == ref
 		})
 		if at < 0 {
-			return nil, problem.New(problem.NotFound, "merchant_not_found").WithFields(problem.Field{
+			return nil, problem.Of(problem.CodeMerchantNotFound).WithFields(problem.Field{
 				Pointer: "/merchant_ids/" + strconv.Itoa(i), Code: "not_found", Detail: "no merchant of this tenant",
 			})
 		}
@@ -258,7 +258,7 @@ func (k *Keys) covers(ctx context.Context, tx postgres.DBTX, who Caller, want Ke
 	if len(fields) == 0 {
 		return nil
 	}
-	return problem.New(problem.Forbidden, "key_exceeds_own_rights").WithFields(fields...)
+	return problem.Of(problem.CodeKeyExceedsOwnRights).WithFields(fields...)
 }
 
 // rateOf is the limit that who's requests are held to.

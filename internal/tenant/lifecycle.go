@@ -32,7 +32,7 @@ func (k *Keys) Get(ctx context.Context, who Caller, id uuid.UUID) (key Key, err 
 func visible(who Caller, row dbsqlc.APIKey) (Key, error) {
 	key, err := keyFromRow(row)
 	if err == nil && !who.reaches(key) {
-		return Key{}, problem.New(problem.NotFound, "not_found")
+		return Key{}, problem.Of(problem.CodeNotFound)
 	}
 	return key, err
 }
@@ -72,7 +72,7 @@ func (k *Keys) lock(ctx context.Context, tx postgres.DBTX, who Caller, id uuid.U
 		return Key{}, err
 	}
 	if !who.CoversScopes(key.Scopes) && who.KeyID != key.ID {
-		return Key{}, problem.New(problem.Forbidden, "key_exceeds_own_rights")
+		return Key{}, problem.Of(problem.CodeKeyExceedsOwnRights)
 	}
 	return key, nil
 }
@@ -125,14 +125,12 @@ func (k *Keys) Rotate(ctx context.Context, who Caller, id uuid.UUID, overlap tim
 		if err != nil {
 			return err
 		}
-		if status := old.Status(now); status != "active" {
-			return problem.Newf(problem.Conflict, "key_not_active", "This key is %s.", status)
-		}
-		successor, err := k.q.APIKeySuccessor(ctx, tx, dbsqlc.APIKeySuccessorParams{TenantID: who.TenantID, ID: id})
-		if err == nil {
-			return problem.Newf(problem.Conflict, "key_not_active", "This key was replaced by %s.", typeid.Format(typeid.Key, successor))
-		} else if !postgres.IsNotFound(err) {
+		replaced, err := k.q.APIKeyIsReplaced(ctx, tx, dbsqlc.APIKeyIsReplacedParams{TenantID: who.TenantID, ID: id})
+		if err != nil {
 			return err
+		}
+		if replaced || old.Status(now) != "active" {
+			return problem.Of(problem.CodeKeyNotActive)
 		}
 		want := Key{ID: typeid.New(), TenantID: old.TenantID, Name: old.Name, Scopes: old.Scopes, Merchants: old.Merchants, RateLimit: old.RateLimit, RotatedFrom: &id}
 		if want.ExpiresAt = expires.Truncate(time.Second); expires.IsZero() {

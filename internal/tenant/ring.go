@@ -206,7 +206,7 @@ func (k *Keys) RetireSigning(ctx context.Context, who Caller, kid string) (err e
 				return nil
 			}
 		}
-		return problem.Newf(problem.NotFound, "not_found", "There is no signing key %s.", kid)
+		return problem.Of(problem.CodeNotFound)
 	})
 }
 

@@ -73,7 +73,7 @@ func checkName(name string) []problem.Field {
 }
 
 func invalid(fields []problem.Field) error {
-	return problem.New(problem.Invalid, "validation_failed").WithFields(fields...)
+	return problem.Of(problem.CodeValidationFailed).WithFields(fields...)
 }
 
 // checkOrigin accepts exactly what a browser sends as Origin.

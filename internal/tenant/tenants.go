@@ -268,7 +268,7 @@ func (t *Tenants) update(ctx context.Context, who Caller, id uuid.UUID, action s
 			if u.Status != nil && *u.Status == Deleted {
 				return nil
 			}
-			return problem.Newf(problem.NotFound, "not_found", "This tenant is closed.")
+			return problem.Of(problem.CodeNotFound)
 		}
 		if u.Precondition != nil {
 			if err := u.Precondition(before); err != nil {
@@ -359,7 +359,7 @@ func (t Tenant) state() any {
 // found turns "no such row" into not_found; any other error stays.
 func found(err error) error {
 	if postgres.IsNotFound(err) {
-		return problem.New(problem.NotFound, "not_found").WithErr(err)
+		return problem.Of(problem.CodeNotFound).WithErr(err)
 	}
 	return err
 }
@@ -367,9 +367,9 @@ func found(err error) error {
 func taken(err error) error {
 	switch {
 	case postgres.IsUnique(err, "tenants_name_key"):
-		return problem.New(problem.Conflict, "name_taken").WithErr(err)
+		return problem.Of(problem.CodeNameTaken).WithErr(err)
 	case postgres.IsUnique(err, "tenants_component_appid_key"):
-		return problem.New(problem.Conflict, "component_appid_taken").WithErr(err)
+		return problem.Of(problem.CodeComponentAppIDTaken).WithErr(err)
 	}
 	return err
 }

@@ -109,6 +109,22 @@ func (q *Queries) APIKeyInsert(ctx context.Context, db DBTX, arg APIKeyInsertPar
 	return i, err
 }
 
+const APIKeyIsReplaced = `-- name: APIKeyIsReplaced :one
+SELECT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = $1 AND rotated_from = $2::uuid) AS yes
+`
+
+type APIKeyIsReplacedParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+func (q *Queries) APIKeyIsReplaced(ctx context.Context, db DBTX, arg APIKeyIsReplacedParams) (bool, error) {
+	row := db.QueryRow(ctx, APIKeyIsReplaced, arg.TenantID, arg.ID)
+	var yes bool
+	err := row.Scan(&yes)
+	return yes, err
+}
+
 const APIKeyList = `-- name: APIKeyList :many
 SELECT tenant_id, id, name, scopes, merchant_ids, rate_limit, token_sha256, rotated_from, created_by, created_at, expires_at, revoked_at, last_used_at FROM api_keys
 WHERE tenant_id = $1
@@ -246,22 +262,6 @@ type APIKeyRevokeParams struct {
 func (q *Queries) APIKeyRevoke(ctx context.Context, db DBTX, arg APIKeyRevokeParams) error {
 	_, err := db.Exec(ctx, APIKeyRevoke, arg.TenantID, arg.ID)
 	return err
-}
-
-const APIKeySuccessor = `-- name: APIKeySuccessor :one
-SELECT id FROM api_keys WHERE tenant_id = $1 AND rotated_from = $2::uuid ORDER BY id DESC LIMIT 1
-`
-
-type APIKeySuccessorParams struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) APIKeySuccessor(ctx context.Context, db DBTX, arg APIKeySuccessorParams) (uuid.UUID, error) {
-	row := db.QueryRow(ctx, APIKeySuccessor, arg.TenantID, arg.ID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
 }
 
 const APIKeyUsed = `-- name: APIKeyUsed :exec

@@ -9,8 +9,8 @@ SELECT * FROM api_keys WHERE tenant_id = @tenant_id AND id = @id;
 -- name: APIKeyLock :one
 SELECT * FROM api_keys WHERE tenant_id = @tenant_id AND id = @id FOR UPDATE;
 
--- name: APIKeySuccessor :one
-SELECT id FROM api_keys WHERE tenant_id = @tenant_id AND rotated_from = @id::uuid ORDER BY id DESC LIMIT 1;
+-- name: APIKeyIsReplaced :one
+SELECT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = @tenant_id AND rotated_from = @id::uuid) AS yes;
 
 -- A key bound to merchants lists only keys bound to no others.
 -- name: APIKeyList :many
