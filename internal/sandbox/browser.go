@@ -102,7 +102,7 @@ func hasHost(list []string, host string) bool {
 var loopback = strings.NewReplacer("127.0.0.1", "localhost", "[::1]", "localhost")
 
 func (b *browser) open(ctx context.Context, method, to string, form url.Values, referer string) error {
-	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(form.Encode())) //nolint:gosec // going where it is told is its purpose
 	if err != nil {
 		return err
 	}
@@ -115,11 +115,11 @@ func (b *browser) open(ctx context.Context, method, to string, form url.Values, 
 		req.Header.Set("Referer", referer)
 	}
 	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36")
-	resp, err := b.client.Do(req)
+	resp, err := b.client.Do(req) //nolint:gosec // likewise
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	b.page, b.body = resp, string(body)
 	return err

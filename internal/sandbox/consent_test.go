@@ -28,8 +28,8 @@ func newFakeGateway(t *testing.T, b *bundle) *fakeGateway {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /connect/state", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Referrer-Policy", g.policy)
-		http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1", Path: "/"})
-		fmt.Fprint(w, `<html><form method="get" action="/help"></form><FORM action='/connect/state' method=POST>
+		http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1", Path: "/"}) //nolint:gosec // of a test
+		_, _ = fmt.Fprint(w, `<html><form method="get" action="/help"></form><FORM action='/connect/state' method=POST>
 			<input type="hidden" name="csrf" value="a&amp;b"><button name="go" value="pc">Go</button><button name="go" value="h5">Phone</button></FORM></html>`)
 	})
 	mux.HandleFunc("POST /connect/state", func(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +57,7 @@ func newFakeGateway(t *testing.T, b *bundle) *fakeGateway {
 		http.Redirect(w, r, g.after, http.StatusSeeOther)
 	})
 	mux.HandleFunc("GET /done", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `<html><style>x{}</style><p>All  done &amp; well</p><form method="post" action="/no"></form></html>`)
+		_, _ = fmt.Fprint(w, `<html><style>x{}</style><p>All  done &amp; well</p><form method="post" action="/no"></form></html>`)
 	})
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
@@ -170,7 +170,7 @@ func TestPreauthCode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		text, loc := make([]byte, 4096), resp.Header.Get("Location")
 		n, _ := resp.Body.Read(text)
 		return resp.StatusCode, string(text[:n]) + loc

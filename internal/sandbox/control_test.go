@@ -114,7 +114,7 @@ func TestJournalSince(t *testing.T) {
 	var j struct{ Requests []journalEntry }
 	b.control("GET", "journal", "", &j)
 	b.control("GET", "journal?path=/wxa/get_district&since="+itoa(j.Requests[1].Seq), "", &j)
-	if len(j.Requests) != 1 || j.Requests[0].Query != "access_token=a&x=%20y" || j.Requests[0].Headers.Get("Host") == "" || j.Requests[0].Method != "GET" {
+	if len(j.Requests) != 1 || j.Requests[0].Query != "access_token=a&x=%20y" || j.Requests[0].Headers.Get("Host") == "" || j.Requests[0].Method != http.MethodGet {
 		t.Errorf("journal = %+v", j.Requests)
 	}
 }
@@ -171,7 +171,7 @@ func TestDashboard(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
 	decision := url.Values{"decision": {"approve"}}

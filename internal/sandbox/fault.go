@@ -32,7 +32,7 @@ func (f *fault) executes() bool {
 	case f == nil:
 		return true
 	case f.Before != nil:
-		return !*f.Before || !(f.replaces() || f.DropReply)
+		return !*f.Before || (!f.replaces() && !f.DropReply)
 	default:
 		return !f.replaces()
 	}

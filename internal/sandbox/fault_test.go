@@ -66,7 +66,7 @@ func (b *bundle) try(path, body string) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(resp.Body)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, "", err
@@ -107,7 +107,7 @@ func TestLateCallIsExecuted(t *testing.T) {
 	b.control("POST", "faults", `{"path":"wxa/add_store","delay_ms":80}`, nil)
 	client := http.Client{Timeout: 20 * time.Millisecond}
 	if resp, err := client.Post(b.base+"/wxa/add_store?access_token="+token, "application/json", strings.NewReader(encode(t, addStoreExample()))); err == nil { //nolint:noctx // the timeout is the test
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		t.Fatal("the reply was in time")
 	}
 	eventually(t, "the effect", func() bool { return s.effects() == 1 })

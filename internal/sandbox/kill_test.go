@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func serveChild(path string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	acked := map[string]bool{}
 	for round := range 4 {
-		child := exec.Command(os.Args[0]) // #nosec G204 -- this test binary
+		child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test binary
 		child.Env = append(os.Environ(), childState+"="+path)
 		out, err := child.StdoutPipe()
 		if err != nil {
@@ -71,7 +71,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 				break
 			}
 			raw, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
+			_ = resp.Body.Close()
 			var reply struct {
 				IDs []string `json:"poi_ids"`
 			}
@@ -88,7 +88,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.close()
+	defer func() { _ = st.close() }()
 	lost := 0
 	for id := range acked {
 		if st.stores.get(id) == nil {

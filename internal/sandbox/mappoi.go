@@ -104,7 +104,7 @@ func (c *call) places(d leaf, keyword string) []mapPOI {
 // place makes up the i-th place for a keyword in a district; its 19 digits follow from the words.
 func place(d leaf, keyword string, i int) mapPOI {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %s %d", d.id, keyword, i)
+	_, _ = fmt.Fprintf(h, "%s %s %d", d.id, keyword, i)
 	n := h.Sum64()
 	return mapPOI{
 		ID:       strconv.FormatUint(1_000_000_000_000_000_000+n%8_000_000_000_000_000_000, 10),

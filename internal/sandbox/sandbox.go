@@ -108,9 +108,9 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) reseed() {
 	seed := uint64(s.cfg.Seed) // #nosec G115 -- any bits will do
 	if seed == 0 {
-		seed = rand.Uint64()
+		seed = rand.Uint64() //nolint:gosec // ids, not secrets
 	}
-	s.rng = rand.New(rand.NewPCG(seed, uint64(s.st.Boots))) // #nosec G115 G404 -- ids, not secrets
+	s.rng = rand.New(rand.NewPCG(seed, uint64(s.st.Boots))) //nolint:gosec // ids, not secrets
 }
 
 // Handler serves WeChat's API, its consent pages, the control API below /_sandbox/ and a page for

@@ -191,7 +191,7 @@ func (st *state) read() error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	in := bufio.NewReader(f)
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
@@ -230,7 +230,7 @@ func (st *state) read() error {
 // rewrite replaces the file by one line that holds the whole state, and keeps it open for appending.
 func (st *state) rewrite() error {
 	tmp := st.path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // the operator's own file
 	if err != nil {
 		return err
 	}

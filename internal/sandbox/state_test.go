@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -61,12 +62,12 @@ func TestStateSurvivesKill(t *testing.T) {
 	})
 	want := b.sim.snapshot(t)
 	// What a kill -9 leaves behind: the file as it is now, nothing closed, and a line cut off.
-	left, err := os.ReadFile(path)
+	left, err := os.ReadFile(path) //nolint:gosec // of this test
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.stop()
-	if err := os.WriteFile(path, append(left, `[{"t":"store","k":"cut o`...), 0o600); err != nil {
+	if err := os.WriteFile(path, append(left, `[{"t":"store","k":"cut o`...), 0o600); err != nil { //nolint:gosec // of this test
 		t.Fatal(err)
 	}
 
@@ -162,7 +163,7 @@ func TestSeed(t *testing.T) {
 // The simulator is written from the documents: of ours it may import the message encryption alone.
 func TestImports(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func TestMemoryOnly(t *testing.T) {
 	defer s.Close()
 	before := len(s.snapshot(t))
 	rec := httptest.NewRecorder()
-	s.Handler().ServeHTTP(rec, httptest.NewRequest("POST", "/_sandbox/reset", nil))
+	s.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/_sandbox/reset", nil))
 	if rec.Code != 200 || len(s.snapshot(t)) != before {
 		t.Errorf("reset = %d %s", rec.Code, rec.Body)
 	}

@@ -61,10 +61,10 @@ func TestAddStore(t *testing.T) {
 // The reply shapes of wechat/000 §4.10 and §4.11, member by member.
 func TestStoreShapes(t *testing.T) {
 	t.Parallel()
-	b, token := authorized(t)
+	b, _ := authorized(t)
 	b.control("POST", "accounts/"+LeavingAccount+"/stores", `{"stores":[{"poi_id":"472671857","map_poi_id":"5938314494307741153",
 		"status":2,"hour":"11:00-12:00","contract_phone":"12345678","credential":"91750100ME2XCR6A70","pictures":["http://mmbiz.qpic.cn/a?wx_fmt=png&b=1"]}]}`, nil)
-	token = b.accessToken(LeavingAccount)
+	token := b.accessToken(LeavingAccount)
 	const info = `"business_name":"Longdi Neighborhood Deli","address":"Near Asheng Computer, Longdi Neighborhood, Zhongdu Avenue, Sheli Street","telephone":"12345678",` +
 		`%CATEGORIES%"city":"Harbin","province":"Heilongjiang","longitude":126.94355011,"latitude":45.556098938,"photo_list":[{"photo_url":"http://mmbiz.qpic.cn/a?wx_fmt=png&b=1"}],` +
 		`"open_time":"11:00-12:00","poi_id":"472671857","status":2,"district":"Acheng District",%QUALIFICATIONS%"qualification_num":"91750100ME2XCR6A70","qualification_name":"Mendian Leaving Co., Ltd."`

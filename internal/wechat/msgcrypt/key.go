@@ -40,9 +40,16 @@ func ParseKey(encodingAESKey string) (Key, error) {
 	return Key{block: block, iv: [ivSize]byte(raw[:ivSize])}, nil
 }
 
-func (Key) String() string               { return redacted }
-func (Key) GoString() string             { return redacted }
-func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
+// String hides the key.
+func (Key) String() string { return redacted }
+
+// GoString hides the key from %#v.
+func (Key) GoString() string { return redacted }
+
+// LogValue hides the key from slog.
+func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON hides the key.
 func (Key) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 // Format hides the key from every verb, %x and %#v included.
