@@ -1,0 +1,159 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/mendian/mendian/internal/observe"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// statusClientLeft is recorded, never sent: the client was gone before the
+// answer.
+const statusClientLeft = 499
+
+// observe is the outermost layer: it gives the request its ids, turns errors
+// and panics into answers, and writes the one log line and the one metric.
+func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		r := c.Request()
+		s := &state{
+			requestID: typeid.Format(typeid.Request, typeid.New()),
+			method:    r.Method, uri: r.URL.RequestURI(), accept: r.Header.Get("Accept-Language"),
+		}
+		var parent string
+		s.traceID, parent = traceparent(r.Header.Get("Traceparent"))
+		h := c.Response().Header()
+		h.Set("Request-Id", s.requestID)
+		h.Set("Traceparent", parent)
+		c.SetRequest(r.WithContext(context.WithValue(r.Context(), stateKey{}, s)))
+
+		if err := e.guarded(next, c, s); err != nil {
+			c.Error(err)
+		}
+
+		status := c.Response().Status
+		if errors.Is(context.Cause(r.Context()), context.Canceled) && s.problem != nil {
+			status = statusClientLeft
+		}
+		route := c.Path()
+		if route == "" || s.problem != nil && s.problem.Code == problem.CodeNotFound && s.operation == nil {
+			route = "other"
+		}
+		took := time.Since(start)
+		e.cfg.Metrics.RequestServed(route, method(r.Method), status, took)
+		if s.problem != nil && status != statusClientLeft {
+			e.cfg.Metrics.ProblemAnswered(s.problem.Code)
+		}
+		e.log(r.Context(), c, s, route, status, took)
+		return nil
+	}
+}
+
+// guarded turns a panic into an error. The stack goes to the log, the body of
+// the request never.
+func (e *Edge) guarded(next echo.HandlerFunc, c echo.Context, s *state) (err error) {
+	defer func() {
+		switch p := recover(); {
+		case p == nil:
+		case p == http.ErrAbortHandler:
+			panic(p) // net/http's own way to drop a connection
+		default:
+			stack := make([]byte, 8<<10)
+			s.panicked = stack[:runtime.Stack(stack, false)]
+			err = problem.Of(problem.CodeInternal).WithErr(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return next(c)
+}
+
+// log writes the request's only line: no path, no query, no header, no body.
+func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, status int, took time.Duration) {
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelError
+	case route == "/healthz" || route == "/readyz":
+		level = slog.LevelDebug
+	}
+	if !e.cfg.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 14)
+	attrs = append(attrs, slog.String("request_id", s.requestID), slog.String("trace_id", s.traceID),
+		slog.String("method", method(s.method)), slog.String("route", route), slog.Int("status", status),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("client_ip", c.RealIP()))
+	if s.caller.TenantID != uuid.Nil {
+		attrs = append(attrs, slog.String("tenant_id", typeid.Format(typeid.Tenant, s.caller.TenantID)))
+	}
+	if s.merchant != "" {
+		attrs = append(attrs, slog.String("merchant_id", s.merchant))
+	}
+	if s.caller.KeyID != uuid.Nil {
+		attrs = append(attrs, slog.String("key_id", typeid.Format(typeid.Key, s.caller.KeyID)))
+	}
+	if s.leakedKey != "" {
+		attrs = append(attrs, slog.String("leaked_key_id", s.leakedKey))
+	}
+	if s.problem != nil {
+		attrs = append(attrs, slog.String("code", s.problem.Code))
+	}
+	if s.err != nil {
+		attrs = append(attrs, slog.String("err", observe.Scrub(s.err.Error())))
+	}
+	if s.panicked != nil {
+		attrs = append(attrs, slog.String("stack", observe.Scrub(string(s.panicked))))
+	}
+	e.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// method keeps what a caller may invent out of logs and metrics.
+func method(m string) string {
+	switch m {
+	case "GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS":
+		return m
+	}
+	return "other"
+}
+
+// traceparent continues a W3C trace context (version 00), or begins one: the
+// trace's id, and the header that names our span in it.
+func traceparent(in string) (traceID, out string) {
+	var span [8]byte
+	_, _ = rand.Read(span[:]) // never fails (crypto/rand)
+	flags := "00"
+	if validTraceparent(in) {
+		traceID, flags = in[3:35], in[53:55]
+	} else {
+		var id [16]byte
+		_, _ = rand.Read(id[:])
+		traceID = hex.EncodeToString(id[:])
+	}
+	return traceID, "00-" + traceID + "-" + hex.EncodeToString(span[:]) + "-" + flags
+}
+
+func validTraceparent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' ||
+		s[3:35] == "00000000000000000000000000000000" || s[36:52] == "0000000000000000" {
+		return false
+	}
+	for i := 3; i < len(s); i++ {
+		c := s[i]
+		if i != 35 && i != 52 && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

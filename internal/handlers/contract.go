@@ -1,0 +1,114 @@
+package handlers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/labstack/echo/v4"
+
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/tenant"
+)
+
+// An operation is what the edge has to know of one operation of the contract.
+type operation struct {
+	id       string
+	scope    string // "stores:write", "admin" or "none"
+	query    map[string]bool
+	hasBody  bool
+	needBody bool
+	route    *routers.Route
+}
+
+// loadContract reads the contract once, at start, and returns its operations
+// by "METHOD /v1/echo/:template".
+func loadContract(spec []byte) (map[string]*operation, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(spec)
+	if err != nil {
+		return nil, fmt.Errorf("contract: %w", err)
+	}
+	base := doc.Servers[0].URL
+	operations := map[string]*operation{}
+	for path, item := range doc.Paths.Map() {
+		template := base + strings.NewReplacer("{", ":", "}", "").Replace(path)
+		for method, op := range item.Operations() {
+			o := &operation{
+				id: op.OperationID, query: map[string]bool{},
+				route: &routers.Route{Spec: doc, Server: doc.Servers[0], Path: path, PathItem: item, Method: method, Operation: op},
+			}
+			o.scope, _ = op.Extensions["x-scope"].(string)
+			if o.scope == "" {
+				return nil, fmt.Errorf("contract: %s has no x-scope", op.OperationID)
+			}
+			for _, list := range []openapi3.Parameters{item.Parameters, op.Parameters} {
+				for _, p := range list {
+					if p.Value.In == openapi3.ParameterInQuery {
+						o.query[p.Value.Name] = true
+					}
+				}
+			}
+			if op.RequestBody != nil {
+				o.hasBody, o.needBody = true, op.RequestBody.Value.Required
+			}
+			operations[method+" "+template] = o
+		}
+	}
+	return operations, nil
+}
+
+// noOperation answers a request below /v1 that no route takes: 405 where
+// another method would do, 404 otherwise.
+func (e *Edge) noOperation(c echo.Context) error {
+	var allowed []string
+	for key := range e.operations {
+		method, template, _ := strings.Cut(key, " ")
+		if matches(template, c.Request().URL.EscapedPath()) {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return problem.Of(problem.CodeNotFound)
+	}
+	slices.Sort(allowed)
+	c.Response().Header().Set("Allow", strings.Join(slices.Compact(allowed), ", "))
+	return problem.Of(problem.CodeMethodNotAllowed)
+}
+
+// matches reports whether a path fits a route template ("/v1/stores/:id").
+func matches(template, path string) bool {
+	for template != "" && path != "" {
+		var want, got string
+		want, template, _ = strings.Cut(template[1:], "/")
+		got, path, _ = strings.Cut(path[1:], "/")
+		if want != got && (got == "" || !strings.HasPrefix(want, ":")) {
+			return false
+		}
+		if template != "" {
+			template = "/" + template
+		}
+		if path != "" {
+			path = "/" + path
+		}
+	}
+	return template == path
+}
+
+// authorize refuses a caller who lacks the operation's scope.
+func (o *operation) authorize(who tenant.Caller) error {
+	switch o.scope {
+	case "none":
+		return nil
+	case "admin":
+		if who.Admin {
+			return nil
+		}
+	default:
+		if who.Can(o.scope) {
+			return nil
+		}
+	}
+	return problem.Of(problem.CodeScopeMissing).With("required", o.scope)
+}

@@ -1,0 +1,104 @@
+package handlers
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/tenant"
+)
+
+// limits holds token buckets, one for each key and one for each tenant, in
+// this process: with R replicas a caller gets up to R times as much. Buckets
+// nobody used for a while are forgotten, full.
+type limits struct {
+	keyRate     tenant.RateLimit
+	tenantRate  float64
+	tenantLimit func(context.Context, uuid.UUID) (float64, bool)
+	keys        *otter.Cache[uuid.UUID, *bucket]
+	tenants     *otter.Cache[uuid.UUID, *bucket]
+}
+
+// A bucket is a limiter and what it was made for, so that a changed setting
+// replaces it.
+type bucket struct {
+	*rate.Limiter
+	set    tenant.RateLimit
+	policy string // RateLimit-Policy of this bucket
+}
+
+func newLimits(cfg Config) *limits {
+	buckets := func() *otter.Cache[uuid.UUID, *bucket] {
+		return otter.Must(&otter.Options[uuid.UUID, *bucket]{
+			MaximumSize: 100_000, ExpiryCalculator: otter.ExpiryAccessing[uuid.UUID, *bucket](10 * time.Minute),
+		})
+	}
+	return &limits{keyRate: cfg.KeyRate, tenantRate: cfg.TenantRate, tenantLimit: cfg.TenantLimit, keys: buckets(), tenants: buckets()}
+}
+
+// take counts a request against its key and its tenant, and tells the caller
+// in RateLimit headers how much is left (draft-ietf-httpapi-ratelimit-headers)
+// of what is scarcer.
+func (l *limits) take(c echo.Context, who tenant.Caller) error {
+	set := l.keyRate
+	if who.RateLimit != nil {
+		set = *who.RateLimit
+	}
+	key := get(l.keys, who.KeyID, "key", set)
+	scarce, name := key, "key"
+	ok := key.Allow()
+	policy := key.policy
+	if who.TenantID != uuid.Nil {
+		per := l.tenantRate
+		if l.tenantLimit != nil {
+			if own, has := l.tenantLimit(c.Request().Context(), who.TenantID); has {
+				per = own
+			}
+		}
+		all := get(l.tenants, who.TenantID, "tenant", tenant.RateLimit{PerSecond: per, Burst: int(math.Ceil(per))})
+		policy += ", " + all.policy
+		if ok && !all.Allow() {
+			ok = false
+		}
+		if all.Tokens() < key.Tokens() {
+			scarce, name = all, "tenant"
+		}
+	}
+	left := int(max(0, scarce.Tokens()))
+	h := c.Response().Header()
+	h.Set("RateLimit-Policy", policy)
+	h.Set("RateLimit", `"`+name+`";r=`+strconv.Itoa(left)+`;t=1`)
+	if ok {
+		return nil
+	}
+	p := problem.Of(problem.CodeRateLimited)
+	p.RetryAfter = time.Second
+	if perSecond := float64(scarce.Limit()); perSecond > 0 && perSecond < 1 {
+		p.RetryAfter = time.Duration(float64(time.Second) / perSecond)
+	}
+	return p
+}
+
+func get(buckets *otter.Cache[uuid.UUID, *bucket], id uuid.UUID, name string, set tenant.RateLimit) *bucket {
+	if b, ok := buckets.GetIfPresent(id); ok && b.set == set {
+		return b
+	}
+	fresh := &bucket{
+		Limiter: rate.NewLimiter(rate.Limit(set.PerSecond), max(1, set.Burst)), set: set,
+		policy: `"` + name + `";q=` + strconv.FormatFloat(set.PerSecond, 'f', -1, 64) + `;w=1`,
+	}
+	b, _ := buckets.Compute(id, func(old *bucket, found bool) (*bucket, otter.ComputeOp) {
+		if found && old.set == set {
+			return old, otter.CancelOp
+		}
+		return fresh, otter.WriteOp
+	})
+	return b
+}

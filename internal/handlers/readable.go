@@ -1,0 +1,158 @@
+package handlers
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/mendian/mendian/internal/problem"
+)
+
+// Limits of the request target (design security.md §9).
+const (
+	maxPath  = 2 << 10
+	maxQuery = 4 << 10
+)
+
+// singleHeaders may be sent once: of two values nobody can say which counts.
+var singleHeaders = []string{"Merchant-Id", "Idempotency-Key", "Content-Type", "Content-Encoding", "If-Match"}
+
+// checkTarget refuses targets of a length that nobody needs.
+func checkTarget(r *http.Request) error {
+	if len(r.URL.EscapedPath()) > maxPath {
+		return badParameter(stateOf(r.Context()), "path", ruleTooLong, "2048")
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		return badParameter(stateOf(r.Context()), "query", ruleTooLong, "4096")
+	}
+	return nil
+}
+
+// readable checks what the validator can't: repeated headers and query
+// parameters, names of query parameters, media types, and the bytes of the
+// body. Afterwards the body is in memory, one JSON object.
+func (o *operation) readable(c echo.Context) error {
+	r := c.Request()
+	s := stateOf(r.Context())
+	for _, name := range singleHeaders {
+		if len(r.Header[name]) > 1 {
+			return badParameter(s, name, ruleRepeated, "")
+		}
+	}
+	if !acceptsJSON(r.Header.Get("Accept")) {
+		return problem.Of(problem.CodeNotAcceptable)
+	}
+	if r.URL.RawQuery != "" {
+		if err := o.readableQuery(s, r.URL.RawQuery); err != nil {
+			return err
+		}
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return problem.Of(problem.CodeUnsupportedMediaType) // a compressed body could be a bomb
+	}
+	if !o.hasBody {
+		return nil
+	}
+	return o.readBody(c, s)
+}
+
+func (o *operation) readableQuery(s *state, raw string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return badParameter(s, "query", ruleEncoding, "")
+	}
+	var fields []problem.Field
+	for name, values := range query {
+		switch {
+		case !o.query[name]:
+			fields = append(fields, field(s, clip(name), ruleUnknownParameter, ""))
+		case len(values) > 1:
+			fields = append(fields, field(s, name, ruleRepeated, ""))
+		}
+	}
+	if fields == nil {
+		return nil
+	}
+	slices.SortFunc(fields, func(a, b problem.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+	return problem.Of(problem.CodeInvalidParameter).WithFields(fields[:min(len(fields), maxFields)]...)
+}
+
+// readBody reads the whole body, at most maxBody bytes, and scans it.
+func (o *operation) readBody(c echo.Context, s *state) error {
+	r := c.Request()
+	if r.ContentLength > maxBody {
+		c.Response().Header().Set("Connection", "close")
+		return problem.Of(problem.CodeBodyTooLarge)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxBody))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return problem.Of(problem.CodeBodyTooLarge)
+		}
+		return malformed(s, ruleCutOff, "").WithErr(err)
+	}
+	if len(body) == 0 && !o.needBody {
+		return nil
+	}
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return problem.Of(problem.CodeUnsupportedMediaType)
+	}
+	if err := scan(body); err != nil {
+		e, ok := errors.AsType[*scanError](err)
+		if !ok {
+			return err
+		}
+		if e.repeated {
+			return problem.Of(problem.CodeDuplicateField).WithFields(field(s, e.pointer, ruleRepeated, ""))
+		}
+		return malformed(s, ruleSyntax, e.Error())
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.ContentLength = int64(len(body))
+	// The validator looks media types up by their exact text.
+	r.Header.Set("Content-Type", "application/json")
+	return nil
+}
+
+// isJSON takes application/json, alone or with charset=utf-8.
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil || media != "application/json" {
+		return false
+	}
+	for name, value := range params {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
+}
+
+// acceptsJSON reports whether an Accept header lets us answer.
+func acceptsJSON(accept string) bool {
+	if accept == "" || strings.Contains(accept, "*/*") || strings.Contains(accept, "application/json") {
+		return true
+	}
+	for part := range strings.SplitSeq(accept, ",") {
+		media, _, _ := strings.Cut(strings.TrimSpace(part), ";")
+		switch strings.ToLower(strings.TrimSpace(media)) {
+		case "application/*", "*/*", "application/json", "application/problem+json":
+			return true
+		}
+	}
+	return false
+}
+
+// clip keeps what a caller may invent short.
+func clip(name string) string { return string(appendToken(nil, name)) }

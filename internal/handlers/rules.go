@@ -1,0 +1,62 @@
+package handlers
+
+import (
+	"strings"
+
+	"github.com/mendian/mendian/internal/problem"
+)
+
+// A rule is what a field broke: its code in errors[].code, and its text in
+// English and Chinese. %s stands for the bound or whatever names the rule;
+// the value that was sent never appears.
+type rule struct {
+	code string
+	text [2]string
+}
+
+var (
+	ruleRequired         = rule{"required", [2]string{"is required", "为必填项"}}
+	ruleType             = rule{"wrong_type", [2]string{"must be %s", "类型必须为 %s"}}
+	ruleNull             = rule{"wrong_type", [2]string{"must not be null", "不能为 null"}}
+	rulePattern          = rule{"pattern", [2]string{"must match %s", "必须匹配 %s"}}
+	ruleFormat           = rule{"format", [2]string{"must be a %s", "格式必须为 %s"}}
+	ruleTooLong          = rule{"too_long", [2]string{"has at most %s characters", "最多 %s 个字符"}}
+	ruleTooShort         = rule{"too_short", [2]string{"has at least %s characters", "至少 %s 个字符"}}
+	ruleTooMany          = rule{"too_many", [2]string{"has at most %s items", "最多 %s 项"}}
+	ruleTooFew           = rule{"too_few", [2]string{"has at least %s items", "至少 %s 项"}}
+	ruleTooLarge         = rule{"too_large", [2]string{"is at most %s", "最大为 %s"}}
+	ruleTooSmall         = rule{"too_small", [2]string{"is at least %s", "最小为 %s"}}
+	ruleEnum             = rule{"not_allowed", [2]string{"must be one of: %s", "必须为以下之一：%s"}}
+	ruleUnknownField     = rule{"unknown_field", [2]string{"is not a member that this operation knows", "不是此操作认识的字段"}}
+	ruleUnknownParameter = rule{"unknown_parameter", [2]string{"is not a parameter of this operation", "不是此操作的参数"}}
+	ruleRepeated         = rule{"repeated", [2]string{"must be sent once", "只能出现一次"}}
+	ruleKeyInQuery       = rule{"key_in_query", [2]string{
+		"API keys are taken from the header Authorization only; revoke this key, addresses are written to logs",
+		"API 密钥只能放在 Authorization 请求头中；地址会被写入日志，请吊销此密钥"}}
+	ruleEncoding = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
+	ruleSyntax   = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
+	ruleCutOff   = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleInvalid  = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
+)
+
+// maxFields is how many fields a problem names at most.
+const maxFields = 50
+
+// field says in the caller's language that something broke a rule.
+func field(s *state, pointer string, r rule, bound string) problem.Field {
+	text := r.text[0]
+	if s.language() == "zh" {
+		text = r.text[1]
+	}
+	return problem.Field{Pointer: pointer, Code: r.code, Detail: strings.Replace(text, "%s", bound, 1)}
+}
+
+// badParameter refuses a header, path or query parameter.
+func badParameter(s *state, name string, r rule, bound string) *problem.Error {
+	return problem.Of(problem.CodeInvalidParameter).WithFields(field(s, name, r, bound))
+}
+
+// malformed refuses a body that can't be read.
+func malformed(s *state, r rule, bound string) *problem.Error {
+	return problem.Of(problem.CodeMalformedJSON).WithFields(field(s, "", r, bound))
+}

@@ -1,0 +1,56 @@
+package handlers
+
+import (
+	"context"
+
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/tenant"
+)
+
+// A state is what the edge knows of one request. It travels in the request's
+// context and belongs to the goroutine that serves it.
+type state struct {
+	requestID string
+	traceID   string
+	method    string
+	uri       string // path and query, for links to the next page
+	accept    string // Accept-Language
+	operation *operation
+	params    map[string]string // of the path
+	caller    tenant.Caller
+	merchant  string // mch_…, once a handler has resolved it
+	leakedKey string // key_… that came in the query
+	problem   *problem.Error
+	err       error // what the log shows beside the problem
+	panicked  []byte
+}
+
+type stateKey struct{}
+
+// noState serves code that runs outside a request, such as tests of handlers.
+var noState = &state{}
+
+func stateOf(ctx context.Context) *state {
+	if s, ok := ctx.Value(stateKey{}).(*state); ok {
+		return s
+	}
+	return noState
+}
+
+// CallerFrom is who makes the request of ctx: whoever authenticated. It is the
+// zero Caller, which may do nothing, where nobody did.
+func CallerFrom(ctx context.Context) tenant.Caller { return stateOf(ctx).caller }
+
+// RequestID is the id of the request of ctx, req_…; empty outside one.
+func RequestID(ctx context.Context) string { return stateOf(ctx).requestID }
+
+// NoteMerchant tells the request's log line which merchant it acted for.
+// id is ours, mch_…, never what the caller sent.
+func NoteMerchant(ctx context.Context, id string) {
+	if s := stateOf(ctx); s != noState {
+		s.merchant = id
+	}
+}
+
+// language of the answer, "en" or "zh".
+func (s *state) language() string { return problem.Language(s.accept) }
