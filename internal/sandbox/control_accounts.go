@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -294,6 +293,6 @@ func (s *Server) controlMessage(r *http.Request) (any, error) {
 	}
 	return s.change(func() (any, error) {
 		p := s.queue(in.AppID, in.Name, in.XML)
-		return map[string]string{"id": strconv.FormatInt(p.ID, 10)}, nil
+		return map[string]int64{"id": p.ID}, nil
 	})
 }

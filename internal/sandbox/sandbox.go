@@ -24,7 +24,7 @@ type Config struct {
 	Addr string
 	// BaseURL is what browsers and the gateway call this simulator. Default: http://Addr.
 	BaseURL string
-	// StateFile keeps the state over a restart, also after kill -9. Empty: memory only.
+	// StateFile keeps the state over a restart, also after kill -9; one process a file. Empty: memory only.
 	StateFile string
 	// TicketInterval is the time between two ticket pushes (10 minutes at WeChat). Default: 10 s.
 	TicketInterval time.Duration
