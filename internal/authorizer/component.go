@@ -257,4 +257,3 @@ func isCode(err error, codes ...int64) bool {
 	}
 	return false
 }
-

@@ -31,10 +31,10 @@ const ahead = 10 * time.Minute
 type move uint8
 
 const (
-	use            move = iota
-	useAndRefresh       // it is good, but not for long: have it refreshed beside
-	refresh             // it is over, or WeChat rejected it
-	cannotRefresh       // it is over, and will stay so until the merchant authorises again
+	use           move = iota
+	useAndRefresh      // it is good, but not for long: have it refreshed beside
+	refresh            // it is over, or WeChat rejected it
+	cannotRefresh      // it is over, and will stay so until the merchant authorises again
 )
 
 // decide is the whole of a caller's side of the lease: rejected is the

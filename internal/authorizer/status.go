@@ -100,6 +100,9 @@ func (a *Authorizer) reread(ctx context.Context, c account) (Merchant, error) {
 			if err != nil {
 				return err
 			}
+			if m = fromRow(was); was.Status == StatusDeauthorized {
+				return nil
+			}
 			if m, err = a.describe(ctx, tx, c, info); err != nil {
 				return err
 			}

@@ -86,7 +86,7 @@ func (q *Queries) ClickedHere(ctx context.Context, db DBTX, arg ClickedHereParam
 }
 
 const CodeBind = `-- name: CodeBind :exec
-UPDATE authorization_codes SET merchant_id = $1, link_id = $2, lease_until = now() + interval '30 seconds'
+UPDATE authorization_codes SET merchant_id = $1, link_id = $2
 WHERE tenant_id = $3 AND code_sha256 = $4
 `
 
@@ -110,19 +110,22 @@ func (q *Queries) CodeBind(ctx context.Context, db DBTX, arg CodeBindParams) err
 const CodeClaim = `-- name: CodeClaim :one
 INSERT INTO authorization_codes (tenant_id, code_sha256, state, lease_until)
 VALUES ($1, $2, 'exchanging', now() + interval '30 seconds')
-ON CONFLICT (tenant_id, code_sha256) DO UPDATE SET lease_until = now() + interval '30 seconds'
+ON CONFLICT (tenant_id, code_sha256) DO UPDATE SET state = 'exchanging', error = NULL, lease_until = now() + interval '30 seconds'
     WHERE authorization_codes.state = 'exchanging' AND authorization_codes.lease_until < now()
+       OR authorization_codes.state = 'failed' AND $3::boolean
 RETURNING tenant_id, code_sha256, state, lease_until, merchant_id, error, created_at, link_id
 `
 
 type CodeClaimParams struct {
 	TenantID   uuid.UUID
 	CodeSha256 []byte
+	MendFailed bool
 }
 
-// Whoever inserts the row, or finds the lease of a dead one over, exchanges the code.
+// Whoever inserts the row, or finds the lease of a dead one over, exchanges the
+// code. A push knows the account besides, and so may mend what failed.
 func (q *Queries) CodeClaim(ctx context.Context, db DBTX, arg CodeClaimParams) (AuthorizationCode, error) {
-	row := db.QueryRow(ctx, CodeClaim, arg.TenantID, arg.CodeSha256)
+	row := db.QueryRow(ctx, CodeClaim, arg.TenantID, arg.CodeSha256, arg.MendFailed)
 	var i AuthorizationCode
 	err := row.Scan(
 		&i.TenantID,

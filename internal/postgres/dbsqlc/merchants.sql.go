@@ -36,7 +36,8 @@ VALUES ($1, $2, $3, 'authorized', $4,
         THEN NULL ELSE $5::text END,
     coalesce($6::timestamptz, to_timestamp(0)))
 ON CONFLICT ON CONSTRAINT merchants_appid_key DO UPDATE SET
-    status = 'authorized', permission_sets = excluded.permission_sets,
+    status = 'authorized',
+    permission_sets = CASE WHEN $6::timestamptz < merchants.transition_at THEN merchants.permission_sets ELSE excluded.permission_sets END,
     client_reference = coalesce(excluded.client_reference, merchants.client_reference),
     authorized_at = CASE WHEN merchants.status = 'authorized' THEN merchants.authorized_at ELSE now() END,
     disabled_at = CASE WHEN $7::boolean THEN NULL ELSE merchants.disabled_at END,
@@ -324,7 +325,8 @@ func (q *Queries) MerchantInventoryDue(ctx context.Context, db DBTX, arg Merchan
 const MerchantList = `-- name: MerchantList :many
 SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.stores_synced_at, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
-    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live
+    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
+    (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
 FROM merchants m LEFT JOIN authorizer_tokens t ON t.tenant_id = $1 AND t.merchant_id = m.id
 WHERE m.tenant_id = $1
   AND ($2::uuid[] IS NULL OR m.id = ANY($2::uuid[]))
@@ -355,6 +357,7 @@ type MerchantListRow struct {
 	InvalidReason   *string
 	Leased          bool
 	Live            bool
+	HasToken        bool
 }
 
 // Newest first. A key bound to merchants sees only those.
@@ -406,6 +409,7 @@ func (q *Queries) MerchantList(ctx context.Context, db DBTX, arg MerchantListPar
 			&i.InvalidReason,
 			&i.Leased,
 			&i.Live,
+			&i.HasToken,
 		); err != nil {
 			return nil, err
 		}
@@ -590,7 +594,8 @@ func (q *Queries) MerchantStatus(ctx context.Context, db DBTX, arg MerchantStatu
 const MerchantView = `-- name: MerchantView :one
 SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.stores_synced_at, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
-    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live
+    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
+    (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
 FROM merchants m LEFT JOIN authorizer_tokens t ON t.tenant_id = $1 AND t.merchant_id = m.id
 WHERE m.tenant_id = $1 AND m.id = $2
 `
@@ -606,6 +611,7 @@ type MerchantViewRow struct {
 	InvalidReason   *string
 	Leased          bool
 	Live            bool
+	HasToken        bool
 }
 
 func (q *Queries) MerchantView(ctx context.Context, db DBTX, arg MerchantViewParams) (MerchantViewRow, error) {
@@ -640,6 +646,7 @@ func (q *Queries) MerchantView(ctx context.Context, db DBTX, arg MerchantViewPar
 		&i.InvalidReason,
 		&i.Leased,
 		&i.Live,
+		&i.HasToken,
 	)
 	return i, err
 }

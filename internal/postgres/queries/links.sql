@@ -40,12 +40,14 @@ SELECT EXISTS (SELECT 1 FROM authorization_link_clicks
 -- name: ClickLink :one
 SELECT link_id FROM authorization_link_clicks WHERE tenant_id = @tenant_id AND pre_auth_code_sha256 = @pre_auth_code_sha256;
 
--- Whoever inserts the row, or finds the lease of a dead one over, exchanges the code.
+-- Whoever inserts the row, or finds the lease of a dead one over, exchanges the
+-- code. A push knows the account besides, and so may mend what failed.
 -- name: CodeClaim :one
 INSERT INTO authorization_codes (tenant_id, code_sha256, state, lease_until)
 VALUES (@tenant_id, @code_sha256, 'exchanging', now() + interval '30 seconds')
-ON CONFLICT (tenant_id, code_sha256) DO UPDATE SET lease_until = now() + interval '30 seconds'
+ON CONFLICT (tenant_id, code_sha256) DO UPDATE SET state = 'exchanging', error = NULL, lease_until = now() + interval '30 seconds'
     WHERE authorization_codes.state = 'exchanging' AND authorization_codes.lease_until < now()
+       OR authorization_codes.state = 'failed' AND @mend_failed::boolean
 RETURNING *;
 
 -- name: CodeRead :one
@@ -55,7 +57,7 @@ SELECT * FROM authorization_codes WHERE tenant_id = @tenant_id AND code_sha256 =
 SELECT * FROM authorization_codes WHERE tenant_id = @tenant_id AND code_sha256 = @code_sha256 FOR UPDATE;
 
 -- name: CodeBind :exec
-UPDATE authorization_codes SET merchant_id = @merchant_id, link_id = sqlc.narg('link_id'), lease_until = now() + interval '30 seconds'
+UPDATE authorization_codes SET merchant_id = @merchant_id, link_id = sqlc.narg('link_id')
 WHERE tenant_id = @tenant_id AND code_sha256 = @code_sha256;
 
 -- name: CodeLink :exec

@@ -11,7 +11,8 @@ SELECT * FROM merchants WHERE tenant_id = @tenant_id AND appid = @appid FOR UPDA
 -- name: MerchantList :many
 SELECT sqlc.embed(m), t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
-    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live
+    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
+    (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
 FROM merchants m LEFT JOIN authorizer_tokens t ON t.tenant_id = @tenant_id AND t.merchant_id = m.id
 WHERE m.tenant_id = @tenant_id
   AND (sqlc.narg('within')::uuid[] IS NULL OR m.id = ANY(sqlc.narg('within')::uuid[]))
@@ -26,7 +27,8 @@ ORDER BY m.id DESC LIMIT @n;
 -- name: MerchantView :one
 SELECT sqlc.embed(m), t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
-    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live
+    (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
+    (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
 FROM merchants m LEFT JOIN authorizer_tokens t ON t.tenant_id = @tenant_id AND t.merchant_id = m.id
 WHERE m.tenant_id = @tenant_id AND m.id = @id;
 
@@ -42,7 +44,8 @@ VALUES (@tenant_id, @id, @appid, 'authorized', @permission_sets,
         THEN NULL ELSE sqlc.narg('client_reference')::text END,
     coalesce(sqlc.narg('event_at')::timestamptz, to_timestamp(0)))
 ON CONFLICT ON CONSTRAINT merchants_appid_key DO UPDATE SET
-    status = 'authorized', permission_sets = excluded.permission_sets,
+    status = 'authorized',
+    permission_sets = CASE WHEN sqlc.narg('event_at')::timestamptz < merchants.transition_at THEN merchants.permission_sets ELSE excluded.permission_sets END,
     client_reference = coalesce(excluded.client_reference, merchants.client_reference),
     authorized_at = CASE WHEN merchants.status = 'authorized' THEN merchants.authorized_at ELSE now() END,
     disabled_at = CASE WHEN @enable::boolean THEN NULL ELSE merchants.disabled_at END,
