@@ -45,9 +45,10 @@ type verified struct {
 	rights atomic.Pointer[rights]
 }
 
-// rights is a Caller made for one state of the key's row.
+// rights is a Caller made for one state of the key's row and of its tenant.
 type rights struct {
 	row    *keyRow
+	tenant *Tenant // nil for an admin key
 	caller Caller
 }
 
@@ -111,18 +112,19 @@ func (k *Keys) Authenticate(ctx context.Context, bearer string, admin bool) (Cal
 	case !now.Before(row.ExpiresAt.Add(leeway)):
 		return Caller{}, errExpired
 	}
+	var tenant *Tenant
 	if !v.admin {
-		if err := k.tenantActive(ctx, v); err != nil {
+		if tenant, err = k.activeTenant(ctx, v); err != nil {
 			return Caller{}, err
 		}
 		if n, s := v.noted.Load(), now.Unix(); s-n >= noteEvery && v.noted.CompareAndSwap(n, s) {
 			k.used.note(v.row.Tenant, v.id, now)
 		}
 	}
-	if r := v.rights.Load(); r != nil && r.row == row {
+	if r := v.rights.Load(); r != nil && r.row == row && r.tenant == tenant {
 		return r.caller, nil
 	}
-	r := &rights{row: row, caller: v.caller(row)}
+	r := &rights{row, tenant, k.caller(v, row, tenant)}
 	v.rights.Store(r)
 	return r.caller, nil
 }
@@ -202,23 +204,23 @@ func (k *Keys) loadRow(ctx context.Context, cache *postgres.Cache[*keyRow], v *v
 	})
 }
 
-func (k *Keys) tenantActive(ctx context.Context, v *verified) error {
+func (k *Keys) activeTenant(ctx context.Context, v *verified) (*Tenant, error) {
 	t, err := k.tenants.cached(ctx, v.tenant)
 	switch {
 	case postgres.IsNotFound(err):
-		return errRevoked
+		return nil, errRevoked
 	case err != nil:
-		return unavailable(err)
+		return nil, unavailable(err)
 	case t.Status == Suspended:
-		return errSuspended
+		return nil, errSuspended
 	case t.Status != Active:
-		return errRevoked
+		return nil, errRevoked
 	}
-	return nil
+	return t, nil
 }
 
 // caller is what the token and its row allow both.
-func (v *verified) caller(row *keyRow) Caller {
+func (k *Keys) caller(v *verified, row *keyRow, tenant *Tenant) Caller {
 	c := Caller{KeyID: v.id, Admin: v.admin, Actor: v.actor, ExpiresAt: min(v.expires, row.ExpiresAt.Unix())}
 	if v.admin {
 		return c
@@ -226,6 +228,12 @@ func (v *verified) caller(row *keyRow) Caller {
 	c.TenantID, c.RateLimit = v.row.Tenant, row.RateLimit
 	c.Scopes = bothScopes(v.scopes, row.Scopes)
 	c.Merchants = bothMerchants(v.merchants, row.Merchants)
+	if l := tenant.Limits; c.RateLimit == nil && (l.KeyRequestsPerSecond != nil || l.KeyBurst != nil) {
+		rate := k.DefaultRate
+		apply(&rate.PerSecond, l.KeyRequestsPerSecond)
+		apply(&rate.Burst, l.KeyBurst)
+		c.RateLimit = &rate
+	}
 	return c
 }
 

@@ -98,3 +98,13 @@ func (t *Tenants) AllowedOrigin(ctx context.Context, origin string) bool {
 	}
 	return err == nil && set[origin]
 }
+
+// RequestRate is the tenant's own limit of requests a second over all its
+// keys, if it has one. When the database can't tell it is none.
+func (t *Tenants) RequestRate(ctx context.Context, id uuid.UUID) (perSecond float64, ok bool) {
+	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
+	if err != nil || row.Limits.RequestsPerSecond == nil {
+		return 0, false
+	}
+	return *row.Limits.RequestsPerSecond, true
+}

@@ -18,7 +18,7 @@ type Caller struct {
 	Merchants []uuid.UUID // nil: every merchant of the tenant
 	ExpiresAt int64       // unix seconds
 	Actor     string      // "key_…", "cli", "gateway"; what change_log shows
-	RateLimit *RateLimit  // nil: the default
+	RateLimit *RateLimit  // the key's own, or its tenant's for all keys; nil: the gateway's default
 }
 
 // A RateLimit is a key's own limit of requests.

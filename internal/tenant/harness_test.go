@@ -218,4 +218,3 @@ func changesOf(t testing.TB, b *bundle, tenant uuid.UUID) []Change {
 	}
 	return list
 }
-

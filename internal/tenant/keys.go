@@ -125,6 +125,10 @@ func (k *Keys) Issue(ctx context.Context, who Caller, n NewKey) (_ Key, _ secret
 	var key Key
 	var token string
 	err = k.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
+		maker, err := k.maker(ctx, tx, who)
+		if err != nil {
+			return err
+		}
 		merchants, err := k.resolve(ctx, tx, who, n.Merchants)
 		if err != nil {
 			return err
@@ -134,9 +138,9 @@ func (k *Keys) Issue(ctx context.Context, who Caller, n NewKey) (_ Key, _ secret
 			Merchants: merchants, ExpiresAt: n.ExpiresAt, RateLimit: n.RateLimit,
 		}
 		if want.RateLimit == nil {
-			want.RateLimit = who.RateLimit
+			want.RateLimit = maker.RateLimit
 		}
-		if err := k.covers(ctx, tx, who, want); err != nil {
+		if err := k.covers(who, want); err != nil {
 			return err
 		}
 		if key, token, err = k.insert(ctx, tx, who, want, now); err != nil {
@@ -232,7 +236,7 @@ func (k *Keys) resolve(ctx context.Context, tx postgres.DBTX, who Caller, refs [
 }
 
 // covers refuses a key that is wider than who in anything.
-func (k *Keys) covers(ctx context.Context, tx postgres.DBTX, who Caller, want Key) error {
+func (k *Keys) covers(who Caller, want Key) error {
 	var fields []problem.Field
 	wider := func(pointer, detail string) {
 		fields = append(fields, problem.Field{Pointer: pointer, Code: "exceeds_own_rights", Detail: detail})
@@ -247,10 +251,8 @@ func (k *Keys) covers(ctx context.Context, tx postgres.DBTX, who Caller, want Ke
 		wider("/expires_at", "later than your own key ends")
 	}
 	if who.KeyID != uuid.Nil && want.RateLimit != nil {
-		own, err := k.rateOf(ctx, tx, who)
-		if err != nil {
-			return err
-		}
+		own := k.DefaultRate
+		apply(&own, who.RateLimit)
 		if want.RateLimit.PerSecond > own.PerSecond || want.RateLimit.Burst > own.Burst {
 			wider("/rate_limit", "higher than your own key's")
 		}
@@ -261,24 +263,20 @@ func (k *Keys) covers(ctx context.Context, tx postgres.DBTX, who Caller, want Ke
 	return problem.Of(problem.CodeKeyExceedsOwnRights).WithFields(fields...)
 }
 
-// rateOf is the limit that who's requests are held to.
-func (k *Keys) rateOf(ctx context.Context, tx postgres.DBTX, who Caller) (RateLimit, error) {
-	if who.RateLimit != nil {
-		return *who.RateLimit, nil
+// maker reads the key that makes another one, locked, so that a revoked key
+// makes no more even while its revocation is still on its way to the caches.
+func (k *Keys) maker(ctx context.Context, tx postgres.DBTX, who Caller) (Key, error) {
+	if who.KeyID == uuid.Nil {
+		return Key{}, nil
 	}
-	row, err := k.q.TenantByID(ctx, tx, dbsqlc.TenantByIDParams{ID: who.TenantID})
-	if err != nil {
-		return RateLimit{}, found(err)
+	row, err := k.q.APIKeyLock(ctx, tx, dbsqlc.APIKeyLockParams{TenantID: who.TenantID, ID: who.KeyID})
+	switch {
+	case postgres.IsNotFound(err), err == nil && row.RevokedAt != nil:
+		return Key{}, errRevoked
+	case err != nil:
+		return Key{}, err
 	}
-	t, err := fromRow(row)
-	return t.KeyRate(k.DefaultRate), err
-}
-
-// KeyRate is the limit of the tenant's keys that have none of their own.
-func (t Tenant) KeyRate(gateway RateLimit) RateLimit {
-	apply(&gateway.PerSecond, t.Limits.KeyRequestsPerSecond)
-	apply(&gateway.Burst, t.Limits.KeyBurst)
-	return gateway
+	return keyFromRow(row)
 }
 
 // until is the earlier of at and the end of c's own key.

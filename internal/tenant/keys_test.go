@@ -110,7 +110,7 @@ func TestIssueRules(t *testing.T) {
 		{"a name of control characters", all, NewKey{Name: "a\x00", Scopes: stores}, "validation_failed", []string{"/name invalid"}},
 		{"a name too long", all, NewKey{Name: strings.Repeat("门", 101), Scopes: stores}, "validation_failed", []string{"/name too_long"}},
 		{"no such tenant", CLI(uuid.New()), NewKey{Scopes: stores}, "not_found", nil},
-		{"an admin has no tenant", Caller{Admin: true, Actor: "key_x", KeyID: uuid.New()}, NewKey{Scopes: stores}, "key_exceeds_own_rights", []string{"/scopes exceeds_own_rights"}},
+		{"an admin has no tenant", Caller{Admin: true, Actor: "key_x", KeyID: uuid.New()}, NewKey{Scopes: stores}, "key_revoked", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -137,6 +137,59 @@ func TestIssueRules(t *testing.T) {
 				t.Errorf("made %+v from %+v", got, tc.who)
 			}
 		})
+	}
+}
+
+// A key that has just been revoked makes no more keys, even while another
+// process still believes in it.
+func TestRevokedKeyMakesNoKeys(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ten := b.tenant(t, "a", "wx0000000000000001")
+	who := b.caller(t, ten, NewKey{Scopes: []string{"*"}})
+	other, _ := b.key(t, CLI(ten), NewKey{Scopes: []string{"*"}})
+	if err := b.keys.Revoke(t.Context(), CLI(ten), who.KeyID); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := b.keys.Issue(t.Context(), who, NewKey{Name: "x", Scopes: []string{"*"}})
+	wantCode(t, "Issue", err, "key_revoked")
+	_, _, err = b.keys.Rotate(t.Context(), who, other.ID, 0, time.Time{})
+	wantCode(t, "Rotate", err, "key_revoked")
+}
+
+// The tenant's limit for its keys holds where a key has none of its own.
+func TestRateLimits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ten := b.tenant(t, "a", "wx0000000000000001")
+	_, plain := b.key(t, CLI(ten), NewKey{Scopes: []string{"*"}})
+	_, own := b.key(t, CLI(ten), NewKey{Scopes: []string{"*"}, RateLimit: &RateLimit{PerSecond: 1, Burst: 2}})
+	check := func(token string, want *RateLimit) (c Caller) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("the limit is %+v", want), func() (same bool) {
+			var err error
+			if c, err = b.keys.Authenticate(t.Context(), token, false); err != nil {
+				t.Fatal(err)
+			}
+			return cmp.Equal(c.RateLimit, want)
+		})
+		return c
+	}
+	check(plain, nil)
+	check(own, &RateLimit{PerSecond: 1, Burst: 2})
+	if _, err := b.tenants.Update(t.Context(), cli, ten, Update{Limits: &Limits{KeyBurst: ptr(50)}}); err != nil {
+		t.Fatal(err)
+	}
+	who := check(plain, &RateLimit{PerSecond: 100, Burst: 50})
+	check(own, &RateLimit{PerSecond: 1, Burst: 2})
+	if k, _ := b.key(t, who, NewKey{Scopes: []string{"*"}}); k.RateLimit != nil {
+		t.Errorf("a key made without a limit has %+v: the tenant's may change", k.RateLimit)
+	}
+	_, _, err := b.keys.Issue(t.Context(), who, NewKey{Name: "x", Scopes: []string{"*"}, RateLimit: &RateLimit{PerSecond: 100, Burst: 51}})
+	wantCode(t, "faster than the tenant's keys", err, "key_exceeds_own_rights")
+	slow, _ := b.key(t, check(own, &RateLimit{PerSecond: 1, Burst: 2}), NewKey{Scopes: []string{"*"}})
+	if !cmp.Equal(slow.RateLimit, &RateLimit{PerSecond: 1, Burst: 2}) {
+		t.Errorf("made by a slow key: %+v, want as slow", slow.RateLimit)
 	}
 }
 

@@ -121,6 +121,9 @@ func (k *Keys) Rotate(ctx context.Context, who Caller, id uuid.UUID, overlap tim
 	var key Key
 	var token string
 	err = k.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
+		if _, err := k.maker(ctx, tx, who); err != nil {
+			return err
+		}
 		old, err := k.lock(ctx, tx, who, id)
 		if err != nil {
 			return err
@@ -140,7 +143,7 @@ func (k *Keys) Rotate(ctx context.Context, who Caller, id uuid.UUID, overlap tim
 		if fields := checkLifetime(now, want.ExpiresAt, maxLifetime); len(fields) > 0 {
 			return invalid(fields)
 		}
-		if err := k.covers(ctx, tx, who, want); err != nil {
+		if err := k.covers(who, want); err != nil {
 			return err
 		}
 		if key, token, err = k.insert(ctx, tx, who, want, now); err != nil {

@@ -41,9 +41,6 @@ func TestTenantLife(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("Get: %v (-want +got):\n%s", err, d)
 	}
-	if rate := got.KeyRate(RateLimit{100, 200}); rate != (RateLimit{100, 7}) {
-		t.Errorf("KeyRate = %+v", rate)
-	}
 	got, err = b.tenants.Update(ctx, cli, made.ID, Update{Name: ptr("Renamed"), ReleaseCheck: ptr(true), CORSOrigins: &[]string{}, ComponentAppID: ptr("wx00000000000000ff"), Limits: &Limits{}})
 	if err != nil {
 		t.Fatal(err)
@@ -386,7 +383,9 @@ func TestHotReads(t *testing.T) {
 	b := setup(t)
 	far := process(t, b.db, b.keyset)
 	ctx := t.Context()
-	d, err := b.tenants.Create(ctx, cli, NewTenant{Name: "a", ComponentAppID: "wx0000000000000001", CORSOrigins: []string{"https://shop.example"}})
+	d, err := b.tenants.Create(ctx, cli, NewTenant{
+		Name: "a", ComponentAppID: "wx0000000000000001", CORSOrigins: []string{"https://shop.example"}, Limits: Limits{RequestsPerSecond: ptr(5.0)},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,6 +404,12 @@ func TestHotReads(t *testing.T) {
 		if far.tenants.AllowedOrigin(ctx, origin) {
 			t.Errorf("AllowedOrigin(%q)", origin)
 		}
+	}
+	if rate, ok := far.tenants.RequestRate(ctx, d.ID); !ok || rate != 5 {
+		t.Errorf("RequestRate = %v, %v, want 5", rate, ok)
+	}
+	if _, ok := far.tenants.RequestRate(ctx, uuid.New()); ok {
+		t.Error("RequestRate of none")
 	}
 	if !got.AllowsOrigin("https://shop.example") || got.AllowsOrigin("https://other.example") {
 		t.Errorf("AllowsOrigin of %v", got.CORSOrigins)
