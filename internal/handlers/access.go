@@ -53,7 +53,7 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			route = "other"
 		}
 		took := time.Since(start)
-		e.cfg.Metrics.RequestServed(route, method(r.Method), status, took)
+		e.cfg.Metrics.RequestServed(route, methodLabel(r.Method), status, took)
 		if s.problem != nil && status != statusClientLeft {
 			e.cfg.Metrics.ProblemAnswered(s.problem.Code)
 		}
@@ -93,7 +93,7 @@ func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, 
 	}
 	attrs := make([]slog.Attr, 0, 14)
 	attrs = append(attrs, slog.String("request_id", s.requestID), slog.String("trace_id", s.traceID),
-		slog.String("method", method(s.method)), slog.String("route", route), slog.Int("status", status),
+		slog.String("method", methodLabel(s.method)), slog.String("route", route), slog.Int("status", status),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("client_ip", c.RealIP()))
 	if s.caller.TenantID != uuid.Nil {
 		attrs = append(attrs, slog.String("tenant_id", typeid.Format(typeid.Tenant, s.caller.TenantID)))
@@ -119,8 +119,8 @@ func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, 
 	e.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// method keeps what a caller may invent out of logs and metrics.
-func method(m string) string {
+// methodLabel keeps what a caller may invent out of logs and metrics.
+func methodLabel(m string) string {
 	switch m {
 	case "GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS":
 		return m

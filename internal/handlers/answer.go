@@ -119,7 +119,7 @@ func (ps problems) write(c echo.Context, s *state, p *problem.Error) {
 	case p.Detail != "":
 		d.Detail = p.Detail
 	}
-	for _, f := range cut(p.Fields) {
+	for _, f := range firstFields(p.Fields) {
 		d.Errors = append(d.Errors, documentField(f))
 	}
 	if p.OperationID != "" {

@@ -79,21 +79,10 @@ func (e *Edge) noOperation(c echo.Context) error {
 
 // matches reports whether a path fits a route template ("/v1/stores/:id").
 func matches(template, path string) bool {
-	for template != "" && path != "" {
-		var want, got string
-		want, template, _ = strings.Cut(template[1:], "/")
-		got, path, _ = strings.Cut(path[1:], "/")
-		if want != got && (got == "" || !strings.HasPrefix(want, ":")) {
-			return false
-		}
-		if template != "" {
-			template = "/" + template
-		}
-		if path != "" {
-			path = "/" + path
-		}
-	}
-	return template == path
+	want, got := strings.Split(template, "/"), strings.Split(path, "/")
+	return slices.EqualFunc(want, got, func(w, g string) bool {
+		return w == g || strings.HasPrefix(w, ":") && g != ""
+	})
 }
 
 // authorize refuses a caller who lacks the operation's scope.

@@ -106,16 +106,16 @@ func explain(c echo.Context) error {
 // health answers load balancers. Why a process is not ready is for operators:
 // the admin listener says it.
 func (e *Edge) health() {
-	e.GET("/healthz", func(c echo.Context) error { return say(c, http.StatusOK, "ok\n") })
+	e.GET("/healthz", func(c echo.Context) error { return sayPlain(c, http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
 		if e.stopping.Load() || e.cfg.Ready(c.Request().Context()) != nil {
-			return say(c, http.StatusServiceUnavailable, "not ready\n")
+			return sayPlain(c, http.StatusServiceUnavailable, "not ready\n")
 		}
-		return say(c, http.StatusOK, "ready\n")
+		return sayPlain(c, http.StatusOK, "ready\n")
 	})
 }
 
-func say(c echo.Context, status int, text string) error {
+func sayPlain(c echo.Context, status int, text string) error {
 	c.Response().Header().Set("Cache-Control", "no-store")
 	return c.String(status, text)
 }

@@ -153,7 +153,9 @@ func newBundle(t *testing.T, change ...func(*Config)) *bundle {
 		Log: log, Metrics: observe.NewMetrics(), PublicURL: "https://gateway.example", Docs: true,
 		AllowedOrigin: func(_ context.Context, origin string) bool { return origin == "https://shop.example" },
 		KeyRate:       tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}, TenantRate: 1e6,
-		Public: func(e *echo.Echo) { e.POST("/wechat/:ref/component", func(c echo.Context) error { return c.String(200, "success") }) },
+		Public: func(e *echo.Echo) {
+			e.POST("/wechat/:ref/component", func(c echo.Context) error { return c.String(200, "success") })
+		},
 	}
 	for _, f := range change {
 		f(&cfg)

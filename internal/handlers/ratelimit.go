@@ -51,7 +51,7 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 	if who.RateLimit != nil {
 		set = *who.RateLimit
 	}
-	key := get(l.keys, who.KeyID, "key", set)
+	key := bucketFor(l.keys, who.KeyID, "key", set)
 	scarce, name := key, "key"
 	ok := key.Allow()
 	policy := key.policy
@@ -62,7 +62,7 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 				per = own
 			}
 		}
-		all := get(l.tenants, who.TenantID, "tenant", tenant.RateLimit{PerSecond: per, Burst: int(math.Ceil(per))})
+		all := bucketFor(l.tenants, who.TenantID, "tenant", tenant.RateLimit{PerSecond: per, Burst: int(math.Ceil(per))})
 		policy += ", " + all.policy
 		if ok && !all.Allow() {
 			ok = false
@@ -86,7 +86,7 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 	return p
 }
 
-func get(buckets *otter.Cache[uuid.UUID, *bucket], id uuid.UUID, name string, set tenant.RateLimit) *bucket {
+func bucketFor(buckets *otter.Cache[uuid.UUID, *bucket], id uuid.UUID, name string, set tenant.RateLimit) *bucket {
 	if b, ok := buckets.GetIfPresent(id); ok && b.set == set {
 		return b
 	}

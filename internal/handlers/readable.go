@@ -72,7 +72,7 @@ func (o *operation) readableQuery(s *state, raw string) error {
 	for name, values := range query {
 		switch {
 		case !o.query[name]:
-			fields = append(fields, field(s, clip(name), ruleUnknownParameter, ""))
+			fields = append(fields, field(s, clipName(name), ruleUnknownParameter, ""))
 		case len(values) > 1:
 			fields = append(fields, field(s, name, ruleRepeated, ""))
 		}
@@ -154,5 +154,5 @@ func acceptsJSON(accept string) bool {
 	return false
 }
 
-// clip keeps what a caller may invent short.
-func clip(name string) string { return string(appendToken(nil, name)) }
+// clipName keeps what a caller may invent short.
+func clipName(name string) string { return string(appendToken(nil, name)) }

@@ -80,16 +80,16 @@ func validationProblem(s *state, err *echo.HTTPError) error {
 	case f.unreadable:
 		return malformed(s, ruleSyntax, "the body is not the JSON object that is wanted")
 	case len(f.parameters) > 0:
-		return problem.Of(problem.CodeInvalidParameter).WithFields(cut(f.parameters)...)
+		return problem.Of(problem.CodeInvalidParameter).WithFields(firstFields(f.parameters)...)
 	case len(f.unknown) > 0:
-		return problem.Of(problem.CodeUnknownField).WithFields(cut(append(f.unknown, f.fields...))...)
+		return problem.Of(problem.CodeUnknownField).WithFields(firstFields(append(f.unknown, f.fields...))...)
 	case len(f.fields) > 0:
-		return problem.Of(problem.CodeValidationFailed).WithFields(cut(f.fields)...)
+		return problem.Of(problem.CodeValidationFailed).WithFields(firstFields(f.fields)...)
 	}
 	return problem.Of(problem.CodeInternal).WithErr(fmt.Errorf("validator: %w", err.Internal))
 }
 
-func cut(fields []problem.Field) []problem.Field { return fields[:min(len(fields), maxFields)] }
+func firstFields(fields []problem.Field) []problem.Field { return fields[:min(len(fields), maxFields)] }
 
 // findings are what is wrong with a request.
 type findings struct {
@@ -138,10 +138,10 @@ var unsupported = regexp.MustCompile(`^property (".*") is unsupported$`)
 
 func (f *findings) schema(e *openapi3.SchemaError, in *openapi3.Parameter) {
 	if in != nil {
-		r, bound := broken(e)
+		r, limit := broken(e)
 		// One parameter is named once, however many rules it breaks.
 		if !slices.ContainsFunc(f.parameters, func(p problem.Field) bool { return p.Pointer == in.Name }) {
-			f.parameters = append(f.parameters, field(f.state, in.Name, r, bound))
+			f.parameters = append(f.parameters, field(f.state, in.Name, r, limit))
 		}
 		return
 	}
@@ -157,8 +157,8 @@ func (f *findings) schema(e *openapi3.SchemaError, in *openapi3.Parameter) {
 		f.unknown = append(f.unknown, field(f.state, string(appendToken(append(at, '/'), name)), ruleUnknownField, ""))
 		return
 	}
-	r, bound := broken(e)
-	f.fields = append(f.fields, field(f.state, string(at), r, bound))
+	r, limit := broken(e)
+	f.fields = append(f.fields, field(f.state, string(at), r, limit))
 }
 
 // broken is the rule that a schema error tells of, with the bound that the
@@ -177,21 +177,21 @@ func broken(e *openapi3.SchemaError) (rule, string) {
 	case "format":
 		return ruleFormat, s.Format
 	case "maxLength":
-		return ruleTooLong, number(s.MaxLength)
+		return ruleTooLong, bound(s.MaxLength)
 	case "minLength":
 		return ruleTooShort, strconv.FormatUint(s.MinLength, 10)
 	case "maxItems":
-		return ruleTooMany, number(s.MaxItems)
+		return ruleTooMany, bound(s.MaxItems)
 	case "minItems":
 		return ruleTooFew, strconv.FormatUint(s.MinItems, 10)
 	case "maxProperties":
-		return ruleTooMany, number(s.MaxProps)
+		return ruleTooMany, bound(s.MaxProps)
 	case "minProperties":
 		return ruleTooFew, strconv.FormatUint(s.MinProps, 10)
 	case "maximum":
-		return ruleTooLarge, float(s.Max)
+		return ruleTooLarge, boundOf(s.Max)
 	case "minimum":
-		return ruleTooSmall, float(s.Min)
+		return ruleTooSmall, boundOf(s.Min)
 	case "uniqueItems":
 		return ruleRepeated, ""
 	case "enum":
@@ -211,14 +211,14 @@ func typeName(s *openapi3.Schema) string {
 	return strings.Join(*s.Type, " or ")
 }
 
-func number(n *uint64) string {
+func bound(n *uint64) string {
 	if n == nil {
 		return "?"
 	}
 	return strconv.FormatUint(*n, 10)
 }
 
-func float(n *float64) string {
+func boundOf(n *float64) string {
 	if n == nil {
 		return "?"
 	}

@@ -30,6 +30,7 @@ func TestScrub(t *testing.T) {
 		{"code", "/callback?auth_code=queryauthcode@@@CANARY&expires_in=3600", "/callback?auth_code=[REDACTED]&expires_in=3600"},
 		{"header", "Authorization: Bearer CANARY", "Authorization=[REDACTED]"},
 		{"JSON web token", "key eyJhbGciOiJFZERTQSJ9.eyJDQU5BUlkiOjF9.c2ln was refused", "key [REDACTED] was refused"},
+		{"twice", Scrub(`{"secret":"CANARY"}`) + Scrub("password=CANARY x"), `{"secret=[REDACTED]"}password=[REDACTED] x`},
 		{"prose survives", "ticket is stale, the secret was set, token refreshed", "ticket is stale, the secret was set, token refreshed"},
 		{"ids survive", "op_01jd7k4b2tf8b5x6q0y3z8d4ef audit 525022786", "op_01jd7k4b2tf8b5x6q0y3z8d4ef audit 525022786"},
 	} {

@@ -11,7 +11,7 @@ var (
 	// only what is long enough to be one, so that prose survives.
 	named = regexp.MustCompile(`(?i)((?:access|refresh|message|session)_token|app_?secret|[a-z]*_?secret|(?:pre_)?auth_code|` +
 		`(?:component_verify_)?ticket|encoding_?aes_?key|api_?key|password|authorization)` +
-		`(["'\\]*\s*[:=]+\s*["'\\]*(?:bearer\s+)?[^&"'\\\s,}\]]+|\s+[A-Za-z0-9_@+/=.-]{20,})`)
+		`(["'\\]*\s*[:=]+\s*["'\\]*(?:bearer\s+)?(?:\[REDACTED\]|[^&"'\\\s,}\]]+)|\s+[A-Za-z0-9_@+/=.-]{20,})`)
 	// jwt finds a JSON web token wherever it stands.
 	jwt = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`)
 )
