@@ -533,9 +533,10 @@ CREATE FUNCTION appid_held_elsewhere(account text, me uuid) RETURNS boolean
     SELECT EXISTS (SELECT 1 FROM merchants m WHERE m.appid = account AND m.tenant_id <> me AND m.status <> 'deauthorized')
 $$;
 -- Operations that wait for a person, over all tenants, for the admin routes.
-CREATE FUNCTION admin_operations(wanted text, before uuid, n int) RETURNS TABLE (tenant_id uuid, id uuid)
+CREATE FUNCTION admin_operations(wanted_state text, wanted_kind text, wanted_tenant uuid, before uuid, n int) RETURNS TABLE (tenant_id uuid, id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT o.tenant_id, o.id FROM operations o
-    WHERE (wanted IS NULL OR o.state = wanted) AND (before IS NULL OR o.id < before)
+    WHERE (wanted_state IS NULL OR o.state = wanted_state) AND (wanted_kind IS NULL OR o.kind = wanted_kind)
+      AND (wanted_tenant IS NULL OR o.tenant_id = wanted_tenant) AND (before IS NULL OR o.id < before)
     ORDER BY o.id DESC LIMIT n
 $$;

@@ -45,7 +45,7 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 func shown(err error, class wechat.Class) *problem.Error {
 	p, ok := problem.As(authorizer.Problem(err))
 	if !ok {
-		p = problem.New(problem.Internal, "internal").WithErr(err)
+		p = problem.Of(problem.CodeInternal).WithErr(err)
 	}
 	c := *p
 	// Not executed for certain: the same key may try again.

@@ -120,7 +120,7 @@ const spare = 5 * time.Second
 func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	if err := l.Spool.Ready(); err != nil {
 		// What can't be kept must not be caused.
-		return Done{}, problem.New(problem.Unavailable, "overloaded").WithErr(err)
+		return Done{}, problem.Of(problem.CodeOverloaded).WithErr(err)
 	}
 	op, err := l.begin(ctx, w)
 	switch {
@@ -133,7 +133,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 		}
 		return done, err
 	case postgres.IsUnique(err, "operations_one_active"):
-		return Done{}, problem.New(problem.Conflict, "operation_in_progress").WithErr(err)
+		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
 	case postgres.Refused(err) && w.Refused != nil:
 		return Done{}, w.Refused(ctx, err)
 	case postgres.Refused(err):
@@ -143,7 +143,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	// will be: say so as soon as the database can be told.
 	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: w.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
 	l.settleInBackground(op, out, nil)
-	return Done{}, problem.New(problem.Unavailable, "database_unavailable").WithErr(err)
+	return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 }
 
 // begin is T1.

@@ -84,7 +84,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 		}
 		return err
 	}
-	p := problem.New(problem.Upstream, "wechat_system_error")
+	p := problem.Of(problem.CodeWeChatSystemError)
 	p.Retryable = true
 	return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
 }

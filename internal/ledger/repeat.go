@@ -36,7 +36,7 @@ func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ err
 		return Done{}, false, l.DB.Run(ctx, b)
 	}
 	if !bytes.Equal(key.Fingerprint, w.Fingerprint) {
-		return Done{}, true, problem.New(problem.Invalid, "idempotency_key_reused")
+		return Done{}, true, problem.Of(problem.CodeIdempotencyKeyReused)
 	}
 	// A twin that is being executed gets two seconds to finish.
 	deadline := time.Now().Add(2 * time.Second)
@@ -50,7 +50,7 @@ func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ err
 		switch op.State {
 		case "executing", "pending":
 			if time.Now().After(deadline) {
-				p := problem.New(problem.Conflict, "idempotency_in_flight")
+				p := problem.Of(problem.CodeIdempotencyInFlight)
 				p.RetryAfter, p.Retryable = time.Second, true
 				return Done{}, true, p
 			}
@@ -62,7 +62,7 @@ func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ err
 		case "failed":
 			p := op.Problem()
 			if p == nil {
-				p = problem.New(problem.Internal, "internal")
+				p = problem.Of(problem.CodeInternal)
 			}
 			if !p.Retryable {
 				return done, true, p
@@ -84,7 +84,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 		return done, err
 	}
 	if postgres.IsUnique(err, "operations_one_active") {
-		return Done{}, problem.New(problem.Conflict, "operation_in_progress").WithErr(err)
+		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
 	}
 	if err != nil {
 		return Done{}, err

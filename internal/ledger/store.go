@@ -84,8 +84,8 @@ func live(w wechat.Store) LiveStore {
 	return LiveStore{PoiID: string(w.PoiID), Status: int(w.Status), Known: fieldsOf(w)}
 }
 
-// upstreamToStatus is our status of a store that only WeChat knew.
-func upstreamToStatus(n int) string {
+// StatusOfUpstream is our status of a store that only WeChat knew.
+func StatusOfUpstream(n int) string {
 	switch n {
 	case wechat.StoreInAudit:
 		return "in_review"
@@ -112,7 +112,7 @@ func (r *storeReader) queue(b *postgres.Batch, tenant, id uuid.UUID) {
 // store returns what was read. Errors: not_found.
 func (r *storeReader) store() (Store, error) {
 	if len(r.rows) == 0 {
-		return Store{}, problem.New(problem.NotFound, "not_found")
+		return Store{}, problem.Of(problem.CodeNotFound)
 	}
 	s, err := storeFrom(r.rows[0])
 	if len(r.audits) > 0 {
@@ -147,7 +147,7 @@ func (l *Ledger) StoreID(ctx context.Context, m authorizer.Merchant, poi string)
 	}
 	k, ok := known[poi]
 	if !ok {
-		return uuid.Nil, problem.New(problem.NotFound, "not_found")
+		return uuid.Nil, problem.Of(problem.CodeNotFound)
 	}
 	return k.id, nil
 }

@@ -104,7 +104,7 @@ func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store,
 }
 
 func (l *Ledger) duplicateReference(ctx context.Context, m authorizer.Merchant, ref string, cause error) error {
-	p := problem.New(problem.Conflict, "duplicate_client_reference").
+	p := problem.Of(problem.CodeDuplicateClientReference).
 		WithFields(problem.Field{Pointer: "/client_reference", Code: "duplicate", Detail: "used by another resource of this merchant"}).WithErr(cause)
 	var rows []dbsqlc.Store
 	b := l.DB.NewBatch(m.TenantID)
@@ -231,7 +231,7 @@ func (l *Ledger) poisOlderThan(ctx context.Context, op *Operation, pois []string
 func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) *wechat.Error {
 	var rows []dbsqlc.OperationAttempt
 	b := l.DB.NewBatch(op.TenantID)
-	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: op.TenantID, OperationID: op.ID}, &rows)
+	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: op.TenantID, OperationIds: []uuid.UUID{op.ID}}, &rows)
 	if l.DB.Run(ctx, b) != nil || len(rows) == 0 {
 		return nil
 	}

@@ -32,12 +32,12 @@ var storeDelete = register(&Kind{
 })
 
 // DeleteStore deletes a store at WeChat. Its record and ids stay here, with
-// status deleted. Errors as UpdateStore's.
+// status deleted. Errors as UpdateStore's, with store_not_deletable.
 func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, version *int64) (Store, Done, error) {
 	if s, done, found, err := l.writtenStore(ctx, r, storeDelete); found || err != nil {
 		return s, done, err
 	}
-	s, err := l.writable(ctx, r.Merchant, id, version)
+	s, err := l.writable(ctx, r.Merchant, id, version, problem.CodeStoreNotDeletable)
 	if err != nil {
 		return s, Done{}, err
 	}
@@ -45,7 +45,7 @@ func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, versi
 	if err != nil {
 		return s, Done{}, err
 	}
-	return l.writeStore(ctx, r, storeDelete, s, body, version)
+	return l.writeStore(ctx, r, storeDelete, s, body, version, problem.CodeStoreNotDeletable)
 }
 
 func settleStoreDelete(b *postgres.Batch, op *Operation, out Outcome) error {

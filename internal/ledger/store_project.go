@@ -91,7 +91,7 @@ func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []we
 		} else {
 			k = knownStore{id: typeid.New()}
 			b.Queue(dbsqlc.StoreDiscover, dbsqlc.StoreDiscoverParams{TenantID: m.TenantID, ID: k.id, MerchantID: m.ID, PoiID: &poi,
-				Fields: changed, Status: upstreamToStatus(int(s.Status)), UpstreamStatus: &upstream, ContentSha256: hash})
+				Fields: changed, Status: StatusOfUpstream(int(s.Status)), UpstreamStatus: &upstream, ContentSha256: hash})
 		}
 		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: PoiID, WechatID: poi, Source: FromPoll})
 		l.pois.Drop(poiKey(m, poi)) // read again with its new hash

@@ -39,12 +39,12 @@ var storeUpdate = register(&Kind{
 const freshFor = 10 * time.Minute
 
 // UpdateStore changes a store. Errors besides those of Do: not_found,
-// store_not_active, store_state_unknown, version_conflict.
+// store_not_updatable, store_state_unknown, version_conflict.
 func (l *Ledger) UpdateStore(ctx context.Context, r Request, id uuid.UUID, c StoreChange) (Store, Done, error) {
 	if s, done, found, err := l.writtenStore(ctx, r, storeUpdate); found || err != nil {
 		return s, done, err
 	}
-	s, err := l.writable(ctx, r.Merchant, id, c.IfVersion)
+	s, err := l.writable(ctx, r.Merchant, id, c.IfVersion, problem.CodeStoreNotUpdatable)
 	if err != nil {
 		return s, Done{}, err
 	}
@@ -73,13 +73,13 @@ func (l *Ledger) UpdateStore(ctx context.Context, r Request, id uuid.UUID, c Sto
 		req.CardID = *c.CardID
 	}
 	if req.Hour == "" || req.ContractPhone == "" || len(req.PicList) == 0 {
-		return s, Done{}, problem.New(problem.Conflict, "store_state_unknown")
+		return s, Done{}, problem.Of(problem.CodeStoreStateUnknown)
 	}
 	body, err := wechat.Encode(req)
 	if err != nil {
 		return s, Done{}, err
 	}
-	return l.writeStore(ctx, r, storeUpdate, s, body, c.IfVersion)
+	return l.writeStore(ctx, r, storeUpdate, s, body, c.IfVersion, problem.CodeStoreNotUpdatable)
 }
 
 // writtenStore answers a request whose Idempotency-Key was seen before, ahead
@@ -99,24 +99,24 @@ func (l *Ledger) writtenStore(ctx context.Context, r Request, k *Kind) (Store, D
 }
 
 // writable reads a store that a write is to change, and refuses early what T1
-// would refuse.
-func (l *Ledger) writable(ctx context.Context, m authorizer.Merchant, id uuid.UUID, version *int64) (Store, error) {
+// would refuse. refusal is the code for a store that isn't active.
+func (l *Ledger) writable(ctx context.Context, m authorizer.Merchant, id uuid.UUID, version *int64, refusal string) (Store, error) {
 	s, err := l.Store(ctx, m.TenantID, id)
 	switch {
 	case err != nil:
 		return s, err
 	case s.MerchantID != m.ID:
-		return s, problem.New(problem.NotFound, "not_found")
+		return s, problem.Of(problem.CodeNotFound)
 	case version != nil && *version != s.RowVersion:
-		return s, problem.New(problem.PreconditionFailed, "version_conflict")
+		return s, problem.Of(problem.CodeVersionConflict)
 	case s.Status != "active" || s.PoiID == nil:
-		return s, problem.Newf(problem.Conflict, "store_not_active", "The store is %s. It can be changed or deleted once WeChat has approved it and it has a poi_id.", s.Status)
+		return s, problem.Of(refusal)
 	}
 	return s, nil
 }
 
 // writeStore is Do for a store that exists.
-func (l *Ledger) writeStore(ctx context.Context, r Request, k *Kind, s Store, body []byte, version *int64) (Store, Done, error) {
+func (l *Ledger) writeStore(ctx context.Context, r Request, k *Kind, s Store, body []byte, version *int64, refusal string) (Store, Done, error) {
 	var read storeReader
 	done, err := l.Do(ctx, Write{
 		Kind: k, Caller: r.Caller, Merchant: r.Merchant, Subject: s.ID, Body: body, Natural: *s.PoiID, Baseline: s.Known,
@@ -128,10 +128,10 @@ func (l *Ledger) writeStore(ctx context.Context, r Request, k *Kind, s Store, bo
 			if !postgres.IsCode(err, postgres.RefusedState) {
 				return err
 			}
-			if _, werr := l.writable(ctx, r.Merchant, s.ID, version); werr != nil {
+			if _, werr := l.writable(ctx, r.Merchant, s.ID, version, refusal); werr != nil {
 				return werr
 			}
-			return problem.New(problem.Conflict, "operation_in_progress").WithErr(err)
+			return problem.Of(problem.CodeOperationInProgress).WithErr(err)
 		},
 		Read:           func(b *postgres.Batch, op *Operation) { read.queue(b, op.TenantID, *op.SubjectID) },
 		IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint,

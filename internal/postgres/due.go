@@ -25,7 +25,7 @@ const (
 	DueTokens         = `SELECT tenant_id, id FROM due_tokens($2, $3, $1)`
 	Unnumbered        = `SELECT tenant_id, tenant_id FROM tenants_with_unnumbered($1)`
 	LinkByState       = `SELECT tenant_id, id FROM link_by_state($2) LIMIT $1`
-	AdminOperations   = `SELECT tenant_id, id FROM admin_operations($2, $3, $1)`
+	AdminOperations   = `SELECT tenant_id, id FROM admin_operations($2, $3, $4, $5, $1)`
 )
 
 // Due asks one of the questions above for at most n rows.

@@ -174,16 +174,16 @@ func (q *Queries) AuditHistoryInsert(ctx context.Context, db DBTX, arg AuditHist
 }
 
 const AuditHistoryOf = `-- name: AuditHistoryOf :many
-SELECT tenant_id, audit_id, status, source, at, inbox_id FROM audit_history WHERE tenant_id = $1 AND audit_id = $2 ORDER BY at, status
+SELECT tenant_id, audit_id, status, source, at, inbox_id FROM audit_history WHERE tenant_id = $1 AND audit_id = ANY ($2::uuid[]) ORDER BY audit_id, at, status
 `
 
 type AuditHistoryOfParams struct {
 	TenantID uuid.UUID
-	AuditID  uuid.UUID
+	AuditIds []uuid.UUID
 }
 
 func (q *Queries) AuditHistoryOf(ctx context.Context, db DBTX, arg AuditHistoryOfParams) ([]AuditHistory, error) {
-	rows, err := db.Query(ctx, AuditHistoryOf, arg.TenantID, arg.AuditID)
+	rows, err := db.Query(ctx, AuditHistoryOf, arg.TenantID, arg.AuditIds)
 	if err != nil {
 		return nil, err
 	}

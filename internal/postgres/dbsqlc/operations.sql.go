@@ -126,16 +126,16 @@ func (q *Queries) OperationAttemptInsert(ctx context.Context, db DBTX, arg Opera
 }
 
 const OperationAttempts = `-- name: OperationAttempts :many
-SELECT tenant_id, operation_id, n, started_at, ended_at, outcome, errcode, rid, response_ct FROM operation_attempts WHERE tenant_id = $1 AND operation_id = $2 ORDER BY n
+SELECT tenant_id, operation_id, n, started_at, ended_at, outcome, errcode, rid, response_ct FROM operation_attempts WHERE tenant_id = $1 AND operation_id = ANY ($2::uuid[]) ORDER BY operation_id, n
 `
 
 type OperationAttemptsParams struct {
-	TenantID    uuid.UUID
-	OperationID uuid.UUID
+	TenantID     uuid.UUID
+	OperationIds []uuid.UUID
 }
 
 func (q *Queries) OperationAttempts(ctx context.Context, db DBTX, arg OperationAttemptsParams) ([]OperationAttempt, error) {
-	rows, err := db.Query(ctx, OperationAttempts, arg.TenantID, arg.OperationID)
+	rows, err := db.Query(ctx, OperationAttempts, arg.TenantID, arg.OperationIds)
 	if err != nil {
 		return nil, err
 	}
@@ -351,17 +351,19 @@ WHERE tenant_id = $1
   AND ($2::uuid[] IS NULL OR merchant_id = ANY ($2::uuid[]))
   AND ($3::text IS NULL OR state = $3)
   AND ($4::text IS NULL OR kind = $4)
-  AND ($5::uuid IS NULL OR id < $5)
-ORDER BY id DESC LIMIT $6
+  AND ($5::timestamptz IS NULL OR updated_at > $5)
+  AND ($6::uuid IS NULL OR id < $6)
+ORDER BY id DESC LIMIT $7
 `
 
 type OperationListParams struct {
-	TenantID    uuid.UUID
-	MerchantIds []uuid.UUID
-	State       *string
-	Kind        *string
-	Before      *uuid.UUID
-	N           int32
+	TenantID     uuid.UUID
+	MerchantIds  []uuid.UUID
+	State        *string
+	Kind         *string
+	UpdatedAfter *time.Time
+	Before       *uuid.UUID
+	N            int32
 }
 
 func (q *Queries) OperationList(ctx context.Context, db DBTX, arg OperationListParams) ([]Operation, error) {
@@ -370,6 +372,7 @@ func (q *Queries) OperationList(ctx context.Context, db DBTX, arg OperationListP
 		arg.MerchantIds,
 		arg.State,
 		arg.Kind,
+		arg.UpdatedAfter,
 		arg.Before,
 		arg.N,
 	)

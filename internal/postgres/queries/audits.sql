@@ -42,7 +42,7 @@ SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = @id;
 SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
 
 -- name: AuditHistoryOf :many
-SELECT * FROM audit_history WHERE tenant_id = @tenant_id AND audit_id = @audit_id ORDER BY at, status;
+SELECT * FROM audit_history WHERE tenant_id = @tenant_id AND audit_id = ANY (@audit_ids::uuid[]) ORDER BY audit_id, at, status;
 
 -- name: AuditList :many
 SELECT * FROM audits

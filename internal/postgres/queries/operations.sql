@@ -75,11 +75,12 @@ WHERE tenant_id = @tenant_id
   AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
   AND (sqlc.narg('state')::text IS NULL OR state = sqlc.narg('state'))
   AND (sqlc.narg('kind')::text IS NULL OR kind = sqlc.narg('kind'))
+  AND (sqlc.narg('updated_after')::timestamptz IS NULL OR updated_at > sqlc.narg('updated_after'))
   AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
 ORDER BY id DESC LIMIT @n;
 
 -- name: OperationAttempts :many
-SELECT * FROM operation_attempts WHERE tenant_id = @tenant_id AND operation_id = @operation_id ORDER BY n;
+SELECT * FROM operation_attempts WHERE tenant_id = @tenant_id AND operation_id = ANY (@operation_ids::uuid[]) ORDER BY operation_id, n;
 
 -- OperationOpenOf finds open operations of a kind, for events whose audit id
 -- nobody knows yet.
