@@ -148,6 +148,48 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Requests that net/http's client would not send.
+func TestRawRequests(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	for _, tc := range []struct{ name, request, want string }{
+		{"14 a million dots", "GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat(".", 1_000_000) + "\r\n\r\n", "HTTP/1.1 431 "},
+		{"23 line break in a header", "POST /v1/stores HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\rb\r\n\r\n", "HTTP/1.1 400 "},
+		{"75 absolute target", "GET http://evil.example/v1/me HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer all\r\n\r\n", "HTTP/1.1 400 "},
+		{"75 HTTP/0.9", "GET /v1/me\r\n\r\n", "HTTP/1.1 400 "},
+		{"75 no host", "GET /v1/me HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "},
+		{"75 two lengths", "POST /v1/stores HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "HTTP/1.1 400 "},
+		{"75 a coding that is not chunked", "POST /v1/stores HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", "HTTP/1.1 501 "},
+		{"75 space before the colon", "GET /v1/me HTTP/1.1\r\nHost : x\r\n\r\n", "HTTP/1.1 400 "},
+		{"76 CONNECT", "CONNECT /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer all\r\n\r\n", "HTTP/1.1 405 "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			go func() { _, _ = conn.Write([]byte(tc.request)) }() // the server may hang up before the end
+			buf := make([]byte, 64)
+			n, _ := conn.Read(buf)
+			if got := string(buf[:n]); !strings.HasPrefix(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestServerLimits(t *testing.T) {
+	t.Parallel()
+	s := NewHTTPServer(":0", nil)
+	if s.ReadHeaderTimeout != 5*time.Second || s.ReadTimeout != 30*time.Second || s.WriteTimeout != time.Minute ||
+		s.IdleTimeout != time.Minute || s.MaxHeaderBytes != 16<<10 || s.HTTP2.MaxConcurrentStreams != 100 {
+		t.Errorf("limits of the server: %+v", s)
+	}
+}
+
 func TestEndlessBody(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)

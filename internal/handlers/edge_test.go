@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/handlers/spectest"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/tenant"
@@ -228,7 +229,7 @@ func (b *bundle) do(t *testing.T, method, target, body string, headers ...string
 
 func (b *bundle) send(t *testing.T, req *http.Request) answer {
 	t.Helper()
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: spectest.Strict(t, nil), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", req.Method, req.URL, err)

@@ -24,8 +24,12 @@ const (
 // singleHeaders may be sent once: of two values nobody can say which counts.
 var singleHeaders = []string{"Merchant-Id", "Idempotency-Key", "Content-Type", "Content-Encoding", "If-Match"}
 
-// checkTarget refuses targets of a length that nobody needs.
+// checkTarget refuses targets that nobody needs: very long ones, and those
+// that name a host, by which a proxy before us may have been deceived.
 func checkTarget(r *http.Request) error {
+	if r.URL.Host != "" {
+		return badParameter(stateOf(r.Context()), "path", ruleInvalid, "")
+	}
 	if len(r.URL.EscapedPath()) > maxPath {
 		return badParameter(stateOf(r.Context()), "path", ruleTooLong, "2048")
 	}
