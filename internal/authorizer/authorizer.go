@@ -159,10 +159,10 @@ func (a *Authorizer) commit(ctx context.Context, build func() error) error {
 	deadline := time.Now().Add(commitFor)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := build()
-		if err == nil || postgres.Refused(err) || postgres.IsNotFound(err) || time.Now().After(deadline) {
-			return err
-		}
-		if _, ok := problem.As(err); ok {
+		p, told := problem.As(err)
+		switch {
+		case err == nil, postgres.Refused(err), postgres.IsNotFound(err), errors.Is(err, errFenced), time.Now().After(deadline),
+			told && p.Code != problem.CodeStorageUnavailable:
 			return err
 		}
 		select {

@@ -126,7 +126,7 @@ func (a *Authorizer) componentRow(tenantID uuid.UUID) tokenRow {
 			return &grant{leaseGen: leases[0].LeaseGen, gen: leases[0].AccessGen}, h, nil
 		},
 		refresh: func(ctx context.Context, g grant) (held, error) { return a.makeComponentToken(ctx, tenantID, g) },
-		invalid: func(held) error { return problem.Of(problem.CodeComponentTicketStale) },
+		invalid: func(held) error { return ticketStale() },
 	}
 }
 
@@ -172,7 +172,13 @@ func (a *Authorizer) makeComponentToken(ctx context.Context, tenantID uuid.UUID,
 		}
 		return a.storeComponentToken(ctx, tenantID, g, reply)
 	}
-	return held{}, problem.Of(problem.CodeComponentTicketStale)
+	return held{}, ticketStale()
+}
+
+func ticketStale() error {
+	p := problem.Of(problem.CodeComponentTicketStale)
+	p.RetryAfter = ticketRetry
+	return p
 }
 
 func (a *Authorizer) storeComponentToken(ctx context.Context, tenantID uuid.UUID, g grant, reply wechat.GetComponentTokenReply) (held, error) {

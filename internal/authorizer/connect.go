@@ -160,7 +160,7 @@ type Callback struct {
 }
 
 // authCodePattern is generous: no document says of what a code is made.
-var authCodePattern = regexp.MustCompile(`^[A-Za-z0-9@_.+/=~-]{4,1024}$`)
+var authCodePattern = regexp.MustCompile(`^[A-Za-z0-9@_.+/=~-]{4,1000}$`)
 
 // pushWait is how long a browser without our cookie waits for the push that
 // alone may bind then.
