@@ -1,0 +1,68 @@
+# Every command that a developer needs, and the only ones that CI runs.
+# A line `name: … ## text` shows up in `make help`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Release binaries are static: no C, so no libc to match. With a C compiler
+# about, a plain `go build` links net and os/user against libc instead.
+STATIC := CGO_ENABLED=0
+BUILD  := $(STATIC) go build -trimpath
+
+# The race detector needs a C compiler. Where there is none, the tests run
+# without it, and say so.
+RACE ?= $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null && echo -race)
+
+# Tools live in module files of their own, so that theirs never become ours
+# (one file a tool: tools/*.mod).
+TOOL = go tool -modfile=tools/$(1).mod
+
+.PHONY: help
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [VARIABLE=value]\n"} \
+		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: gateway ## build, then run everything on this machine: Postgres, sandbox, demo data, REST on :8080 (ARGS="--ephemeral")
+	@exec ./gateway dev $(ARGS)
+
+.PHONY: build
+build: gateway ## build the static binary ./gateway
+
+# Go knows better than make what has changed.
+.PHONY: gateway
+gateway:
+	$(BUILD) -o gateway ./cmd/gateway
+
+.PHONY: test
+test: ## all tests: vet, race detector, real Postgres, the built binary, drift; no Docker needed (TESTFLAGS="-run Name")
+	@$(if $(RACE),,echo "no C compiler: testing without the race detector")
+	go vet $(RACE) ./...
+	@seen=$$(mktemp) && trap 'rm -f "$$seen"' EXIT; \
+	echo "go test $(RACE) $(TESTFLAGS) ./..."; \
+	MENDIAN_SPECTEST_FILE="$$seen" go test $(RACE) -timeout 9m $(TESTFLAGS) ./...; \
+	$(if $(TESTFLAGS),,go run ./internal/handlers/spectest/speccheck -exceptions api/uncovered.yaml "$$seen";) \
+	echo "make test: all passed in $$((SECONDS / 60)) min $$((SECONDS % 60)) s"
+
+.PHONY: check
+check: ## what review expects besides tests: vet of both builds, modules, lint, sqlc diff, nothing left to generate, known vulnerabilities
+	go vet ./...
+	go vet -tags faults ./...
+	go mod verify
+	$(call TOOL,lint) golangci-lint run ./...
+	$(call TOOL,sqlc) sqlc diff
+	$(MAKE) generate
+	@git diff --exit-code --stat -- $(GENERATED) || { echo "the files above were stale: commit what make generate wrote" >&2; exit 1; }
+	@tools/vulncheck
+	@echo "make check: all well"
+
+GENERATED := internal/handlers/oapi api/client internal/problem/codes.gen.go internal/wechat/errcodes.gen.go \
+	docs/reference/errors.md internal/postgres/dbsqlc
+
+.PHONY: generate
+generate: ## write generated code anew: openapi.yaml -> server and client, errors.yaml -> codes, SQL -> queries
+	go generate ./api
+	$(call TOOL,sqlc) sqlc generate
+	go test ./test/house -run '^TestQueriesAreFresh$$' -update
