@@ -9,7 +9,6 @@ import (
 
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
-	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 )
@@ -19,7 +18,7 @@ import (
 // anyway, and there is no other way to get such a key (security.md §4). It
 // lives at most twelve hours. Errors: validation_failed.
 func (k *Keys) IssueAdmin(ctx context.Context, who Caller, name string, expires time.Time) (_ Key, _ secret.Text, err error) {
-	defer problem.Wrap(&err, "tenant.IssueAdmin(%q)", name)
+	defer wrap(&err, "tenant.IssueAdmin(%q)", name)
 	now, expires := k.Now().Truncate(time.Second), expires.Truncate(time.Second)
 	if fields := append(checkName(name), checkLifetime(now, expires, maxAdminLifetime)...); len(fields) > 0 {
 		return Key{}, secret.Text{}, invalid(fields)
@@ -52,7 +51,7 @@ func (k *Keys) IssueAdmin(ctx context.Context, who Caller, name string, expires 
 
 // ListAdmin returns a page of admin keys, and whether there are more.
 func (k *Keys) ListAdmin(ctx context.Context, p Page) (_ []Key, more bool, err error) {
-	defer problem.Wrap(&err, "tenant.ListAdmin")
+	defer wrap(&err, "tenant.ListAdmin")
 	var rows []dbsqlc.AdminKey
 	err = k.DB.InSystem(ctx, func(tx postgres.DBTX) (err error) {
 		rows, err = k.q.AdminKeyList(ctx, tx, dbsqlc.AdminKeyListParams{Before: p.Before, N: int32(p.Limit) + 1})
@@ -71,7 +70,7 @@ func (k *Keys) ListAdmin(ctx context.Context, p Page) (_ []Key, more bool, err e
 
 // RevokeAdmin ends an admin key. Revoking twice is no error. Errors: not_found.
 func (k *Keys) RevokeAdmin(ctx context.Context, who Caller, id uuid.UUID) (err error) {
-	defer problem.Wrap(&err, "tenant.RevokeAdmin")
+	defer wrap(&err, "tenant.RevokeAdmin")
 	return k.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		row, err := k.q.AdminKeyByID(ctx, tx, dbsqlc.AdminKeyByIDParams{ID: id})
 		if err != nil {

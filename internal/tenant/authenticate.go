@@ -266,13 +266,3 @@ func bothMerchants(a, b []uuid.UUID) []uuid.UUID {
 	}
 	return out
 }
-
-// unavailable is the answer when nobody can say whether a key is good.
-func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	p := problem.Of(problem.CodeStorageUnavailable).WithErr(err)
-	p.RetryAfter = time.Second
-	return p
-}

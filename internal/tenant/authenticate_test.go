@@ -281,6 +281,12 @@ func TestDatabaseAway(t *testing.T) {
 	wantCode(t, "a key that was never seen", err, "storage_unavailable")
 	_, err = deafProcess(b.db, b.keyset).keys.Authenticate(t.Context(), known, false)
 	wantCode(t, "a process that has just started", err, "storage_unavailable")
+	_, err = p.tenants.Get(t.Context(), ten)
+	wantCode(t, "Get", err, "storage_unavailable")
+	_, _, err = p.keys.Issue(t.Context(), CLI(ten), NewKey{Name: "x", Scopes: []string{"*"}})
+	wantCode(t, "Issue", err, "storage_unavailable")
+	_, err = p.tenants.Credentials(t.Context(), ten)
+	wantCode(t, "Credentials", err, "storage_unavailable")
 	// Until the entry is older than what a deaf process believes without asking.
 	for start := time.Now(); time.Since(start) < 5500*time.Millisecond; time.Sleep(100 * time.Millisecond) {
 		if _, err := p.keys.Authenticate(t.Context(), known, false); err != nil {

@@ -17,7 +17,7 @@ func (t *Tenants) Tenant(ctx context.Context, id uuid.UUID) (_ Tenant, err error
 	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
 	if err != nil {
 		err = found(err)
-		problem.Wrap(&err, "tenant.Tenant")
+		wrap(&err, "tenant.Tenant")
 		return Tenant{}, err
 	}
 	return *row, nil
@@ -52,7 +52,7 @@ var refPattern = regexp.MustCompile(`^[a-z2-7]{26}$`)
 // is warm. A suspended tenant's pushes are still taken. Errors: not_found, for
 // deleted tenants too.
 func (t *Tenants) ByPushRef(ctx context.Context, ref string) (_ Tenant, err error) {
-	defer problem.Wrap(&err, "tenant.ByPushRef")
+	defer wrap(&err, "tenant.ByPushRef")
 	if !refPattern.MatchString(ref) {
 		return Tenant{}, problem.Of(problem.CodeNotFound)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
-	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
 
@@ -34,13 +33,15 @@ func (c Change) SubjectType() string {
 	return kind
 }
 
+var errNoActor = errors.New("record a change: nobody is named as its actor")
+
 // RecordChange writes a line of change_log in the transaction of the change
 // itself: no line, no change. before and after are marshalled and must hold no
 // secret; nil where there is none. The action starts with the kind of its
 // subject and a dot.
 func RecordChange(ctx context.Context, tx postgres.DBTX, who Caller, tenant *uuid.UUID, action, subject string, before, after any) error {
 	if who.Actor == "" {
-		return errors.New("record a change: nobody is named as its actor")
+		return errNoActor
 	}
 	b, err := marshal(before)
 	if err != nil {
@@ -71,7 +72,7 @@ type ChangeFilter struct {
 
 // ListChanges returns a page of change_log over all tenants, for operators.
 func (t *Tenants) ListChanges(ctx context.Context, f ChangeFilter, p Page) (_ []Change, more bool, err error) {
-	defer problem.Wrap(&err, "tenant.ListChanges")
+	defer wrap(&err, "tenant.ListChanges")
 	var rows []dbsqlc.ChangeLog
 	err = t.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		rows, err = t.q.ChangeList(ctx, tx, dbsqlc.ChangeListParams{

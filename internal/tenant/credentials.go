@@ -122,7 +122,7 @@ func (t *Tenants) insertCredentials(ctx context.Context, tx postgres.DBTX, who C
 // a repeated call is harmless. Zero members keep their value, which the first
 // call can't. Errors: not_found (also when deleted), validation_failed.
 func (t *Tenants) SetCredentials(ctx context.Context, who Caller, id uuid.UUID, n NewCredentials) (_ Fingerprints, err error) {
-	defer problem.Wrap(&err, "tenant.SetCredentials")
+	defer wrap(&err, "tenant.SetCredentials")
 	if fields := n.check(false); len(fields) > 0 {
 		return Fingerprints{}, invalid(fields)
 	}
@@ -236,7 +236,7 @@ func (t *Tenants) Credentials(ctx context.Context, tenant uuid.UUID) (_ Credenti
 	})
 	if err != nil {
 		err = found(err)
-		problem.Wrap(&err, "tenant.Credentials")
+		wrap(&err, "tenant.Credentials")
 	}
 	return c, err
 }

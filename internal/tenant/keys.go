@@ -104,7 +104,7 @@ func CLI(tenant uuid.UUID) Caller {
 // validation_failed, merchant_not_found, key_exceeds_own_rights, not_found
 // when the tenant is gone.
 func (k *Keys) Issue(ctx context.Context, who Caller, n NewKey) (_ Key, _ secret.Text, err error) {
-	defer problem.Wrap(&err, "tenant.Issue(%q)", n.Name)
+	defer wrap(&err, "tenant.Issue(%q)", n.Name)
 	now := k.Now().Truncate(time.Second)
 	if n.ExpiresAt.IsZero() {
 		n.ExpiresAt = who.until(now.Add(defaultLifetime))

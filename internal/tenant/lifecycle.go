@@ -15,9 +15,9 @@ import (
 )
 
 // Get returns a key of who's tenant. A key that reaches merchants which who
-// doesn't is not found. Errors: not_found.
+// doesn't is not found, but for who's own. Errors: not_found.
 func (k *Keys) Get(ctx context.Context, who Caller, id uuid.UUID) (key Key, err error) {
-	defer problem.Wrap(&err, "tenant.Key")
+	defer wrap(&err, "tenant.Key")
 	err = k.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
 		row, err := k.q.APIKeyByID(ctx, tx, dbsqlc.APIKeyByIDParams{TenantID: who.TenantID, ID: id})
 		if err != nil {
@@ -31,7 +31,7 @@ func (k *Keys) Get(ctx context.Context, who Caller, id uuid.UUID) (key Key, err 
 
 func visible(who Caller, row dbsqlc.APIKey) (Key, error) {
 	key, err := keyFromRow(row)
-	if err == nil && !who.reaches(key) {
+	if err == nil && !who.reaches(key) && key.ID != who.KeyID {
 		return Key{}, problem.Of(problem.CodeNotFound)
 	}
 	return key, err
@@ -40,7 +40,7 @@ func visible(who Caller, row dbsqlc.APIKey) (Key, error) {
 // List returns a page of the tenant's keys that who may see, and whether there
 // are more. status is active, revoked, expired or empty for all.
 func (k *Keys) List(ctx context.Context, who Caller, status string, p Page) (_ []Key, more bool, err error) {
-	defer problem.Wrap(&err, "tenant.Keys")
+	defer wrap(&err, "tenant.Keys")
 	var rows []dbsqlc.APIKey
 	err = k.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) (err error) {
 		rows, err = k.q.APIKeyList(ctx, tx, dbsqlc.APIKeyListParams{
@@ -81,7 +81,7 @@ func (k *Keys) lock(ctx context.Context, tx postgres.DBTX, who Caller, id uuid.U
 // revoke itself. Revoking twice is no error. Errors: not_found,
 // key_exceeds_own_rights.
 func (k *Keys) Revoke(ctx context.Context, who Caller, id uuid.UUID) (err error) {
-	defer problem.Wrap(&err, "tenant.Revoke")
+	defer wrap(&err, "tenant.Revoke")
 	return k.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
 		key, err := k.lock(ctx, tx, who, id)
 		if err != nil {
@@ -113,7 +113,7 @@ func (k *Keys) recordStatus(ctx context.Context, tx postgres.DBTX, who Caller, a
 // not_found, key_exceeds_own_rights, validation_failed, and key_not_active for
 // a key that is revoked, expired or replaced already.
 func (k *Keys) Rotate(ctx context.Context, who Caller, id uuid.UUID, overlap time.Duration, expires time.Time) (_ Key, _ secret.Text, err error) {
-	defer problem.Wrap(&err, "tenant.Rotate")
+	defer wrap(&err, "tenant.Rotate")
 	now := k.Now().Truncate(time.Second)
 	if overlap < 0 || overlap > MaxOverlap {
 		return Key{}, secret.Text{}, invalid([]problem.Field{{Pointer: "/overlap", Code: "out_of_range", Detail: fmt.Sprintf("0 to %s", days(MaxOverlap))}})

@@ -152,7 +152,7 @@ func (k *Keys) JWKS(ctx context.Context) ([]JWK, error) {
 
 // SigningKeys lists the ring, newest first.
 func (k *Keys) SigningKeys(ctx context.Context) (out []SigningKey, err error) {
-	defer problem.Wrap(&err, "tenant.SigningKeys")
+	defer wrap(&err, "tenant.SigningKeys")
 	err = k.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		rows, err := k.q.SigningKeyList(ctx, tx)
 		out = make([]SigningKey, len(rows))
@@ -167,14 +167,14 @@ func (k *Keys) SigningKeys(ctx context.Context) (out []SigningKey, err error) {
 // EnsureSigningKey makes the active and the next key where they are missing.
 // Several processes may call it at once; a second call changes nothing.
 func (k *Keys) EnsureSigningKey(ctx context.Context) (err error) {
-	defer problem.Wrap(&err, "tenant.EnsureSigningKey")
+	defer wrap(&err, "tenant.EnsureSigningKey")
 	return k.changeRing(ctx, func(*ringChange) error { return nil })
 }
 
 // RotateSigning lets the next key sign and the active one retire, and makes a
 // new next key. It returns the kid that signs now.
 func (k *Keys) RotateSigning(ctx context.Context, who Caller) (kid string, err error) {
-	defer problem.Wrap(&err, "tenant.RotateSigning")
+	defer wrap(&err, "tenant.RotateSigning")
 	err = k.changeRing(ctx, func(c *ringChange) error {
 		c.who = who
 		for _, row := range c.in(SigningActive) {
@@ -195,7 +195,7 @@ func (k *Keys) RotateSigning(ctx context.Context, who Caller) (kid string, err e
 // others: all API keys that it signed are refused from then on. If it was the
 // active one the next key signs. Errors: not_found.
 func (k *Keys) RetireSigning(ctx context.Context, who Caller, kid string) (err error) {
-	defer problem.Wrap(&err, "tenant.RetireSigning(%q)", kid)
+	defer wrap(&err, "tenant.RetireSigning(%q)", kid)
 	return k.changeRing(ctx, func(c *ringChange) error {
 		c.who = who
 		for _, row := range c.rows {

@@ -84,6 +84,13 @@ type Tenant struct {
 	UpdatedAt          time.Time
 }
 
+// PushURLs are what belongs into the console of WeChat's open platform: the
+// URL of authorisation events, and that of messages with its placeholder.
+func (t Tenant) PushURLs(publicURL string) (component, messages string) {
+	base := strings.TrimSuffix(publicURL, "/") + "/wechat/" + t.Ref
+	return base + "/component", base + "/messages/$APPID$"
+}
+
 // Details is a Tenant with the fingerprints of its credentials, for operators.
 type Details struct {
 	Tenant
@@ -127,7 +134,7 @@ type NewTenant struct {
 // Create makes a tenant, with its credentials when they are given. Errors:
 // validation_failed, name_taken, component_appid_taken.
 func (t *Tenants) Create(ctx context.Context, who Caller, n NewTenant) (_ Details, err error) {
-	defer problem.Wrap(&err, "tenant.Create(%q)", n.Name)
+	defer wrap(&err, "tenant.Create(%q)", n.Name)
 	row := dbsqlc.Tenant{
 		ID: typeid.New(), Name: n.Name, PushRef: strings.ToLower(rand.Text()), ComponentAppid: n.ComponentAppID, Status: string(Active),
 		ReturnURLAllowList: notNil(n.ReturnURLAllowList), CorsOrigins: notNil(n.CORSOrigins), ReleaseCheck: n.ReleaseCheck,
@@ -169,7 +176,7 @@ func (t *Tenants) Create(ctx context.Context, who Caller, n NewTenant) (_ Detail
 
 // Get returns a tenant, a deleted one too. Errors: not_found.
 func (t *Tenants) Get(ctx context.Context, id uuid.UUID) (_ Details, err error) {
-	defer problem.Wrap(&err, "tenant.Get")
+	defer wrap(&err, "tenant.Get")
 	var d Details
 	err = t.DB.InTenant(ctx, id, func(tx postgres.DBTX) error {
 		row, err := t.q.TenantByID(ctx, tx, dbsqlc.TenantByIDParams{ID: id})
@@ -196,7 +203,7 @@ type Filter struct {
 
 // List returns a page of tenants, deleted ones among them, and whether there are more.
 func (t *Tenants) List(ctx context.Context, f Filter, p Page) (_ []Details, more bool, err error) {
-	defer problem.Wrap(&err, "tenant.List")
+	defer wrap(&err, "tenant.List")
 	var rows []dbsqlc.Tenant
 	err = t.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		rows, err = t.q.TenantList(ctx, tx, dbsqlc.TenantListParams{
@@ -240,14 +247,14 @@ type Update struct {
 // names. Errors: not_found (also when deleted), validation_failed, name_taken,
 // component_appid_taken.
 func (t *Tenants) Update(ctx context.Context, who Caller, id uuid.UUID, u Update) (_ Details, err error) {
-	defer problem.Wrap(&err, "tenant.Update")
+	defer wrap(&err, "tenant.Update")
 	return t.update(ctx, who, id, "tenant.update", u)
 }
 
 // Delete ends a tenant: its keys are refused and its pushes have no effect,
 // its rows are kept. Deleting twice is no error. Errors: not_found.
 func (t *Tenants) Delete(ctx context.Context, who Caller, id uuid.UUID, precondition func(Details) error) (err error) {
-	defer problem.Wrap(&err, "tenant.Delete")
+	defer wrap(&err, "tenant.Delete")
 	gone := Deleted
 	_, err = t.update(ctx, who, id, "tenant.delete", Update{Status: &gone, Precondition: precondition})
 	return err
