@@ -113,7 +113,11 @@ func (a *Authorizer) heed(m Merchant, gen int32, we *wechat.Error) {
 		})
 	case wechat.CodePasswordChanged:
 		a.beside("mark a merchant", func(ctx context.Context) error {
-			return a.markNeedsReauthorization(ctx, c, "password_changed", nil, &gen)
+			err := a.markNeedsReauthorization(ctx, c, "password_changed", nil, &gen)
+			if errors.Is(err, errFenced) {
+				return nil // somebody was faster
+			}
+			return err
 		})
 	}
 }

@@ -145,13 +145,19 @@ func (a *Authorizer) renew(ctx context.Context, r tokenRow, rejected int32) (hel
 	defer cancel()
 	select {
 	case <-wait.Done():
-		return held{}, problem.Of(problem.CodeMerchantTokenUnavailable).WithErr(context.Cause(wait))
+		return held{}, notYet(context.Cause(wait))
 	case res := <-ch:
 		if res.Err != nil {
 			return held{}, res.Err
 		}
 		return res.Val.(held), nil
 	}
+}
+
+func notYet(cause error) error {
+	p := problem.Of(problem.CodeMerchantTokenUnavailable).WithErr(cause)
+	p.RetryAfter = time.Second
+	return p
 }
 
 // lead goes for the lease until the row shows another token, refreshing it
@@ -184,7 +190,7 @@ func (a *Authorizer) lead(ctx context.Context, r tokenRow, rejected int32) (held
 		}
 		select {
 		case <-give.Done():
-			return held{}, problem.Of(problem.CodeMerchantTokenUnavailable).WithErr(errors.New("another process is refreshing the token"))
+			return held{}, notYet(errors.New("another process is refreshing the token"))
 		case <-time.After(wait):
 		}
 	}

@@ -12,16 +12,20 @@ import (
 )
 
 // markNeedsReauthorization says that no token of the merchant works any more.
-// Every id is kept. It does nothing when the token has meanwhile been replaced:
-// leaseGen or accessGen says which one it was that failed.
+// Every id is kept. It changes nothing, and fails with errFenced, when the
+// token has meanwhile been replaced: leaseGen or accessGen says which one it
+// was that failed.
 func (a *Authorizer) markNeedsReauthorization(ctx context.Context, c account, reason string, leaseGen, accessGen *int32) error {
 	err := a.commit(ctx, func() error {
 		return a.DB.InTenant(ctx, c.tenant, func(tx postgres.DBTX) error {
 			n, err := a.q.AuthorizerTokenInvalidate(ctx, tx, dbsqlc.AuthorizerTokenInvalidateParams{
 				Reason: reason, TenantID: c.tenant, MerchantID: c.id, LeaseGen: leaseGen, AccessGen: accessGen,
 			})
-			if err != nil || n == 0 {
+			if err != nil {
 				return err
+			}
+			if n == 0 {
+				return errFenced
 			}
 			return a.moveStatus(ctx, tx, c, StatusNeedsReauthorization, outbox.MerchantNeedsReauthorization, nil, StatusAuthorized)
 		})
