@@ -29,11 +29,12 @@ import (
 type Config struct {
 	// Server answers the operations of the contract.
 	Server oapi.StrictServerInterface
-	// Authenticate verifies a key of either audience and says whose it is.
-	// admin tells which surface was asked; the edge itself turns a tenant's
-	// key away from the admin surface and the other way round. It returns
-	// problem errors: token_invalid, token_expired, key_revoked,
-	// tenant_suspended; storage_unavailable when it can't tell.
+	// Authenticate verifies a key and says whose it is. admin tells which
+	// surface was asked; should it return a caller of the other one, the edge
+	// turns that away: a tenant's key gets 404 on the admin surface, an
+	// operator's 401 elsewhere. It returns problem errors: token_invalid,
+	// token_expired, key_revoked, tenant_suspended; storage_unavailable when
+	// it can't tell.
 	Authenticate func(ctx context.Context, bearer string, admin bool) (tenant.Caller, error)
 	// Public adds the routes outside the contract: WeChat's pushes, the pages
 	// of authorisation links, the published keys.
