@@ -542,7 +542,7 @@ func TestChangeLog(t *testing.T) {
 	if n := by(ChangeFilter{Action: "signing_key.create", Actor: "gateway"}); n != 2 {
 		t.Errorf("%d signing keys were made, want 2", n)
 	}
-	wantCode(t, "a change by nobody", b.tenants.Delete(ctx, Caller{}, other, nil), "internal: tenant.Delete: " + errNoActor.Error())
+	wantCode(t, "a change by nobody", b.tenants.Delete(ctx, Caller{}, other, nil), "internal: tenant.Delete: "+errNoActor.Error())
 	if d, err := b.tenants.Get(ctx, other); err != nil || d.Status != Active {
 		t.Errorf("a change without its line was made: %s, %v", d.Status, err)
 	}
