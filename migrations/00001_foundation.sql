@@ -313,7 +313,7 @@ CREATE TABLE operations (
 CALL make_tenant_scoped('operations');
 -- At most one write of the same natural key is open: the unknown candidate is
 -- then always one (design reliability.md §4).
-CREATE UNIQUE INDEX operations_one_active ON operations (tenant_id, merchant_id, kind, (match_key ->> 'natural'))
+CREATE UNIQUE INDEX operations_one_active ON operations (tenant_id, coalesce(merchant_id, tenant_id), kind, (match_key ->> 'natural'))
     WHERE state IN ('pending', 'executing', 'reconciling', 'needs_attention');
 CREATE INDEX operations_due ON operations (next_check_at)
     WHERE state IN ('pending', 'executing', 'reconciling') AND next_check_at IS NOT NULL;

@@ -198,27 +198,6 @@ func (e AuditStatus) Valid() bool {
 	}
 }
 
-// Defines values for BreakerState.
-const (
-	BreakerStateClosed   BreakerState = "closed"
-	BreakerStateHalfOpen BreakerState = "half_open"
-	BreakerStateOpen     BreakerState = "open"
-)
-
-// Valid indicates whether the value is a known member of the BreakerState enum.
-func (e BreakerState) Valid() bool {
-	switch e {
-	case BreakerStateClosed:
-		return true
-	case BreakerStateHalfOpen:
-		return true
-	case BreakerStateOpen:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for CategoryScheme.
 const (
 	CategorySchemeStoreProgram CategoryScheme = "store_program"
@@ -795,17 +774,6 @@ type AuthorizationLinkCreated struct {
 //
 // Example: lnk_01jd7k1c8hf5g6h7j8k9m0n1pq
 type AuthorizationLinkID = string
-
-// BreakerHealth The circuit breaker of the replica that answers.
-type BreakerHealth struct {
-	OpenEndpoints []string `json:"open_endpoints"`
-
-	// State `open` means that calls are refused for a short time because WeChat kept failing.
-	State BreakerState `json:"state"`
-}
-
-// BreakerState `open` means that calls are refused for a short time because WeChat kept failing.
-type BreakerState string
 
 // BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
 type BusinessHours struct {
@@ -1711,9 +1679,7 @@ type TenantCreate struct {
 
 // TenantHealth How the connection to WeChat does.
 type TenantHealth struct {
-	// Breaker The circuit breaker of the replica that answers.
-	Breaker   BreakerHealth `json:"breaker"`
-	CheckedAt time.Time     `json:"checked_at"`
+	CheckedAt time.Time `json:"checked_at"`
 
 	// ComponentToken How the WeChat token does. The token itself is never shown.
 	ComponentToken MerchantToken `json:"component_token"`

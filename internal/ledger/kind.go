@@ -43,6 +43,10 @@ type Kind struct {
 
 	// Prove asks WeChat, by reading only, whether the effect is there.
 	Prove func(ctx context.Context, l *Ledger, op *Operation) (Proof, error)
+
+	// Task is set, and all but Name and Subject left out, for long work that
+	// writes nothing at WeChat: what a dead process began is simply done again.
+	Task func(ctx context.Context, l *Ledger, op *Operation, progress func(done, total int)) error
 }
 
 // An ID is something that WeChat gives once.

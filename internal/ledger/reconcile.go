@@ -44,6 +44,9 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 		return err
 	}
 	fault.At("reconcile_taken")
+	if op.Kind.Task != nil {
+		return l.run(op)
+	}
 	now := time.Now()
 	unknown := Outcome{Class: wechat.Ambiguous, Source: FromReconciler, Err: op.Problem()}
 	if op.Kind.Prove == nil {

@@ -20,28 +20,14 @@ const keyLife = 30 * 24 * time.Hour
 // the outcome of the operation as it stands now, never by a second execution,
 // unless it is certain that the first one did nothing.
 func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ error) {
-	var keys []dbsqlc.IdempotencyKeyGetRow
-	b := l.DB.NewBatch(w.Merchant.TenantID)
-	postgres.QueueMany(b, dbsqlc.IdempotencyKeyGet, dbsqlc.IdempotencyKeyGetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey}, &keys)
-	if err := l.DB.Run(ctx, b); err != nil {
-		return Done{}, false, err
-	}
-	if len(keys) == 0 {
-		return Done{}, false, nil
-	}
-	key := keys[0]
-	if time.Since(key.CreatedAt) > keyLife {
-		b := l.DB.NewBatch(w.Merchant.TenantID)
-		b.Queue(dbsqlc.IdempotencyKeyForget, dbsqlc.IdempotencyKeyForgetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey})
-		return Done{}, false, l.DB.Run(ctx, b)
-	}
-	if !bytes.Equal(key.Fingerprint, w.Fingerprint) {
-		return Done{}, true, problem.Of(problem.CodeIdempotencyKeyReused)
+	id, found, err := l.seen(ctx, w)
+	if err != nil || !found {
+		return Done{}, found, err
 	}
 	// A twin that is being executed gets two seconds to finish.
 	deadline := time.Now().Add(2 * time.Second)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		op, err := l.load(ctx, w.Merchant.TenantID, key.OperationID, w.Read)
+		op, err := l.load(ctx, w.Merchant.TenantID, id, w.Read)
 		if err != nil {
 			return Done{}, true, err
 		}
@@ -73,6 +59,27 @@ func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ err
 			return done, true, nil
 		}
 	}
+}
+
+// seen finds the operation that has w's key. Errors: idempotency_key_reused
+// when it is for another request.
+func (l *Ledger) seen(ctx context.Context, w Write) (id uuid.UUID, found bool, _ error) {
+	var keys []dbsqlc.IdempotencyKeyGetRow
+	b := l.DB.NewBatch(w.Merchant.TenantID)
+	postgres.QueueMany(b, dbsqlc.IdempotencyKeyGet, dbsqlc.IdempotencyKeyGetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey}, &keys)
+	if err := l.DB.Run(ctx, b); err != nil || len(keys) == 0 {
+		return id, false, err
+	}
+	key := keys[0]
+	if time.Since(key.CreatedAt) > keyLife {
+		b := l.DB.NewBatch(w.Merchant.TenantID)
+		b.Queue(dbsqlc.IdempotencyKeyForget, dbsqlc.IdempotencyKeyForgetParams{TenantID: w.Merchant.TenantID, MerchantID: w.Merchant.ID, Key: w.IdempotencyKey})
+		return id, false, l.DB.Run(ctx, b)
+	}
+	if !bytes.Equal(key.Fingerprint, w.Fingerprint) {
+		return id, true, problem.Of(problem.CodeIdempotencyKeyReused)
+	}
+	return key.OperationID, true, nil
 }
 
 // again makes one more attempt under the same operation. Of several that come

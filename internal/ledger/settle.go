@@ -94,8 +94,10 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 	if out.Source == FromResponse || out.Source == FromSpool {
 		b.Queue(dbsqlc.OperationAttemptEnd, end)
 	}
-	if err := op.Kind.Settle(b, op, out); err != nil {
-		return nil, err
+	if op.Kind.Settle != nil {
+		if err := op.Kind.Settle(b, op, out); err != nil {
+			return nil, err
+		}
 	}
 	if out.Class == wechat.Executed {
 		l.queueAudit(b, op, out)

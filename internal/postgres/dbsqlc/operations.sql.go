@@ -482,6 +482,31 @@ func (q *Queries) OperationOpenOf(ctx context.Context, db DBTX, arg OperationOpe
 	return items, nil
 }
 
+const OperationProgress = `-- name: OperationProgress :exec
+UPDATE operations SET result = $1, lease_until = now() + $2::interval, next_check_at = now() + $2::interval, updated_at = now()
+WHERE tenant_id = $3 AND id = $4 AND state IN ('executing', 'reconciling') AND lease_owner = $5
+`
+
+type OperationProgressParams struct {
+	Result     json.RawMessage
+	Lease      time.Duration
+	TenantID   uuid.UUID
+	ID         uuid.UUID
+	LeaseOwner *string
+}
+
+// OperationProgress tells how far a long operation is, and renews its lease.
+func (q *Queries) OperationProgress(ctx context.Context, db DBTX, arg OperationProgressParams) error {
+	_, err := db.Exec(ctx, OperationProgress,
+		arg.Result,
+		arg.Lease,
+		arg.TenantID,
+		arg.ID,
+		arg.LeaseOwner,
+	)
+	return err
+}
+
 const OperationRestart = `-- name: OperationRestart :exec
 WITH o AS (
     UPDATE operations SET state = 'executing', attempt = attempt + 1, lease_owner = $1, lease_until = now() + $2::interval,

@@ -60,6 +60,11 @@ WHERE tenant_id = @tenant_id AND id = @id AND state IN ('executing', 'reconcilin
   AND (next_check_at <= now() OR (state = 'executing' AND lease_owner = @lease_owner))
 RETURNING *;
 
+-- OperationProgress tells how far a long operation is, and renews its lease.
+-- name: OperationProgress :exec
+UPDATE operations SET result = @result, lease_until = now() + @lease::interval, next_check_at = now() + @lease::interval, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND state IN ('executing', 'reconciling') AND lease_owner = @lease_owner;
+
 -- OperationAttention leaves an operation to a person.
 -- name: OperationAttention :one
 UPDATE operations SET state = 'needs_attention', candidates = @candidates, lease_owner = NULL, lease_until = NULL, next_check_at = NULL, updated_at = now()

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/mendian/mendian/internal/inbox"
+	"github.com/mendian/mendian/internal/outbox"
+)
+
+// A job is something that every process looks after now and then. Each finds
+// by index what is due and takes it by a lease, so it doesn't matter how many
+// processes look (docs/decisions/0001-tickers.md).
+type job struct {
+	name  string
+	every time.Duration
+	do    func(context.Context) error
+}
+
+func (g *gateway) jobs() []job {
+	return []job{
+		{"reconcile operations", time.Second, g.ledger.ReconcileDue},
+		{"apply waiting events", time.Second, g.inbox.ApplyDue},
+		{"number events", time.Second, func(ctx context.Context) error { return outbox.Number(ctx, g.db) }},
+		{"compare stores", 2 * time.Second, g.ledger.InventoryDue},
+		{"refresh tokens", 5 * time.Second, func(ctx context.Context) error {
+			_, err := g.auth.RefreshDue(ctx)
+			return err
+		}},
+		{"watch tickets", time.Minute, g.auth.TicketWatch},
+		{"sweep the spool", time.Hour, func(context.Context) error { return g.spool.Sweep(time.Now()) }},
+	}
+}
+
+// run does the job until ctx ends, never twice at once.
+func (j job) run(ctx context.Context, log *slog.Logger) {
+	for {
+		// Spread, so that processes started together don't look together.
+		wait := j.every/2 + rand.N(j.every)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err := j.do(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("background job", "job", j.name, "err", err)
+		}
+	}
+}
+
+// newRiver makes the client that works the jobs which pushes insert.
+func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
+	workers := river.NewWorkers()
+	if err := river.AddWorkerSafely(workers, &inbox.Worker{Inbox: g.inbox}); err != nil {
+		return nil, err
+	}
+	return g.db.NewRiver(&river.Config{
+		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: max(2, int(g.cfg.DBMaxConns)/4)}},
+		Workers: workers, Logger: g.log,
+		FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
+		CompletedJobRetentionPeriod: 10 * time.Minute,
+	})
+}

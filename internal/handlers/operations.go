@@ -1,0 +1,144 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// ListOperations implements GET /v1/operations.
+func (s *Server) ListOperations(ctx context.Context, req oapi.ListOperationsRequestObject) (oapi.ListOperationsResponseObject, error) {
+	p := req.Params
+	merchants, err := s.reachFiltered(ctx, p.MerchantID, p.FilterMerchantID)
+	if err != nil {
+		return nil, err
+	}
+	who := CallerFrom(ctx)
+	f := ledger.OperationFilter{Merchants: merchants, State: deref(p.Status), Kind: deref(p.Kind), UpdatedAfter: p.UpdatedAfter, Limit: limitOf(p.Limit) + 1}
+	scope := ListScope{Operation: "listOperations", Tenant: who.TenantID, Filters: []string{fmt.Sprint(merchants), f.State, f.Kind, formatTime(p.UpdatedAfter)}}
+	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		f.Before = &at.Before
+	}
+	ops, err := s.Ledger.Operations(ctx, who.TenantID, f)
+	if err != nil {
+		return nil, err
+	}
+	out := oapi.OperationList{Data: []oapi.Operation{}}
+	if out.HasMore = len(ops) >= f.Limit; out.HasMore {
+		ops = ops[:f.Limit-1]
+		next, err := EncodeCursor(s.cursors, scope, position{ops[len(ops)-1].ID})
+		if err != nil {
+			return nil, err
+		}
+		out.NextCursor = &next
+	}
+	for _, op := range ops {
+		out.Data = append(out.Data, operationToAPI(ctx, op))
+	}
+	return oapi.ListOperations200JSONResponse{Body: out, Headers: oapi.ListOperations200ResponseHeaders{Link: NextLink(ctx, out.NextCursor)}}, nil
+}
+
+// GetOperation implements GET /v1/operations/{id}.
+func (s *Server) GetOperation(ctx context.Context, req oapi.GetOperationRequestObject) (oapi.GetOperationResponseObject, error) {
+	who := CallerFrom(ctx)
+	id, err := typeid.Parse(typeid.Operation, req.ID)
+	if err != nil {
+		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
+	}
+	op, err := s.Ledger.Operation(ctx, who.TenantID, id)
+	if err != nil {
+		return nil, err
+	}
+	if who.Merchants != nil && (op.MerchantID == nil || !who.MayActFor(*op.MerchantID)) {
+		return nil, problem.Of(problem.CodeMerchantNotAllowed)
+	}
+	return oapi.GetOperation200JSONResponse{Body: operationToAPI(ctx, op)}, nil
+}
+
+// ListAllOperations implements GET /v1/admin/operations.
+func (s *Server) ListAllOperations(ctx context.Context, req oapi.ListAllOperationsRequestObject) (oapi.ListAllOperationsResponseObject, error) {
+	p := req.Params
+	f := ledger.OperationFilter{State: deref(p.Status), Kind: deref(p.Kind), Limit: limitOf(p.Limit) + 1}
+	scope := ListScope{Operation: "listAllOperations", Filters: []string{deref(p.TenantID), f.State, f.Kind}}
+	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		f.Before = &at.Before
+	}
+	var only uuid.UUID
+	if p.TenantID != nil {
+		if only, err = typeid.Parse(typeid.Tenant, *p.TenantID); err != nil {
+			return nil, problem.Of(problem.CodeInvalidParameter).WithFields(problem.Field{Pointer: "tenant_id", Code: "invalid", Detail: "is no tenant's id"}).WithErr(err)
+		}
+	}
+	ops, err := s.Ledger.AllOperations(ctx, only, f)
+	if err != nil {
+		return nil, err
+	}
+	out := oapi.AdminOperationList{Data: []oapi.AdminOperation{}}
+	if out.HasMore = len(ops) >= f.Limit; out.HasMore {
+		ops = ops[:f.Limit-1]
+		next, err := EncodeCursor(s.cursors, scope, position{ops[len(ops)-1].ID})
+		if err != nil {
+			return nil, err
+		}
+		out.NextCursor = &next
+	}
+	for _, op := range ops {
+		out.Data = append(out.Data, oapi.AdminOperation{TenantID: typeid.Format(typeid.Tenant, op.TenantID), Operation: operationToAPI(ctx, op)})
+	}
+	return oapi.ListAllOperations200JSONResponse{Body: out, Headers: oapi.ListAllOperations200ResponseHeaders{Link: NextLink(ctx, out.NextCursor)}}, nil
+}
+
+func operationToAPI(ctx context.Context, r ledger.OperationRecord) oapi.Operation {
+	out := oapi.Operation{
+		ID: typeid.Format(typeid.Operation, r.ID), Kind: r.Kind, Status: oapi.OperationStatus(r.State), MerchantID: idPointer(typeid.Merchant, r.MerchantID),
+		Subject: subjectToAPI(r.SubjectType, r.SubjectID), RequestedBy: &r.RequestedBy, IdempotencyKey: r.IdempotencyKey,
+		NextCheckAt: utc(r.NextCheckAt), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		Attempts: []oapi.OperationAttempt{}, Candidates: []oapi.OperationCandidate{},
+	}
+	for _, a := range r.Attempts {
+		out.Attempts = append(out.Attempts, oapi.OperationAttempt{N: a.N, StartedAt: utc(&a.StartedAt), EndedAt: utc(a.EndedAt), Outcome: a.Outcome, Errcode: a.Errcode})
+	}
+	var candidates []ledger.Candidate
+	if json.Unmarshal(r.Candidates, &candidates) == nil {
+		for _, c := range candidates {
+			out.Candidates = append(out.Candidates, oapi.OperationCandidate{IDType: c.Type, WechatID: c.ID})
+		}
+	}
+	if p := r.Problem(); p != nil && !open(r.State) {
+		title, detail := problem.Text(p.Code, stateOf(ctx).language())
+		if p.Detail != "" {
+			detail = p.Detail
+		}
+		out.Error = &oapi.OperationError{Code: p.Code, Title: title, Detail: detail, Retryable: p.Retryable, Errors: []oapi.ProblemField{}}
+		for _, f := range p.Fields {
+			out.Error.Errors = append(out.Error.Errors, oapi.ProblemField{Pointer: f.Pointer, Code: f.Code, Detail: f.Detail})
+		}
+		if u := p.Upstream; u != nil {
+			out.Error.Upstream = &oapi.ProblemUpstream{System: "wechat", Endpoint: u.Endpoint, Errcode: u.Errcode, Errmsg: u.Errmsg, Rid: optional(u.RID)}
+		}
+	}
+	if p := r.Progress(); p != nil {
+		out.Progress = &oapi.OperationProgress{Done: p.Done, Total: p.Total}
+	}
+	return out
+}
+
+func operationSummary(op dbsqlc.Operation) *oapi.OperationSummary {
+	return &oapi.OperationSummary{ID: typeid.Format(typeid.Operation, op.ID), Kind: op.Kind, Status: oapi.OperationStatus(op.State), NextCheckAt: utc(op.NextCheckAt)}
+}

@@ -1,0 +1,42 @@
+package handlers
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/mendian/mendian/internal/inbox"
+)
+
+// maxPush is the largest body of a push (design security.md §5).
+const maxPush = 256 << 10
+
+// Public adds the routes outside the contract.
+func (s *Server) Public(e *echo.Echo) {
+	e.POST("/wechat/:ref/component", s.receivePush)
+	e.POST("/wechat/:ref/messages/:appid", s.receivePush)
+	s.connectRoutes(e)
+	s.jwksRoute(e)
+}
+
+// receivePush is POST /wechat/{ref}/…: one of WeChat's pushes. The answer is
+// "success" once it is kept, 403 with nothing in it for whatever isn't a push
+// of WeChat's, and 500 where it couldn't be kept, so that WeChat pushes again
+// (platform.md §7.3).
+func (s *Server) receivePush(c echo.Context) error {
+	body, err := io.ReadAll(io.LimitReader(c.Request().Body, maxPush+1))
+	if err != nil || len(body) > maxPush {
+		return c.NoContent(http.StatusForbidden)
+	}
+	err = s.Inbox.Receive(c.Request().Context(), inbox.Push{Ref: c.Param("ref"), AppID: c.Param("appid"), Query: c.QueryParams(), Body: body})
+	switch {
+	case err == nil:
+		return c.String(http.StatusOK, "success")
+	case errors.Is(err, inbox.ErrRefused):
+		return c.NoContent(http.StatusForbidden)
+	}
+	stateOf(c.Request().Context()).err = err
+	return c.NoContent(http.StatusInternalServerError)
+}
