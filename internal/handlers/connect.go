@@ -36,11 +36,11 @@ func (s *Server) showLink(c echo.Context) error {
 	}
 	s.browser(c)
 	mobile := wantsMobile(r.UserAgent(), c.QueryParam("page"))
-	p := page{Tenant: connect.TenantName, Link: &connect.Link, Page: "computer", Other: "phone"}
+	p := connectView{Tenant: connect.TenantName, Link: &connect.Link, Page: "computer", Other: "phone"}
 	if mobile {
 		p.Page, p.Other = p.Other, p.Page
 	}
-	return s.page(c, http.StatusOK, "origin", p)
+	return s.connectPage(c, http.StatusOK, "origin", p)
 }
 
 // clickLink is POST /connect/{state}: the button. It leads to WeChat.
@@ -66,8 +66,8 @@ func (s *Server) callback(c echo.Context) error {
 		s.pageHeaders(c, "no-referrer")
 		return c.Redirect(http.StatusSeeOther, back.ReturnTo)
 	}
-	p := page{Tenant: back.TenantName, Done: back.Status == authorizer.LinkAuthorized, Pending: back.Status != authorizer.LinkAuthorized}
-	return s.page(c, http.StatusOK, "no-referrer", p)
+	p := connectView{Tenant: back.TenantName, Done: back.Status == authorizer.LinkAuthorized, Pending: back.Status != authorizer.LinkAuthorized}
+	return s.connectPage(c, http.StatusOK, "no-referrer", p)
 }
 
 // sentBrowser is what the browser's cookie says; empty: it has none.
@@ -121,11 +121,11 @@ func (s *Server) problemPage(c echo.Context, err error) error {
 	if seconds := retryAfter(p); seconds > 0 {
 		c.Response().Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	return s.page(c, p.Kind.Status(), "no-referrer", page{Title: title, Detail: detail, RequestID: st.requestID})
+	return s.connectPage(c, p.Kind.Status(), "no-referrer", connectView{Title: title, Detail: detail, RequestID: st.requestID})
 }
 
-// A page is what is shown: the button of a link, its end, or a problem.
-type page struct {
+// A connectView is what a page shows: the button of a link, its end, or a problem.
+type connectView struct {
 	Lang          string
 	Tenant        string
 	Link          *authorizer.Link
@@ -137,11 +137,11 @@ type page struct {
 	Text          map[string]string
 }
 
-func (s *Server) page(c echo.Context, status int, referrer string, p page) error {
+func (s *Server) connectPage(c echo.Context, status int, referrer string, p connectView) error {
 	p.Lang = stateOf(c.Request().Context()).language()
 	p.Style, p.Text = connectStyle, connectText[p.Lang]
 	var b bytes.Buffer
-	if err := connectPage.Execute(&b, p); err != nil {
+	if err := connectTemplate.Execute(&b, p); err != nil {
 		return err
 	}
 	s.pageHeaders(c, referrer)
@@ -192,7 +192,7 @@ var connectText = map[string]map[string]string{
 	},
 }
 
-var connectPage = template.Must(template.New("connect").Parse(`<!doctype html>
+var connectTemplate = template.Must(template.New("connect").Parse(`<!doctype html>
 <html lang="{{.Lang}}">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{{if .Title}}{{.Title}}{{else}}{{.Text.title}}{{end}}</title><style>{{.Style}}</style></head>
