@@ -146,10 +146,15 @@ func storage(err error) error {
 	if errors.Is(err, secret.ErrSealed) {
 		return problem.Of(problem.CodeSecretUnavailable).WithErr(err)
 	}
-	if postgres.Refused(err) || errors.Is(err, errFenced) {
+	if postgres.Refused(err) || postgres.IsNotFound(err) || errors.Is(err, errFenced) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	if we := (*wechat.Error)(nil); errors.As(err, &we) {
+		return err
+	}
+	p := problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	p.RetryAfter = time.Second
+	return p
 }
 
 // commit runs what build queues, again and again on a broken connection: what

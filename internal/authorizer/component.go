@@ -94,7 +94,7 @@ func (a *Authorizer) componentRow(tenantID uuid.UUID) tokenRow {
 		return h, err
 	}
 	read := func(b *postgres.Batch, into *dbsqlc.ComponentTokenReadRow) {
-		b.QueueRows(dbsqlc.ComponentTokenRead, dbsqlc.ComponentTokenReadParams{TenantID: tenantID}, oneRow(into))
+		postgres.QueueOne(b, dbsqlc.ComponentTokenRead, dbsqlc.ComponentTokenReadParams{TenantID: tenantID}, into)
 	}
 	return tokenRow{
 		of: "component", key: postgres.Key{Tenant: tenantID, ID: tenantID.String()}, cache: a.components,
@@ -112,9 +112,9 @@ func (a *Authorizer) componentRow(tenantID uuid.UUID) tokenRow {
 			var row dbsqlc.ComponentTokenReadRow
 			var leases []dbsqlc.ComponentTokenLeaseRow
 			b := a.DB.NewBatch(tenantID)
-			b.QueueRows(dbsqlc.ComponentTokenLease, dbsqlc.ComponentTokenLeaseParams{
+			postgres.QueueMany(b, dbsqlc.ComponentTokenLease, dbsqlc.ComponentTokenLeaseParams{
 				Owner: a.Config.Instance, TenantID: tenantID, RejectedGen: rejected,
-			}, allRows(&leases))
+			}, &leases)
 			read(b, &row)
 			if err := a.DB.Run(ctx, b); err != nil {
 				return nil, held{}, err
@@ -229,21 +229,6 @@ func (a *Authorizer) fence(ctx context.Context, tenantID uuid.UUID, sql string, 
 		return errFenced
 	}
 	return nil
-}
-
-// oneRow and allRows read a query of a batch into the struct that sqlc made for it.
-func oneRow[T any](into *T) func(pgx.Rows) error {
-	return func(rows pgx.Rows) (err error) {
-		*into, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[T])
-		return err
-	}
-}
-
-func allRows[T any](into *[]T) func(pgx.Rows) error {
-	return func(rows pgx.Rows) (err error) {
-		*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
-		return err
-	}
 }
 
 func placeOf(table, column string, tenantID uuid.UUID, appid, row string) secret.Place {

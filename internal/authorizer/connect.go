@@ -2,6 +2,7 @@ package authorizer
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"regexp"
 	"strings"
@@ -207,6 +208,9 @@ func (a *Authorizer) Callback(ctx context.Context, state, authCode, browser stri
 		return a.awaitPush(ctx, c, v)
 	}
 	code, err := a.exchange(ctx, link.TenantID, v)
+	if errors.Is(err, errStillExchanging) {
+		return Callback{Connect: c, Status: "pending", ReturnTo: returnTo(link, "pending", "")}, nil
+	}
 	if err != nil {
 		return Callback{}, storage(err)
 	}
@@ -237,7 +241,7 @@ func (a *Authorizer) notThisLink(ctx context.Context, link Link) error {
 func (a *Authorizer) codeDone(ctx context.Context, tenantID uuid.UUID, v arrival) (dbsqlc.AuthorizationCode, error) {
 	var rows []dbsqlc.AuthorizationCode
 	b := a.DB.NewBatch(tenantID)
-	b.QueueRows(dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, allRows(&rows))
+	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, &rows)
 	if err := a.DB.Run(ctx, b); err != nil {
 		return dbsqlc.AuthorizationCode{}, storage(err)
 	}
@@ -260,9 +264,7 @@ func (a *Authorizer) awaitPush(ctx context.Context, c Connect, v arrival) (Callb
 			return a.came(c, code), nil
 		}
 		if code.MerchantID != nil || time.Now().After(deadline) {
-			back := Callback{Connect: c, Status: "pending"}
-			back.ReturnTo = returnTo(c.Link, "pending", "")
-			return back, nil
+			return Callback{Connect: c, Status: "pending", ReturnTo: returnTo(c.Link, "pending", "")}, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -273,9 +275,10 @@ func (a *Authorizer) awaitPush(ctx context.Context, c Connect, v arrival) (Callb
 }
 
 func (a *Authorizer) came(c Connect, code dbsqlc.AuthorizationCode) Callback {
-	back := Callback{Connect: c, Status: LinkAuthorized, MerchantID: *code.MerchantID}
-	back.ReturnTo = returnTo(c.Link, LinkAuthorized, typeid.Format(typeid.Merchant, *code.MerchantID))
-	return back
+	return Callback{
+		Connect: c, Status: LinkAuthorized, MerchantID: *code.MerchantID,
+		ReturnTo: returnTo(c.Link, LinkAuthorized, typeid.Format(typeid.Merchant, *code.MerchantID)),
+	}
 }
 
 // returnTo adds the outcome to the link's return URL, which was checked when

@@ -82,8 +82,8 @@ func (a *Authorizer) exchange(ctx context.Context, tenantID uuid.UUID, v arrival
 func (a *Authorizer) claimCode(ctx context.Context, tenantID uuid.UUID, v arrival) (mine bool, row dbsqlc.AuthorizationCode, err error) {
 	var claimed, read []dbsqlc.AuthorizationCode
 	b := a.DB.NewBatch(tenantID)
-	b.QueueRows(dbsqlc.CodeClaim, dbsqlc.CodeClaimParams{TenantID: tenantID, CodeSha256: v.sum(), MendFailed: v.pushed()}, allRows(&claimed))
-	b.QueueRows(dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, allRows(&read))
+	postgres.QueueMany(b, dbsqlc.CodeClaim, dbsqlc.CodeClaimParams{TenantID: tenantID, CodeSha256: v.sum(), MendFailed: v.pushed()}, &claimed)
+	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, &read)
 	switch err := a.DB.Run(ctx, b); {
 	case err != nil:
 		return false, row, err

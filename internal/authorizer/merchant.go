@@ -105,7 +105,7 @@ func (a *Authorizer) Merchant(ctx context.Context, tenantID uuid.UUID, ref strin
 	id, err := a.appids.Get(ctx, postgres.Key{Tenant: tenantID, ID: ref}, func(ctx context.Context) (uuid.UUID, error) {
 		var row dbsqlc.Merchant
 		b := a.DB.NewBatch(tenantID)
-		b.QueueRows(dbsqlc.MerchantByAppID, dbsqlc.MerchantByAppIDParams{TenantID: tenantID, Appid: ref}, oneRow(&row))
+		postgres.QueueOne(b, dbsqlc.MerchantByAppID, dbsqlc.MerchantByAppIDParams{TenantID: tenantID, Appid: ref}, &row)
 		err := a.DB.Run(ctx, b)
 		return row.ID, err
 	})
@@ -120,7 +120,7 @@ func (a *Authorizer) MerchantByID(ctx context.Context, tenantID, id uuid.UUID) (
 	m, err := a.merchants.Get(ctx, postgres.Key{Tenant: tenantID, ID: id.String()}, func(ctx context.Context) (Merchant, error) {
 		var row dbsqlc.Merchant
 		b := a.DB.NewBatch(tenantID)
-		b.QueueRows(dbsqlc.MerchantByID, dbsqlc.MerchantByIDParams{TenantID: tenantID, ID: id}, oneRow(&row))
+		postgres.QueueOne(b, dbsqlc.MerchantByID, dbsqlc.MerchantByIDParams{TenantID: tenantID, ID: id}, &row)
 		err := a.DB.Run(ctx, b)
 		return fromRow(row), err
 	})

@@ -58,7 +58,7 @@ func (a *Authorizer) keepTicket(ctx context.Context, tenantID uuid.UUID, value s
 func (a *Authorizer) usableTickets(ctx context.Context, tenantID uuid.UUID) ([]ticket, error) {
 	var rows []dbsqlc.TicketsUsableRow
 	b := a.DB.NewBatch(tenantID)
-	b.QueueRows(dbsqlc.TicketsUsable, dbsqlc.TicketsUsableParams{TenantID: tenantID}, allRows(&rows))
+	postgres.QueueMany(b, dbsqlc.TicketsUsable, dbsqlc.TicketsUsableParams{TenantID: tenantID}, &rows)
 	if err := a.DB.Run(ctx, b); err != nil {
 		return nil, storage(err)
 	}

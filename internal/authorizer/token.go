@@ -58,7 +58,7 @@ func (a *Authorizer) merchantRow(c account) tokenRow {
 		return h, err
 	}
 	read := func(b *postgres.Batch, into *[]dbsqlc.AuthorizerTokenReadRow) {
-		b.QueueRows(dbsqlc.AuthorizerTokenRead, dbsqlc.AuthorizerTokenReadParams{TenantID: c.tenant, MerchantID: c.id}, allRows(into))
+		postgres.QueueMany(b, dbsqlc.AuthorizerTokenRead, dbsqlc.AuthorizerTokenReadParams{TenantID: c.tenant, MerchantID: c.id}, into)
 	}
 	first := func(rows []dbsqlc.AuthorizerTokenReadRow) (held, error) {
 		if len(rows) == 0 { // known from elsewhere, never exchanged
@@ -86,9 +86,9 @@ func (a *Authorizer) merchantRow(c account) tokenRow {
 			var rows []dbsqlc.AuthorizerTokenReadRow
 			var leases []dbsqlc.AuthorizerTokenLeaseRow
 			b := a.DB.NewBatch(c.tenant)
-			b.QueueRows(dbsqlc.AuthorizerTokenLease, dbsqlc.AuthorizerTokenLeaseParams{
+			postgres.QueueMany(b, dbsqlc.AuthorizerTokenLease, dbsqlc.AuthorizerTokenLeaseParams{
 				Owner: a.Config.Instance, TenantID: c.tenant, MerchantID: c.id, RejectedGen: rejected,
-			}, allRows(&leases))
+			}, &leases)
 			read(b, &rows)
 			if err := a.DB.Run(ctx, b); err != nil {
 				return nil, held{}, err
