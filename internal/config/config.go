@@ -43,7 +43,7 @@ type Config struct {
 	Docs          bool          `env:"GATEWAY_DOCS, default=true"`
 
 	// CORSLocalhost allows browsers on any localhost origin. Only `gateway dev` sets it.
-	CORSLocalhost bool `env:"-"`
+	CORSLocalhost bool
 }
 
 // Production reports whether unsafe settings are refusals rather than warnings.
