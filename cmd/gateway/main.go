@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -70,5 +69,3 @@ To try it without anything installed:  gateway dev`,
 	return root
 }
 
-// errSilent ends a command that has said what is wrong already.
-var errSilent = errors.New("not well")

@@ -210,3 +210,30 @@ func (tripCounter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 func (tripCounter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (tripCounter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// ClockSkew is how far this machine's clock is ahead of the database's.
+func (db *DB) ClockSkew(ctx context.Context) (time.Duration, error) {
+	before := time.Now()
+	var there time.Time
+	if err := db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there); err != nil {
+		return 0, err
+	}
+	// The answer is from the middle of the round trip, more or less.
+	return before.Add(time.Since(before) / 2).Sub(there), nil
+}
+
+// ServerVersion is server_version_num of the server at dsn (150004 is 15.4).
+func ServerVersion(ctx context.Context, dsn string) (int, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return 0, errors.New("the database DSN can't be read")
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	var v int
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&v)
+	return v, err
+}

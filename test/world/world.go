@@ -1,0 +1,257 @@
+// Package world builds what the end-to-end tests live in: the gateway's own
+// binary in processes of the operating system, a real database, and the
+// simulator of WeChat over real HTTP.
+//
+// Nothing here reaches into the gateway: what a test does, a stranger with the
+// documentation could do.
+package world
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"context"
+
+	"github.com/mendian/mendian/internal/pgtest"
+	"github.com/mendian/mendian/internal/sandbox"
+)
+
+// builds holds the binaries, one a set of tags and run of a test binary.
+var builds = struct {
+	sync.Mutex
+	dir   string
+	paths map[string]string
+}{paths: map[string]string{}}
+
+// Binary builds cmd/gateway with these build tags, once, and returns its path.
+// Call Clean from TestMain to remove it.
+func Binary(t testing.TB, tags ...string) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	key := strings.Join(tags, ",")
+	if p, ok := builds.paths[key]; ok {
+		return p
+	}
+	if builds.dir == "" {
+		dir, err := os.MkdirTemp("", "mendian-test-bin-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.dir = dir
+	}
+	path := filepath.Join(builds.dir, "gateway-"+strings.ReplaceAll(key, ",", "-"))
+	args := []string{"build", "-o", path}
+	if key != "" {
+		args = append(args, "-tags", key)
+	}
+	cmd := exec.Command("go", append(args, "github.com/mendian/mendian/cmd/gateway")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the gateway: %v\n%s", err, out)
+	}
+	builds.paths[key] = path
+	return path
+}
+
+// Clean removes the binaries.
+func Clean() {
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.dir != "" {
+		_ = os.RemoveAll(builds.dir)
+	}
+}
+
+// A World is a database, a simulator, a tenant, and gateways.
+type World struct {
+	t testing.TB
+
+	Dir    string // keyset, spools
+	DSN    string // of the database's owner
+	Binary string
+	Env    map[string]string // of every process; set before Start
+
+	Sandbox    *sandbox.Server
+	SandboxURL string
+
+	PublicURL string // of the first gateway, where WeChat pushes
+	Tenant    Tenant
+	Key       string // of all of the tenant
+
+	Gateways []*Gateway
+	Output   *bytes.Buffer // of commands
+}
+
+// Tenant is what `gateway tenant create -o json` answers.
+type Tenant struct {
+	ID  string `json:"id"`
+	Ref string `json:"ref"`
+}
+
+// Options vary a World.
+type Options struct {
+	Tags    []string // of the binary: "faults"
+	Sandbox sandbox.Config
+	Env     map[string]string
+	DSN     string // "": a new database
+}
+
+// New makes the database, the simulator and the tenant with its key, and no
+// gateway yet: Start does. All of it ends with the test.
+func New(t testing.TB, o Options) *World {
+	t.Helper()
+	w := &World{t: t, Dir: t.TempDir(), Binary: Binary(t, o.Tags...), DSN: o.DSN, Output: &bytes.Buffer{}}
+	if w.DSN == "" {
+		w.DSN = pgtest.DSN(t)
+	}
+	w.startSandbox(o.Sandbox)
+	addr := FreeAddr(t)
+	w.PublicURL = "http://" + addr
+	w.Env = map[string]string{
+		"DATABASE_URL": w.DSN, "GATEWAY_KEYSET_FILE": filepath.Join(w.Dir, "keyset.json"), "GATEWAY_PUBLIC_URL": w.PublicURL,
+		"GATEWAY_WECHAT_API_URL": w.SandboxURL, "GATEWAY_WECHAT_MP_URL": w.SandboxURL, "GATEWAY_WECHAT_OPEN_URL": w.SandboxURL,
+		"GATEWAY_LOG_LEVEL": "debug", "GATEWAY_DRAIN_DELAY": "0s", "GATEWAY_DB_MAX_CONNS": "10",
+	}
+	for k, v := range o.Env {
+		w.Env[k] = v
+	}
+	w.Run("migrate")
+	w.JSON(&w.Tenant, "tenant", "create", "--name", "World", "--component-appid", sandbox.DefaultComponentAppID,
+		"--component-secret", sandbox.DefaultComponentSecret, "--message-token", sandbox.DefaultMessageToken,
+		"--encoding-aes-key", sandbox.DefaultEncodingAESKey, "-o", "json")
+	w.Key = w.NewKey("--scopes", "*")
+	w.Control("POST", "component", map[string]any{"appid": sandbox.DefaultComponentAppID, "secret": sandbox.DefaultComponentSecret,
+		"message_token": sandbox.DefaultMessageToken, "encoding_aes_key": sandbox.DefaultEncodingAESKey, "push_url": w.PublicURL + "/wechat/" + w.Tenant.Ref}, nil)
+	return w
+}
+
+func (w *World) startSandbox(c sandbox.Config) {
+	w.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if c.TicketInterval == 0 {
+		c.TicketInterval = time.Second
+	}
+	if c.AuditDelay == 0 {
+		c.AuditDelay = 300 * time.Millisecond
+	}
+	if c.RetryInterval == 0 {
+		c.RetryInterval = 200 * time.Millisecond
+	}
+	c.BaseURL = "http://" + ln.Addr().String()
+	if w.Sandbox, err = sandbox.New(c); err != nil {
+		w.t.Fatal(err)
+	}
+	server := &httptest.Server{Listener: ln, Config: &http.Server{Handler: w.Sandbox.Handler(), ReadHeaderTimeout: time.Second}}
+	server.Start()
+	w.SandboxURL = c.BaseURL
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.Sandbox.Run(ctx) }()
+	w.t.Cleanup(func() { cancel(); <-done; server.CloseClientConnections(); server.Close(); w.Sandbox.Close() })
+}
+
+// FreeAddr is a loopback address that nobody listens on now.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// Run runs a command of the gateway and returns its standard output; any
+// failure is the test's.
+func (w *World) Run(args ...string) string {
+	w.t.Helper()
+	out, err := w.Try(args...)
+	if err != nil {
+		w.t.Fatalf("gateway %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// Try is Run where failing is part of the test. The error holds what the
+// command said.
+func (w *World) Try(args ...string) (string, error) {
+	cmd := exec.Command(w.Binary, args...)
+	cmd.Env, cmd.Dir = w.environ(nil), w.Dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, w.Output), io.MultiWriter(&stderr, w.Output)
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// JSON is Run with its output read into v.
+func (w *World) JSON(v any, args ...string) {
+	w.t.Helper()
+	if out := w.Run(args...); json.Unmarshal([]byte(out), v) != nil {
+		w.t.Fatalf("gateway %s: not JSON: %s", strings.Join(args, " "), out)
+	}
+}
+
+// NewKey makes an API key of the world's tenant with these flags.
+func (w *World) NewKey(flags ...string) string {
+	w.t.Helper()
+	var key struct{ Token string }
+	w.JSON(&key, append([]string{"key", "create", "--tenant", w.Tenant.ID, "-o", "json"}, flags...)...)
+	return key.Token
+}
+
+// AdminKey makes an admin key.
+func (w *World) AdminKey() string {
+	w.t.Helper()
+	var key struct{ Token string }
+	w.JSON(&key, "key", "create", "--admin", "-o", "json")
+	return key.Token
+}
+
+func (w *World) environ(extra map[string]string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.Dir, "TMPDIR=" + os.TempDir()}
+	for _, m := range []map[string]string{w.Env, extra} {
+		for k, v := range m {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env
+}
+
+// Eventually tries until check returns nil, or fails the test with its last error.
+func (w *World) Eventually(what string, check func() error) {
+	w.t.Helper()
+	Eventually(w.t, 20*time.Second, what, check)
+}
+
+// Eventually tries for as long as within says.
+func Eventually(t testing.TB, within time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
