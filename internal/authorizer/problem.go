@@ -61,7 +61,11 @@ const mapStatus = 1_000_000_000
 func withUpstream(p *problem.Error, err error) error {
 	c := p.WithErr(err)
 	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Code != 0 {
-		c.Upstream = &problem.UpstreamError{Endpoint: we.Endpoint, Errcode: we.Code, Errmsg: we.Msg, RID: we.RID}
+		code := we.Code
+		if code >= mapStatus {
+			code -= mapStatus
+		}
+		c.Upstream = &problem.UpstreamError{Endpoint: we.Endpoint, Errcode: code, Errmsg: we.Msg, RID: we.RID}
 	}
 	return c
 }
