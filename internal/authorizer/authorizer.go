@@ -77,7 +77,8 @@ type Authorizer struct {
 	tokens     *postgres.Cache[held]
 	components *postgres.Cache[held]
 	flights    singleflight.Group
-	used       *otter.Cache[postgres.Key, time.Time]
+	used       *otter.Cache[postgres.Key, time.Time] // when a merchant's use was noted
+	nudged     *otter.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
 	broken     *otter.Cache[postgres.Key, breaker]
 
 	running    context.Context // ends with Close
@@ -97,6 +98,7 @@ func New(d Deps) *Authorizer {
 		tokens:     postgres.NewCache[held](d.Changes, maxTokens, "authorizer_tokens"),
 		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
 		used:       otter.Must(&otter.Options[postgres.Key, time.Time]{MaximumSize: maxMerchants}),
+		nudged:     otter.Must(&otter.Options[postgres.Key, time.Time]{MaximumSize: maxTokens}),
 		broken:     otter.Must(&otter.Options[postgres.Key, breaker]{MaximumSize: maxMerchants}),
 	}
 	a.running, a.stop = context.WithCancel(context.Background())

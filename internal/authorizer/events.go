@@ -112,7 +112,11 @@ func (a *Authorizer) applyAuthorized(ctx context.Context, tenantID uuid.UUID, ms
 	if code, err = a.bindLink(ctx, tenantID, v); err != nil || code.MerchantID == nil {
 		return err
 	}
-	return a.confirmAuthorized(ctx, account{tenantID, *code.MerchantID, v.appid}, created)
+	m, err := a.MerchantByID(ctx, tenantID, *code.MerchantID)
+	if err != nil {
+		return err
+	}
+	return a.confirmAuthorized(ctx, m.account(), created)
 }
 
 // confirmAuthorized notes the event's time, and asks WeChat when the merchant
