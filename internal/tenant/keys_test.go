@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"github.com/mendian/mendian/internal/pgtest"
+	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
@@ -324,9 +328,58 @@ func TestRotateConcurrently(t *testing.T) {
 
 // Attack 18 for keys: tenant B neither sees nor moves tenant A's keys, and a key
 // bound to merchants none of the others'.
+//
+// Each guard alone must hold it: the queries' predicates for a role that
+// bypasses row-level security, and row-level security with the predicates off.
 func TestKeysAreIsolated(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	predicate := regexp.MustCompile(`(?:\w+\.)?tenant_id = (\$\d+)`)
+	for name, mode := range map[string]struct {
+		sabotage func(c *postgres.Config, owner string)
+		// proof counts keys as tenant z, and finds some only where the sabotage
+		// works; $1 is no tenant's id.
+		proof string
+		leaks bool
+	}{
+		"both guards":           {func(*postgres.Config, string) {}, `SELECT count(*) FROM api_keys WHERE tenant_id = $1`, false},
+		"no row-level security": {func(c *postgres.Config, owner string) { c.Role = owner }, `SELECT count(*) FROM api_keys WHERE $1::uuid <> tenant_id AND current_tenant() <> tenant_id`, true},
+		"no predicates": {func(c *postgres.Config, _ string) {
+			c.Rewrite = func(sql string) string { return predicate.ReplaceAllString(sql, "($1::uuid IS NOT NULL)") }
+		}, `SELECT count(*) FROM api_keys WHERE tenant_id = $1`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			dsn := pgtest.DSN(t)
+			owner, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := postgres.Config{DSN: dsn}
+			mode.sabotage(&cfg, owner.User)
+			db, err := postgres.Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(db.Close)
+			b = process(t, db, b.keyset)
+			if err := b.keys.EnsureSigningKey(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			testIsolation(t, b, func(z uuid.UUID) {
+				var n int
+				if err := b.db.InTenant(t.Context(), z, func(tx postgres.DBTX) error { return tx.QueryRow(t.Context(), mode.proof, uuid.New()).Scan(&n) }); err != nil {
+					t.Fatal(err)
+				}
+				if (n > 0) != mode.leaks {
+					t.Errorf("the query that leaks on purpose found %d keys, want some: %v", n, mode.leaks)
+				}
+			})
+		})
+	}
+}
+
+func testIsolation(t *testing.T, b *bundle, prove func(uuid.UUID)) {
 	a, z := b.tenant(t, "a", "wx0000000000000001"), b.tenant(t, "z", "wx0000000000000002")
 	m1, m2 := b.merchant(t, a, "wx00000000000000a1"), b.merchant(t, a, "wx00000000000000a2")
 	key, token := b.key(t, CLI(a), NewKey{Scopes: []string{"stores:read"}})
@@ -353,6 +406,7 @@ func TestKeysAreIsolated(t *testing.T) {
 	if _, err := b.keys.Authenticate(t.Context(), token, false); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
+	prove(z)
 	list, _, err := b.keys.List(t.Context(), partner, "", Page{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
