@@ -46,12 +46,12 @@ type demo struct {
 // there is.
 func (d *devCommand) welcome(ctx context.Context, g *gateway, cfg config.Config, own, database, logPlace string, start time.Time) error {
 	m := &demo{g: g, cfg: cfg, own: own, timeout: 20 * time.Second}
-	for _, step := range []func(context.Context) error{m.findOrMakeTenant, m.connectSimulator, m.authorise, m.findOrMakeKey, m.firstStore} {
+	for _, step := range []func(context.Context) error{m.findOrMakeTenant, m.connectSimulator, m.firstTicket, m.authorise, m.findOrMakeKey, m.firstStore} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	place, err := m.writeEnv(d.addr)
+	place, err := m.writeEnv()
 	if err != nil {
 		return err
 	}
@@ -84,6 +84,17 @@ func (m *demo) connectSimulator(ctx context.Context) error {
 		"encoding_aes_key": sandbox.DefaultEncodingAESKey, "push_url": m.cfg.PublicURL + "/wechat/" + m.tenant.Ref})
 }
 
+// firstTicket waits for what every click on a link needs.
+func (m *demo) firstTicket(ctx context.Context) error {
+	return m.until(ctx, "the simulator's first ticket", func() error {
+		h, err := m.g.ledger.Health(ctx, m.tenant.ID)
+		if err == nil && h.Tickets == 0 {
+			err = errors.New("none yet")
+		}
+		return err
+	})
+}
+
 // authorise lets each account go through our link as its administrator would
 // in a browser, unless it did at an earlier start.
 func (m *demo) authorise(ctx context.Context) error {
@@ -96,7 +107,6 @@ func (m *demo) authorise(ctx context.Context) error {
 		if !problem.HasCode(err, problem.CodeMerchantNotFound) {
 			return err
 		}
-		// The first click needs a ticket, which the simulator is pushing now.
 		err = m.until(ctx, "a merchant to authorise", func() error {
 			_, url, err := m.g.auth.CreateLink(ctx, who, authorizer.NewLink{})
 			if err != nil {
@@ -259,7 +269,7 @@ func (m *demo) until(ctx context.Context, what string, try func() error) error {
 
 // writeEnv writes .env.dev into the working directory, or beside the data
 // where that can't be written, and returns where.
-func (m *demo) writeEnv(string) (string, error) {
+func (m *demo) writeEnv() (string, error) {
 	var b strings.Builder
 	for _, v := range [][2]string{
 		{"GATEWAY_URL", m.cfg.PublicURL}, {"GATEWAY_API_KEY", m.token.Reveal()}, {"GATEWAY_SANDBOX_URL", m.cfg.WeChatAPIURL},
