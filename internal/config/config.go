@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -57,7 +59,7 @@ func Load(ctx context.Context, lookup func(string) (string, bool)) (Config, erro
 	if err != nil {
 		return c, err
 	}
-	return c, c.Validate()
+	return c, errors.Join(missingFiles(lookup), c.Validate())
 }
 
 // fileLookuper serves NAME from the file that NAME_FILE names, for every
@@ -74,9 +76,30 @@ func (f fileLookuper) Lookup(name string) (string, bool) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", false
+		return "", false // missingFiles says so
 	}
 	return strings.TrimRight(string(b), "\r\n"), true
+}
+
+// missingFiles reports the _FILE twins that can't be read.
+func missingFiles(lookup func(string) (string, bool)) error {
+	var errs []error
+	t := reflect.TypeOf(Config{})
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("env"), ",")
+		if name == "" {
+			continue
+		}
+		if _, set := lookup(name); set {
+			continue
+		}
+		if path, ok := lookup(name + "_FILE"); ok {
+			if _, err := os.ReadFile(path); err != nil {
+				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Validate reports everything that makes c unusable.
@@ -132,7 +155,7 @@ func (c Config) Unsafe() []string {
 	if dsn := c.DatabaseURL.Reveal(); !localSocket(dsn) && !strings.Contains(dsn, "sslmode=verify-full") {
 		out = append(out, "DATABASE_URL does not say sslmode=verify-full")
 	}
-	if host, _, ok := strings.Cut(c.AdminAddr, ":"); ok && host != "127.0.0.1" && host != "localhost" && host != "[" {
+	if host, _, err := net.SplitHostPort(c.AdminAddr); err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback() {
 		out = append(out, "GATEWAY_ADMIN_ADDR is not on loopback: metrics and pprof would be public")
 	}
 	if fi, err := os.Stat(c.KeysetFile); err == nil && fi.Mode().Perm()&0o077 != 0 {

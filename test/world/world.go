@@ -8,6 +8,8 @@ package world
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,59 +21,50 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
-
-	"context"
 
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/sandbox"
 )
 
-// builds holds the binaries, one a set of tags and run of a test binary.
-var builds = struct {
-	sync.Mutex
-	dir   string
-	paths map[string]string
-}{paths: map[string]string{}}
+var builds sync.Mutex
 
-// Binary builds cmd/gateway with these build tags, once, and returns its path.
-// Call Clean from TestMain to remove it.
+// Binary builds cmd/gateway with these build tags and returns its path. All
+// test binaries of a checkout share it, so that it is linked once a change.
 func Binary(t testing.TB, tags ...string) string {
 	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	key := strings.Join(tags, ",")
-	if p, ok := builds.paths[key]; ok {
-		return p
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatalf("find the module: %v", err)
 	}
-	if builds.dir == "" {
-		dir, err := os.MkdirTemp("", "mendian-test-bin-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		builds.dir = dir
+	sum := sha256.Sum256(root)
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("mendian-test-bin-%d-%x", os.Geteuid(), sum[:4]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
 	}
-	path := filepath.Join(builds.dir, "gateway-"+strings.ReplaceAll(key, ",", "-"))
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Join(append([]string{"gateway"}, tags...), "-")
+	path := filepath.Join(dir, name)
 	args := []string{"build", "-o", path}
-	if key != "" {
-		args = append(args, "-tags", key)
+	if len(tags) > 0 {
+		args = append(args, "-tags", strings.Join(tags, ","))
 	}
-	cmd := exec.Command("go", append(args, "github.com/mendian/mendian/cmd/gateway")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	// go build leaves a file alone that is up to date.
+	if out, err := exec.Command("go", append(args, "github.com/mendian/mendian/cmd/gateway")...).CombinedOutput(); err != nil {
 		t.Fatalf("build the gateway: %v\n%s", err, out)
 	}
-	builds.paths[key] = path
 	return path
-}
-
-// Clean removes the binaries.
-func Clean() {
-	builds.Lock()
-	defer builds.Unlock()
-	if builds.dir != "" {
-		_ = os.RemoveAll(builds.dir)
-	}
 }
 
 // A World is a database, a simulator, a tenant, and gateways.
