@@ -70,6 +70,7 @@ type (
 		Type  string `json:"type"`
 		ID    string `json:"id"`
 		AppID string `json:"appid"`
+		Key   string `json:"key"`
 	}
 )
 

@@ -133,6 +133,12 @@ func (a *Answer) WantProblem(status int, code string) *Answer {
 	return a
 }
 
+// Fail fails the test for what the answer holds.
+func (a *Answer) Fail(why string) {
+	a.t.Helper()
+	a.t.Errorf("%s %s = %d: %s: %s", a.Method, a.Path, a.Status, why, a.Body)
+}
+
 // Code is the problem's code, or "".
 func (a *Answer) Code() string {
 	var p struct{ Code string }

@@ -29,7 +29,10 @@ import (
 	"github.com/mendian/mendian/internal/sandbox"
 )
 
-var builds sync.Mutex
+var builds = struct {
+	sync.Mutex
+	paths map[string]string // by tags: what this process has built already
+}{paths: map[string]string{}}
 
 // Binary builds cmd/gateway with these build tags and returns its path. All
 // test binaries of a checkout share it, so that it is linked once a change.
@@ -37,6 +40,10 @@ func Binary(t testing.TB, tags ...string) string {
 	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
+	name := strings.Join(append([]string{"gateway"}, tags...), "-")
+	if path, ok := builds.paths[name]; ok {
+		return path
+	}
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		t.Fatalf("find the module: %v", err)
@@ -54,7 +61,6 @@ func Binary(t testing.TB, tags ...string) string {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	name := strings.Join(append([]string{"gateway"}, tags...), "-")
 	path := filepath.Join(dir, name)
 	args := []string{"build", "-o", path}
 	if len(tags) > 0 {
@@ -64,6 +70,7 @@ func Binary(t testing.TB, tags ...string) string {
 	if out, err := exec.Command("go", append(args, "github.com/mendian/mendian/cmd/gateway")...).CombinedOutput(); err != nil {
 		t.Fatalf("build the gateway: %v\n%s", err, out)
 	}
+	builds.paths[name] = path
 	return path
 }
 
