@@ -184,8 +184,8 @@ func (a *Authorizer) Callback(ctx context.Context, state, authCode, browser stri
 	}
 	link := c.Link
 	v := arrival{code: secret.NewText(authCode), link: &link.ID}
-	if link.Status == LinkAuthorized { // a page loaded again, or a second code
-		code, err := a.codeDone(ctx, link.TenantID, v)
+	if link.Status == LinkAuthorized { // the push was faster, a page is loaded again, or a second code
+		code, err := a.boundCode(ctx, link.TenantID, v)
 		if err != nil {
 			return Callback{}, err
 		}
@@ -237,15 +237,16 @@ func (a *Authorizer) notThisLink(ctx context.Context, link Link) error {
 	return problem.Of(problem.CodeUnexpectedAccount)
 }
 
-// codeDone reads a code that was exchanged; another one has no LinkID.
-func (a *Authorizer) codeDone(ctx context.Context, tenantID uuid.UUID, v arrival) (dbsqlc.AuthorizationCode, error) {
+// boundCode reads a code that was exchanged and whose merchant is written,
+// though it may not be described yet; of another one it shows nothing.
+func (a *Authorizer) boundCode(ctx context.Context, tenantID uuid.UUID, v arrival) (dbsqlc.AuthorizationCode, error) {
 	var rows []dbsqlc.AuthorizationCode
 	b := a.DB.NewBatch(tenantID)
 	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, &rows)
 	if err := a.DB.Run(ctx, b); err != nil {
 		return dbsqlc.AuthorizationCode{}, storage(err)
 	}
-	if len(rows) == 0 || rows[0].State != "done" {
+	if len(rows) == 0 || rows[0].MerchantID == nil || rows[0].State == "failed" {
 		return dbsqlc.AuthorizationCode{}, nil
 	}
 	return rows[0], nil
@@ -256,7 +257,7 @@ func (a *Authorizer) codeDone(ctx context.Context, tenantID uuid.UUID, v arrival
 func (a *Authorizer) awaitPush(ctx context.Context, c Connect, v arrival) (Callback, error) {
 	deadline := time.Now().Add(pushWait)
 	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
-		code, err := a.codeDone(ctx, c.Link.TenantID, v)
+		code, err := a.boundCode(ctx, c.Link.TenantID, v)
 		if err != nil {
 			return Callback{}, err
 		}

@@ -189,6 +189,22 @@ func TestCodeArrivesTwice(t *testing.T) {
 			t.Errorf("%d exchanges, want 1", n)
 		}
 	})
+	t.Run("InTheMiddleOfThePush", func(t *testing.T) {
+		t.Parallel()
+		b := start(t)
+		b.control("POST", "faults", obj{"path": componentPath + "api_get_authorizer_info", "n": 1, "delay_ms": 700}, nil)
+		l, u := b.link(NewLink{})
+		w := newBrowserOf(t)
+		back := w.consents(u, sandbox.DemoOfficialAccount)
+		b.until("the push used the link up", func() bool { return b.linkNow(l.ID).Status == LinkAuthorized })
+		if status, _, page := w.do("GET", back, "", ""); status != 200 || !strings.HasPrefix(page, "authorized") {
+			t.Errorf("callback: %d %s", status, page)
+		}
+		b.until("the push was applied", func() bool { return b.heard("authorized", "") > 0 })
+		if n := len(b.calls(queryCall)); n != 1 {
+			t.Errorf("%d exchanges, want 1", n)
+		}
+	})
 	t.Run("AtOnce", func(t *testing.T) {
 		t.Parallel()
 		b := start(t)

@@ -102,14 +102,15 @@ func (a *Authorizer) applyAuthorized(ctx context.Context, tenantID uuid.UUID, ms
 			return storage(err)
 		}
 	}
-	code, err := a.exchange(ctx, tenantID, v)
+	_, err := a.exchange(ctx, tenantID, v)
 	switch {
 	case problem.HasCode(err, problem.CodeMerchantBoundToOtherTenant), problem.HasCode(err, problem.CodeAuthorizationCodeExpired):
 		return nil // written down and logged; trying again would change nothing
 	case err != nil:
 		return err
 	}
-	if code, err = a.bindLink(ctx, tenantID, v); err != nil || code.MerchantID == nil {
+	code, err := a.bindLink(ctx, tenantID, v)
+	if err != nil || code.MerchantID == nil {
 		return err
 	}
 	m, err := a.MerchantByID(ctx, tenantID, *code.MerchantID)

@@ -40,7 +40,6 @@ type bundle struct {
 	tenant uuid.UUID
 	ref    string
 	node   []*node
-	failed chan error // errors of pushes that are not final
 
 	mu     sync.Mutex
 	target int // the node that pushes and browsers reach

@@ -64,8 +64,6 @@ func (m Merchant) ShownStatus() string {
 	return m.Status
 }
 
-func (m Merchant) key() postgres.Key { return postgres.Key{Tenant: m.TenantID, ID: m.ID.String()} }
-
 func fromRow(r dbsqlc.Merchant) Merchant {
 	return Merchant{
 		TenantID: r.TenantID, ID: r.ID, AppID: r.Appid, Status: r.Status, Disabled: r.DisabledAt != nil,

@@ -60,17 +60,17 @@ type Capabilities struct {
 
 // Capabilities tells what can be done for m.
 func (m Merchant) Capabilities() Capabilities {
-	any := func(sets []int) bool {
+	granted := func(sets []int) bool {
 		return slices.ContainsFunc(sets, func(s int) bool { return slices.Contains(m.PermissionSets, int32(s)) })
 	}
 	account := m.AccountType != MiniProgram
-	stores := account && any(wechat.AddStore.Sets)
-	nearby := account && any(wechat.SearchMapPOI.Sets)
+	stores := account && granted(wechat.AddStore.Sets)
+	nearby := account && granted(wechat.SearchMapPOI.Sets)
 	return Capabilities{
 		StoreProgram: stores, Stores: stores, LegacyStores: stores,
 		MapPOIs: nearby, Reference: nearby,
-		Goods:  m.AccountType != OfficialAccount && any(goodsSets),
-		Images: any(imageSets), TemporaryMedia: any(temporarySets),
+		Goods:  m.AccountType != OfficialAccount && granted(goodsSets),
+		Images: granted(imageSets), TemporaryMedia: granted(temporarySets),
 	}
 }
 

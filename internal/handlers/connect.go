@@ -87,7 +87,7 @@ func (s *Server) browser(c echo.Context) string {
 	}
 	name, secure := s.Authorizer.BrowserCookie()
 	v := authorizer.NewBrowser()
-	c.SetCookie(&http.Cookie{
+	c.SetCookie(&http.Cookie{ // #nosec G124 -- Secure wherever our own URL is https
 		Name: name, Value: v, Path: "/", MaxAge: 7 * 24 * 60 * 60, Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 	return v
