@@ -25,8 +25,13 @@ type Client struct {
 
 // Client is a client of g with the world's own key.
 func (w *World) Client(g *Gateway, merchant string) *Client {
-	return &Client{t: w.t, URL: g.URL, Key: w.Key, Merchant: merchant, http: &http.Client{
-		Transport:     spectest.For(w.t, http.DefaultTransport.(*http.Transport).Clone()),
+	return NewClient(w.t, g.URL, w.Key, http.DefaultTransport.(*http.Transport).Clone()).For(merchant)
+}
+
+// NewClient is a client of whatever answers behind a transport.
+func NewClient(t testing.TB, url, key string, over http.RoundTripper) *Client {
+	return &Client{t: t, URL: url, Key: key, http: &http.Client{
+		Transport:     spectest.For(t, over),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

@@ -85,6 +85,7 @@ type World struct {
 
 	Sandbox    *sandbox.Server
 	SandboxURL string
+	Component  Component
 
 	PublicURL string // of the first gateway, where WeChat pushes
 	Tenant    Tenant
@@ -102,10 +103,19 @@ type Tenant struct {
 
 // Options vary a World.
 type Options struct {
-	Tags    []string // of the binary: "faults"
-	Sandbox sandbox.Config
-	Env     map[string]string
-	DSN     string // "": a new database
+	Tags      []string // of the binary: "faults"
+	Sandbox   sandbox.Config
+	Component Component // zero: the simulator's own
+	Env       map[string]string
+	DSN       string // "": a new database
+}
+
+// A Component is a third-party platform as WeChat knows it.
+type Component struct {
+	AppID          string `json:"appid"`
+	Secret         string `json:"secret"`
+	MessageToken   string `json:"message_token"`
+	EncodingAESKey string `json:"encoding_aes_key"`
 }
 
 // New makes the database, the simulator and the tenant with its key, and no
@@ -127,13 +137,37 @@ func New(t testing.TB, o Options) *World {
 	for k, v := range o.Env {
 		w.Env[k] = v
 	}
+	if w.Component = o.Component; w.Component == (Component{}) {
+		w.Component = Component{sandbox.DefaultComponentAppID, sandbox.DefaultComponentSecret, sandbox.DefaultMessageToken, sandbox.DefaultEncodingAESKey}
+	}
 	w.Run("migrate")
-	w.JSON(&w.Tenant, "tenant", "create", "--name", "World", "--component-appid", sandbox.DefaultComponentAppID,
-		"--component-secret", sandbox.DefaultComponentSecret, "--message-token", sandbox.DefaultMessageToken,
-		"--encoding-aes-key", sandbox.DefaultEncodingAESKey, "-o", "json")
+	w.Tenant = w.NewTenant("World", w.Component)
 	w.Key = w.NewKey("--scopes", "*")
-	w.Control("POST", "component", map[string]any{"appid": sandbox.DefaultComponentAppID, "secret": sandbox.DefaultComponentSecret,
-		"message_token": sandbox.DefaultMessageToken, "encoding_aes_key": sandbox.DefaultEncodingAESKey, "push_url": w.PublicURL + "/wechat/" + w.Tenant.Ref}, nil)
+	w.Serve(w.Component, w.PublicURL+"/wechat/"+w.Tenant.Ref)
+	return w
+}
+
+// NewTenant makes a tenant that is this platform.
+func (w *World) NewTenant(name string, c Component) (t Tenant) {
+	w.t.Helper()
+	w.JSON(&t, "tenant", "create", "--name", name, "--component-appid", c.AppID, "--component-secret", c.Secret,
+		"--message-token", c.MessageToken, "--encoding-aes-key", c.EncodingAESKey, "-o", "json")
+	return t
+}
+
+// Serve makes the simulator serve this platform, and push there.
+func (w *World) Serve(c Component, pushURL string) {
+	w.t.Helper()
+	w.Control("POST", "component", map[string]any{"appid": c.AppID, "secret": c.Secret, "message_token": c.MessageToken,
+		"encoding_aes_key": c.EncodingAESKey, "push_url": pushURL}, nil)
+}
+
+// Simulate is a World of which there is only a simulator: one more WeChat,
+// beside the first one's.
+func Simulate(t testing.TB, c sandbox.Config) *World {
+	t.Helper()
+	w := &World{t: t}
+	w.startSandbox(c)
 	return w
 }
 
