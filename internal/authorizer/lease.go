@@ -181,8 +181,16 @@ func (a *Authorizer) lead(ctx context.Context, r tokenRow, rejected int32) (held
 		if g != nil {
 			h, err := r.refresh(ctx, *g)
 			a.refreshed(r.of, err)
-			if err == nil || !errors.Is(err, errFenced) {
-				return h, err
+			if err == nil {
+				return h, nil
+			}
+			// Whoever was stopped for long finds the work done by somebody else.
+			now, readErr := r.read(ctx)
+			if readErr == nil && now.gen != g.gen && decide(now, rejected, time.Now()) == use {
+				return now, nil
+			}
+			if !errors.Is(err, errFenced) {
+				return held{}, err
 			}
 		}
 		switch decide(seen, rejected, time.Now()) {
