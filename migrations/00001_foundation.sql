@@ -479,6 +479,7 @@ CREATE TABLE outbox (
 CALL make_tenant_scoped('outbox');
 CREATE UNIQUE INDEX outbox_sequence ON outbox (tenant_id, sequence) WHERE sequence IS NOT NULL;
 CREATE INDEX outbox_unnumbered ON outbox (tenant_id, created_at) WHERE sequence IS NULL;
+CREATE INDEX outbox_age ON outbox (created_at);
 
 CREATE TABLE outbox_counters (
     tenant_id     uuid PRIMARY KEY REFERENCES tenants (id),
@@ -540,3 +541,35 @@ CREATE FUNCTION admin_operations(wanted_state text, wanted_kind text, wanted_ten
       AND (wanted_tenant IS NULL OR o.tenant_id = wanted_tenant) AND (before IS NULL OR o.id < before)
     ORDER BY o.id DESC LIMIT n
 $$;
+-- How old each active tenant's newest ticket is, for the metrics.
+CREATE FUNCTION newest_tickets() RETURNS TABLE (tenant_id uuid, issued_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT t.id, max(c.issued_at) FROM tenants t JOIN component_tickets c ON c.tenant_id = t.id
+    WHERE t.status = 'active' GROUP BY t.id
+$$;
+
+-- sweep_expired removes what is kept for a time only: pushes that were none of
+-- ours and events after 30 days, applied pushes after 90, idempotency keys
+-- after 30. Operations and ids are kept for ever.
+CREATE POLICY owner_sweeps ON event_inbox FOR DELETE TO CURRENT_USER USING (true);
+CREATE POLICY owner_sweeps ON outbox FOR DELETE TO CURRENT_USER USING (true);
+CREATE POLICY owner_sweeps ON idempotency_keys FOR DELETE TO CURRENT_USER USING (true);
+-- +goose StatementBegin
+CREATE FUNCTION sweep_expired(n int) RETURNS int
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    swept int := 0;
+    k int;
+BEGIN
+    DELETE FROM event_inbox WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_inbox
+        WHERE received_at < now() - CASE WHEN state = 'unprocessed' THEN interval '30 days' ELSE interval '90 days' END
+          AND received_at < now() - interval '30 days' AND state <> 'needs_attention' LIMIT n));
+    GET DIAGNOSTICS k = ROW_COUNT; swept := swept + k;
+    DELETE FROM outbox WHERE ctid = ANY (ARRAY(SELECT ctid FROM outbox WHERE created_at < now() - interval '30 days' AND sequence IS NOT NULL LIMIT n));
+    GET DIAGNOSTICS k = ROW_COUNT; swept := swept + k;
+    DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '30 days' LIMIT n));
+    GET DIAGNOSTICS k = ROW_COUNT;
+    RETURN swept + k;
+END
+$$;
+-- +goose StatementEnd

@@ -33,8 +33,24 @@ func (g *gateway) jobs() []job {
 			return err
 		}},
 		{"watch tickets", time.Minute, g.auth.TicketWatch},
+		{"tell the age of tickets", 15 * time.Second, g.tellTickets},
+		{"sweep what is old", time.Hour, func(ctx context.Context) error {
+			for {
+				if n, err := g.db.SweepExpired(ctx, 1000); err != nil || n == 0 {
+					return err
+				}
+			}
+		}},
 		{"sweep the spool", time.Hour, func(context.Context) error { return g.spool.Sweep(time.Now()) }},
 	}
+}
+
+func (g *gateway) tellTickets(ctx context.Context) error {
+	newest, err := g.db.NewestTickets(ctx)
+	for id, at := range newest {
+		g.metrics.TicketAge(id.String(), time.Since(at))
+	}
+	return err
 }
 
 // run does the job until ctx ends, never twice at once.

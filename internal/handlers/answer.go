@@ -11,7 +11,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
 )
 
 // problems writes problem documents (RFC 9457, design api.md §4). It is the
@@ -79,7 +81,13 @@ func asProblem(s *state, err error) *problem.Error {
 		return p
 	}
 	he, ok := errors.AsType[*echo.HTTPError](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, secret.ErrSealed):
+		return problem.Of(problem.CodeSecretUnavailable).WithErr(err)
+	case postgres.Unavailable(err):
+		return problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	default:
 		return problem.Of(problem.CodeInternal).WithErr(err)
 	}
 	switch he.Code {

@@ -74,7 +74,7 @@ const maxSkew = 10 * time.Minute
 // success. Errors: ErrRefused; anything else means that it couldn't be kept
 // and WeChat should push again.
 func (in *Inbox) Receive(ctx context.Context, p Push) error {
-	kind := "message"
+	kind := "messages"
 	if p.AppID == "" {
 		kind = "component"
 	}

@@ -191,6 +191,9 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetStoreList) != nil {
 		return l.inventoryDone(ctx, d, nil) // it can't have stores that we may see
 	}
+	if err := l.storeProgram(ctx, m); err != nil {
+		return fmt.Errorf("read the store program: %w", err)
+	}
 	var seen []string
 	var page []wechat.Store
 	err = l.eachStore(ctx, m, func(s wechat.Store) {
@@ -214,6 +217,23 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 		return err
 	}
 	return l.inventoryDone(ctx, d, new(time.Now().Add(inventoryEvery+time.Duration(rand.Int64N(int64(time.Hour))))))
+}
+
+// storeProgram notes where the merchant's Store Mini Program itself stands
+// (document 000 §4.3): without an approved one there are no stores.
+func (l *Ledger) storeProgram(ctx context.Context, m authorizer.Merchant) error {
+	reply, err := authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
+	if err != nil {
+		return err
+	}
+	status, ok := map[wechat.Int]string{wechat.MerchantNotSubmitted: "not_submitted", wechat.MerchantApproved: "approved", wechat.MerchantInAudit: "in_review",
+		wechat.MerchantFailed: "rejected", wechat.MerchantAdminRefused: "rejected_by_admin"}[reply.Data.Status]
+	if !ok {
+		return nil // a number that no document names tells us nothing
+	}
+	return l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
+		return l.q.MerchantStoreProgram(ctx, tx, dbsqlc.MerchantStoreProgramParams{StoreProgram: &status, TenantID: m.TenantID, ID: m.ID})
+	})
 }
 
 // noStoreProgram is WeChat's "please apply merchant first": no stores, then.

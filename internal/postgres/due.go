@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -35,4 +36,27 @@ func (db *DB) Due(ctx context.Context, question string, n int, args ...any) ([]D
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Due])
+}
+
+// NewestTickets tells when each active tenant's newest ticket was issued.
+func (db *DB) NewestTickets(ctx context.Context) (map[uuid.UUID]time.Time, error) {
+	rows, err := db.pool.Query(ctx, `SELECT tenant_id, issued_at FROM newest_tickets()`)
+	if err != nil {
+		return nil, err
+	}
+	out := map[uuid.UUID]time.Time{}
+	var id uuid.UUID
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
+		out[id] = at
+		return nil
+	})
+	return out, err
+}
+
+// SweepExpired removes what is kept for a time only, at most n rows a table,
+// and tells how many went (migrations: sweep_expired).
+func (db *DB) SweepExpired(ctx context.Context, n int) (swept int, err error) {
+	err = db.pool.QueryRow(ctx, `SELECT sweep_expired($1)`, n).Scan(&swept)
+	return swept, err
 }

@@ -47,6 +47,22 @@ func (q *Queries) InventoryTake(ctx context.Context, db DBTX, arg InventoryTakeP
 	return id, err
 }
 
+const MerchantStoreProgram = `-- name: MerchantStoreProgram :exec
+UPDATE merchants SET store_program = $1, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = $2 AND id = $3 AND store_program IS DISTINCT FROM $1
+`
+
+type MerchantStoreProgramParams struct {
+	StoreProgram *string
+	TenantID     uuid.UUID
+	ID           uuid.UUID
+}
+
+func (q *Queries) MerchantStoreProgram(ctx context.Context, db DBTX, arg MerchantStoreProgramParams) error {
+	_, err := db.Exec(ctx, MerchantStoreProgram, arg.StoreProgram, arg.TenantID, arg.ID)
+	return err
+}
+
 const MerchantStoresSynced = `-- name: MerchantStoresSynced :exec
 UPDATE merchants SET stores_synced_at = now(), inventory_due_at = $1, updated_at = now()
 WHERE tenant_id = $2 AND id = $3

@@ -127,6 +127,10 @@ RETURNING id, status;
 UPDATE merchants SET stores_synced_at = now(), inventory_due_at = @next_due, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id;
 
+-- name: MerchantStoreProgram :exec
+UPDATE merchants SET store_program = @store_program, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND store_program IS DISTINCT FROM @store_program;
+
 -- InventoryTake lets one process compare a merchant's stores.
 -- name: InventoryTake :one
 UPDATE merchants SET inventory_due_at = now() + @lease::interval
