@@ -265,8 +265,9 @@ func (g *gateway) drain(public *http.Server) error {
 		err = errors.Join(err, rerr)
 	}
 	if again.Err() != nil {
+		// Asked for twice: that it wasn't waited for is no error.
 		g.log.Warn("ended at once; what is open is taken over at the next start")
-		return errors.Join(err, public.Close())
+		return public.Close()
 	}
 	return err
 }
