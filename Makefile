@@ -42,8 +42,8 @@ gateway:
 .PHONY: test
 test: ## all tests: vet, race detector, real Postgres, the built binary, drift; no Docker needed (TESTFLAGS="-run Name")
 	@$(if $(RACE),,echo "no C compiler: testing without the race detector")
-	go vet $(RACE) ./...
 	@seen=$$(mktemp); trap 'rm -f "$$seen"' EXIT; export MENDIAN_SPECTEST_FILE="$$seen"; failed=; \
+	go vet $(RACE) ./... || exit; \
 	go test $(RACE) $(TESTARGS) $$(go list ./... | grep -v '/test/') || failed=1; \
 	$(STATIC) go test $(TESTARGS) ./test/... || failed=1; \
 	$(if $(TESTFLAGS),,$(STATIC) go run ./internal/handlers/spectest/speccheck -exceptions api/uncovered.yaml "$$seen" || failed=1;) \
