@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
@@ -33,9 +34,12 @@ var auditSubjects = map[string]struct {
 	write  *Kind // that starts such an audit
 	event  string
 	decide func(ctx context.Context, l *Ledger, tx postgres.DBTX, a dbsqlc.Audit, ev AuditEvent) error
+	// belongs, where set, asks WeChat whether an event that names its object
+	// can be about what op would have made.
+	belongs func(ctx context.Context, l *Ledger, op *Operation, ev AuditEvent) (bool, error)
 }{
-	"store_create": {storeCreate, outbox.StoreAuditDecided, applyStoreCreated},
-	"store_update": {storeUpdate, outbox.StoreAuditDecided, nil}, // the store is read from WeChat afterwards
+	"store_create": {storeCreate, outbox.StoreAuditDecided, applyStoreCreated, createdBy},
+	"store_update": {storeUpdate, outbox.StoreAuditDecided, nil, nil}, // the store is read from WeChat afterwards
 }
 
 // ErrUnmatched is returned for an event whose audit nobody here knows yet: it
@@ -102,17 +106,60 @@ func (l *Ledger) applyAudit(ctx context.Context, m authorizer.Merchant, ev Audit
 	return a, err
 }
 
-// anonymousAudit is the one open audit of the kind whose id WeChat gave in an
-// answer that never arrived.
+// anonymousAudit is the open audit of the kind whose id WeChat gave in an
+// answer that never arrived: that of the very store, where the event names
+// one, or the only one that there is.
 func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, ev AuditEvent) (dbsqlc.Audit, error) {
+	if ev.PoiID != "" {
+		a, err := l.auditOfPoi(ctx, tx, m, ev)
+		if err == nil || !postgres.IsNotFound(err) {
+			return a, err
+		}
+	}
 	rows, err := l.q.AuditsWithoutWechatID(ctx, tx, dbsqlc.AuditsWithoutWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: ev.Kind})
 	if err != nil {
 		return dbsqlc.Audit{}, err
 	}
-	if len(rows) != 1 || ev.At.Before(rows[0].SubmittedAt.Add(-clockSkew)) {
+	if len(rows) != 1 {
 		return dbsqlc.Audit{}, ErrUnmatched
 	}
+	// The row was made when the outcome became known; what was sent before
+	// may have been decided before.
+	since := rows[0].SubmittedAt
+	if id := rows[0].OperationID; id != nil {
+		op, err := l.q.OperationGet(ctx, tx, dbsqlc.OperationGetParams{TenantID: m.TenantID, ID: *id})
+		if err != nil {
+			return dbsqlc.Audit{}, err
+		}
+		since = op.CreatedAt
+	}
+	if ev.At.Before(since.Add(-clockSkew)) {
+		return dbsqlc.Audit{}, ErrUnmatched
+	}
+	if ev.PoiID != "" {
+		s, err := l.q.StoreGet(ctx, tx, dbsqlc.StoreGetParams{TenantID: m.TenantID, ID: rows[0].SubjectID})
+		if err != nil {
+			return dbsqlc.Audit{}, err
+		}
+		if s.PoiID != nil && *s.PoiID != ev.PoiID {
+			return dbsqlc.Audit{}, ErrUnmatched // another store's
+		}
+	}
 	return rows[0], nil
+}
+
+// auditOfPoi is the open audit, its id unknown, of the store that ev names.
+// Errors: pgx.ErrNoRows.
+func (l *Ledger) auditOfPoi(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, ev AuditEvent) (dbsqlc.Audit, error) {
+	s, err := l.q.StoreByPoi(ctx, tx, dbsqlc.StoreByPoiParams{TenantID: m.TenantID, MerchantID: m.ID, PoiID: &ev.PoiID})
+	if err != nil || s.AuditID == nil {
+		return dbsqlc.Audit{}, errors.Join(err, pgx.ErrNoRows)
+	}
+	a, err := l.q.AuditGet(ctx, tx, dbsqlc.AuditGetParams{TenantID: m.TenantID, ID: *s.AuditID})
+	if err == nil && (a.Kind != ev.Kind || a.WechatAuditID != nil || AuditStatus(a.Status).Final()) {
+		err = pgx.ErrNoRows
+	}
+	return a, err
 }
 
 // clockSkew is how far WeChat's clock may be behind ours.
@@ -138,6 +185,11 @@ func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, ev AuditEvent
 		return false, err
 	}
 	op.Merchant = m
+	if ev.PoiID != "" && subject.belongs != nil {
+		if ours, err := subject.belongs(ctx, l, op, ev); err != nil || !ours {
+			return false, err
+		}
+	}
 	ids := []ID{{AuditID, ev.AuditID}}
 	if ev.PoiID != "" {
 		ids = append(ids, ID{PoiID, ev.PoiID})

@@ -67,6 +67,8 @@ type Operation struct {
 	Kind     *Kind
 	Merchant authorizer.Merchant
 	Body     []byte // what WeChat is sent
+
+	unwatched bool // its caller has left with 202: the reconciler goes on with it
 }
 
 // Unmarshal reads the request that was, or will be, sent.
@@ -77,10 +79,13 @@ type Outcome struct {
 	Class  wechat.Class
 	Source string // where it is known from: response, spool, event, reconciler
 	IDs    []ID
-	Reply  wechat.Reply // zero unless WeChat's own answer is at hand
-	Err    *problem.Error
-	Errno  int64 // WeChat's errcode
-	RID    string
+	// Audited says that an audit follows, where no answer gave its id: the
+	// audit's event will.
+	Audited bool
+	Reply   wechat.Reply // zero unless WeChat's own answer is at hand
+	Err     *problem.Error
+	Errno   int64 // WeChat's errcode
+	RID     string
 }
 
 // The sources of knowledge, as the id ledger records them.
@@ -106,6 +111,7 @@ func (o Outcome) ID(typ string) string {
 type Proof struct {
 	Verdict    Verdict
 	IDs        []ID
+	Audited    bool          // with Present: see Outcome
 	Refused    *wechat.Error // with Absent: the refusal that stands after all
 	Candidates []Candidate   // with Inconclusive: what it could be
 }

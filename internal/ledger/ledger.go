@@ -226,10 +226,11 @@ func (l *Ledger) attempt(op *Operation, read func(*postgres.Batch, *Operation)) 
 	})
 	done := Done{Operation: op}
 	select {
-	case err := <-committed:
-		if err != nil {
-			return done, err
+	case c := <-committed:
+		if c.err != nil {
+			return done, c.err
 		}
+		*op = *c.op
 		done.Committed = true
 		if spooled {
 			if err := l.Spool.Done(record); err != nil {
@@ -247,24 +248,31 @@ func (l *Ledger) attempt(op *Operation, read func(*postgres.Batch, *Operation)) 
 	return done, nil
 }
 
+// A commit is how T2 ended: committed, or with an error that no repetition
+// would mend.
+type commit struct {
+	op  *Operation
+	err error
+}
+
 // settleInBackground is T2 and its repetition for as long as the database is
-// away. The channel gets nil when it is committed, or the error that no
-// repetition would mend.
-func (l *Ledger) settleInBackground(op *Operation, out Outcome, read func(*postgres.Batch)) <-chan error {
-	done := make(chan error, 1)
+// away. It works on a copy of op: whoever waits may give up before.
+func (l *Ledger) settleInBackground(op *Operation, out Outcome, read func(*postgres.Batch)) <-chan commit {
+	done := make(chan commit, 1)
+	own := *op
 	l.work.Go(func() {
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 			ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
-			err := l.settle(ctx, op, out, read)
+			err := l.settle(ctx, &own, out, read)
 			cancel()
 			if err == nil || postgres.Refused(err) && !transient(err) {
-				done <- err
+				done <- commit{&own, err}
 				return
 			}
-			l.Log.Warn("outcome not committed yet", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
+			l.Log.Warn("outcome not committed yet", "operation_id", typeid.Format(typeid.Operation, own.ID), "err", err)
 			select {
 			case <-l.ctx.Done():
-				done <- errors.Join(err, l.ctx.Err())
+				done <- commit{&own, errors.Join(err, l.ctx.Err())}
 				return
 			case <-time.After(wait):
 			}

@@ -78,7 +78,9 @@ type OperationRecord struct {
 }
 
 // Problem is the operation's error as its caller saw it; nil if it has none.
-func (r OperationRecord) Problem() *problem.Error { return (&Operation{Operation: r.Operation}).Problem() }
+func (r OperationRecord) Problem() *problem.Error {
+	return (&Operation{Operation: r.Operation}).Problem()
+}
 
 // Progress tells how far a long operation is; nil where it has none to tell.
 func (r OperationRecord) Progress() *Progress {

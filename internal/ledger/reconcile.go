@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
@@ -16,7 +18,8 @@ import (
 
 const (
 	// lookLease is how long one process may take over one look.
-	lookLease = 30 * time.Second
+	lookLease   = 30 * time.Second
+	looksAtOnce = 8
 	// maxAttempts and retryFor bound what is sent again after absence was
 	// proven: later the caller decides.
 	maxAttempts = 3
@@ -30,12 +33,17 @@ func (l *Ledger) ReconcileDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var looks errgroup.Group
+	looks.SetLimit(looksAtOnce)
 	for _, d := range due {
-		if err := l.reconcile(ctx, d); err != nil {
-			l.Log.Warn("operation not reconciled", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
-		}
+		looks.Go(func() error {
+			if err := l.reconcile(ctx, d); err != nil {
+				l.Log.Warn("operation not reconciled", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return looks.Wait()
 }
 
 func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
@@ -45,7 +53,8 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	}
 	fault.At("reconcile_taken")
 	if op.Kind.Task != nil {
-		return l.run(op)
+		l.begun(op)
+		return nil
 	}
 	now := time.Now()
 	unknown := Outcome{Class: wechat.Ambiguous, Source: FromReconciler, Err: op.Problem()}
@@ -62,7 +71,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	}
 	switch proof.Verdict {
 	case Present:
-		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs}, nil)
+		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs, Audited: proof.Audited}, nil)
 	case Inconclusive:
 		if len(proof.Candidates) > 1 || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
 			return l.attention(ctx, op, proof.Candidates)
@@ -106,7 +115,7 @@ func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
 	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	op := &Operation{Operation: rows[0], Kind: kinds[rows[0].Kind]}
+	op := &Operation{Operation: rows[0], Kind: kinds[rows[0].Kind], unwatched: true}
 	var err error
 	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
 		return nil, err
@@ -137,8 +146,8 @@ func (l *Ledger) attention(ctx context.Context, op *Operation, candidates []Cand
 }
 
 // Replay applies what an earlier process on this spool directory was told and
-// could not commit, then takes over what it left open. It must end before the
-// gateway says that it is ready.
+// could not commit, and begins to take over what it left open. It must end
+// before the gateway says that it is ready.
 func (l *Ledger) Replay(ctx context.Context) error {
 	records, damaged, err := l.Spool.Pending()
 	if err != nil {
@@ -151,8 +160,10 @@ func (l *Ledger) Replay(ctx context.Context) error {
 		op, err := l.load(ctx, r.Tenant, r.Operation, nil)
 		if postgres.IsNotFound(err) {
 			// The database was restored to a time before T1. The inventory
-			// finds the object; the id must not be lost meanwhile.
-			l.Log.Error("spooled answer to an operation that the database doesn't know", "operation_id", typeid.Format(typeid.Operation, r.Operation))
+			// finds the object; what it can't find, an audit_id, is kept in the
+			// log. WeChat's replies to writes hold no secret.
+			l.Log.Error("spooled answer to an operation that the database doesn't know", "operation_id", typeid.Format(typeid.Operation, r.Operation),
+				"tenant_id", r.Tenant, "merchant_id", r.Merchant, "reply", string(r.Body))
 			continue
 		}
 		if err != nil {
@@ -176,10 +187,16 @@ func (l *Ledger) Replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range left {
-		if err := l.reconcile(ctx, d); err != nil {
-			l.Log.Warn("operation left by an earlier process", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
+	// Beside what comes: WeChat is asked, which may take its time.
+	l.work.Go(func() {
+		for _, d := range left {
+			if l.ctx.Err() != nil {
+				return
+			}
+			if err := l.reconcile(l.ctx, d); err != nil {
+				l.Log.Warn("operation left by an earlier process", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
+			}
 		}
-	}
+	})
 	return nil
 }

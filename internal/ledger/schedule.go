@@ -39,14 +39,21 @@ func (s Schedule) Scaled(f float64) Schedule {
 	return out
 }
 
-// Next is the moment of the first look that lies after now.
-func (s Schedule) Next(sent, now time.Time) time.Time {
+// Next is the moment of the first look that lies after now. since is the first
+// look that found nothing and counted: one that comes too early after it would
+// decide nothing, so it waits until it can.
+func (s Schedule) Next(sent, now time.Time, since *time.Time) time.Time {
+	next := now.Add(s.Every)
 	for _, d := range s.Looks {
 		if t := sent.Add(d); t.After(now) {
-			return t
+			next = t
+			break
 		}
 	}
-	return now.Add(s.Every)
+	if since != nil && next.Before(since.Add(s.Apart)) {
+		return since.Add(s.Apart)
+	}
+	return next
 }
 
 // Absence judges a look at the time now that found nothing. since is the first

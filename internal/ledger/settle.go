@@ -68,7 +68,7 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
 	case out.Class == wechat.Ambiguous:
-		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now()))
+		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now(), op.AbsentSince))
 		finish.Error, err = encodeProblem(out.Err)
 	default:
 		finish.Error, err = encodeProblem(out.Err)
@@ -103,7 +103,7 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 		l.queueAudit(b, op, out)
 	}
 	// Whoever got 202 with a reconciling operation hears how it ended.
-	if settled(out.Class) && out.Source != FromResponse {
+	if settled(out.Class) && (out.Source != FromResponse || op.unwatched) {
 		err := outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "resolved"), Type: outbox.OperationResolved, MerchantID: op.Merchant.ID,
 			Object: map[string]any{"id": typeid.Format(typeid.Operation, op.ID), "kind": op.Kind.Name, "status": state(out)}})
 		if err != nil {
@@ -129,13 +129,17 @@ func (l *Ledger) queueIDs(b *postgres.Batch, op *Operation, out Outcome) {
 // the events that came before it.
 func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 	wechatID := out.ID(AuditID)
-	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && op.Kind.Endpoint.Risk == wechat.Overwrite) {
+	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && !out.Audited && op.Kind.Endpoint.Risk == wechat.Overwrite) {
 		return // an overwrite without an audit id is not audited
+	}
+	source := out.Source
+	if source == FromSpool {
+		source = FromResponse // WeChat's own answer, only later
 	}
 	b.Queue(dbsqlc.AuditInsert, dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,
 		Kind: op.Kind.AuditKind, SubjectType: op.Kind.Subject, SubjectID: *op.SubjectID, OperationID: &op.ID,
-		WechatAuditID: optional(wechatID), Status: string(InReview), StatusRank: InReview.rank(), Source: out.Source})
-	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(InReview), Source: out.Source})
+		WechatAuditID: optional(wechatID), Status: string(InReview), StatusRank: InReview.rank(), Source: source})
+	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(InReview), Source: source})
 	if wechatID != "" {
 		b.Queue(dbsqlc.EventInboxWake, dbsqlc.EventInboxWakeParams{TenantID: op.TenantID, Appid: op.Merchant.AppID, AuditID: &wechatID})
 	}

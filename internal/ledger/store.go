@@ -306,4 +306,3 @@ func contentHash(w wechat.Store) []byte {
 	sum := sha256.Sum256(b)
 	return sum[:]
 }
-

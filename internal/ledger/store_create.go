@@ -242,6 +242,21 @@ func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) 
 	return &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}
 }
 
+// createdBy reports whether the store that ev names is the one that op sent:
+// somebody may have made another one at WeChat meanwhile. Credentials are
+// unique in a merchant (85041).
+func createdBy(ctx context.Context, l *Ledger, op *Operation, ev AuditEvent) (bool, error) {
+	var sent wechat.AddStoreRequest
+	if err := op.Unmarshal(&sentStore{&sent}); err != nil {
+		return false, err
+	}
+	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: ev.PoiID})
+	if err != nil {
+		return false, err
+	}
+	return reply.Store().QualificationNum == sent.Credential, nil
+}
+
 // applyStoreCreated is the event add_store_audit_info (document 000 §4.8).
 func applyStoreCreated(ctx context.Context, l *Ledger, tx postgres.DBTX, a dbsqlc.Audit, ev AuditEvent) error {
 	if ev.Status != Approved {

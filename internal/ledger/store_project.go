@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -149,8 +151,9 @@ func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi st
 }
 
 const (
-	inventoryLease = 5 * time.Minute
-	inventoryEvery = 24 * time.Hour
+	inventoryLease    = 5 * time.Minute
+	inventoryEvery    = 24 * time.Hour
+	inventoriesAtOnce = 4
 )
 
 // InventoryDue compares the stores of merchants that are due, all of them,
@@ -162,12 +165,17 @@ func (l *Ledger) InventoryDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var lists errgroup.Group
+	lists.SetLimit(inventoriesAtOnce)
 	for _, d := range due {
-		if err := l.inventory(ctx, d); err != nil {
-			l.Log.Warn("inventory of stores", "merchant_id", d.ID, "err", err)
-		}
+		lists.Go(func() error {
+			if err := l.inventory(ctx, d); err != nil {
+				l.Log.Warn("inventory of stores", "merchant_id", d.ID, "err", err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return lists.Wait()
 }
 
 func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {

@@ -177,7 +177,7 @@ func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	}
 	now := StoreFields{ContactPhone: sent.ContractPhone, BusinessHoursText: sent.Hour, CardID: optional(sent.CardID)}
 	p := dbsqlc.StoreUpdatedParams{TenantID: op.TenantID, ID: *op.SubjectID}
-	if out.ID(AuditID) == "" {
+	if out.ID(AuditID) == "" && !out.Audited {
 		now.Photos = photos
 	} else {
 		p.AuditID = op.AuditID // the pictures count once they are approved
@@ -189,6 +189,9 @@ func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	return nil
 }
 
+// proveStoreUpdate looks at what WeChat shows. New pictures are not shown while
+// they are in audit, but hours and phone are, and the status says so
+// (platform.md §11.2); an update then is refused with 65118.
 func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
 	var sent sentUpdate
 	if err := op.Unmarshal(&sent); err != nil {
@@ -198,17 +201,32 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	if err != nil {
 		return Proof{}, err
 	}
+	var before StoreFields
+	if err := json.Unmarshal(op.Baseline, &before); err != nil {
+		return Proof{}, err
+	}
 	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: sent.PoiID})
 	if err != nil {
 		return Proof{}, err
 	}
-	shown := fieldsOf(reply.Store())
-	if shown.ContactPhone == sent.ContractPhone && shown.BusinessHoursText == sent.Hour && slices.Equal(shown.Photos, photos) {
-		return Proof{Verdict: Present}, nil
+	store := reply.Store()
+	shown := fieldsOf(store)
+	switch {
+	case shown.ContactPhone != sent.ContractPhone || shown.BusinessHoursText != sent.Hour:
+		return Proof{Verdict: Absent}, nil
+	case slices.Equal(shown.Photos, photos):
+		return Proof{Verdict: Present, Audited: !slices.Equal(before.Photos, photos)}, nil
+	case store.Status != wechat.StoreInAudit:
+		return Proof{Verdict: Absent}, nil
 	}
-	// Pictures in audit aren't shown yet, so this may be an update that was
-	// executed; sending it again is harmless.
-	return Proof{Verdict: Absent}, nil
+	ours, err := l.Store(ctx, op.TenantID, *op.SubjectID)
+	if err != nil {
+		return Proof{}, err
+	}
+	if a := ours.Audit; a != nil && a.Kind == op.Kind.AuditKind && !AuditStatus(a.Status).Final() {
+		return Proof{Verdict: Inconclusive}, nil // it may be this audit that goes on
+	}
+	return Proof{Verdict: Present, Audited: true}, nil
 }
 
 // joined writes media ids as WeChat's examples do. They hold no comma: that

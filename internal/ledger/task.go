@@ -54,11 +54,7 @@ func (l *Ledger) SyncMerchants(ctx context.Context, who tenant.Caller, key strin
 	case err != nil:
 		return OperationRecord{}, false, err
 	}
-	l.work.Go(func() {
-		if err := l.run(op); err != nil {
-			l.Log.Warn("task", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
-		}
-	})
+	l.begun(op)
 	r, err := l.Operation(ctx, op.TenantID, op.ID)
 	return r, false, err
 }
@@ -72,6 +68,15 @@ func (l *Ledger) seenTask(ctx context.Context, who tenant.Caller, key string, fi
 	}
 	r, err := l.Operation(ctx, who.TenantID, id)
 	return r, true, err
+}
+
+// begun lets a task run beside whoever began it.
+func (l *Ledger) begun(op *Operation) {
+	l.work.Go(func() {
+		if err := l.run(op); err != nil {
+			l.Log.Warn("task", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
+		}
+	})
 }
 
 // run does a task to its end, telling how far it is once a second.

@@ -601,7 +601,7 @@ const StoreProject = `-- name: StoreProject :exec
 UPDATE stores SET fields = fields || $1, upstream_status = $2, content_sha256 = $3, missing_n = 0,
     poi_id = coalesce(poi_id, $4),
     status = CASE WHEN status IN ('deleted', 'outcome_unknown', 'submitting') THEN status
-                  WHEN $2::int = 1 AND status IN ('in_review', 'rejected', 'active') THEN 'active'
+                  WHEN $2::int = 1 AND (status IN ('rejected', 'active') OR origin = 'discovered') THEN 'active'
                   ELSE status END,
     row_version = row_version + CASE WHEN content_sha256 IS DISTINCT FROM $3 THEN 1 ELSE 0 END,
     updated_at = CASE WHEN content_sha256 IS DISTINCT FROM $3 THEN now() ELSE updated_at END,
@@ -618,7 +618,8 @@ type StoreProjectParams struct {
 	ID             uuid.UUID
 }
 
-// StoreProject writes what WeChat shows of a store that we know.
+// StoreProject writes what WeChat shows of a store that we know. A creation of
+// ours that is in review is left to its audit, which tells more.
 func (q *Queries) StoreProject(ctx context.Context, db DBTX, arg StoreProjectParams) error {
 	_, err := db.Exec(ctx, StoreProject,
 		arg.Changed,
