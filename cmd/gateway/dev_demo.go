@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/config"
 	"github.com/mendian/mendian/internal/problem"
@@ -229,8 +228,11 @@ func (m *demo) request(ctx context.Context, method, url string, body any) (*http
 	return req, err
 }
 
+// localClient talks to this process's own two servers.
+var localClient = &http.Client{Timeout: 30 * time.Second}
+
 func answer(req *http.Request, into any) error {
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := localClient.Do(req)
 	if err != nil {
 		return err
 	}
@@ -348,9 +350,8 @@ func holdDirectory(dir string) (release func(), err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("another `gateway dev` uses %s; choose another place with --data DIR, or --ephemeral", dir)
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }
-

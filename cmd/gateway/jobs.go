@@ -57,7 +57,7 @@ func (g *gateway) tellTickets(ctx context.Context) error {
 func (j job) run(ctx context.Context, log *slog.Logger) {
 	for {
 		// Spread, so that processes started together don't look together.
-		wait := j.every/2 + rand.N(j.every)
+		wait := j.every/2 + rand.N(j.every) // #nosec G404 -- jitter
 		select {
 		case <-ctx.Done():
 			return

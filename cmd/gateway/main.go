@@ -68,4 +68,3 @@ To try it without anything installed:  gateway dev`,
 	root.AddCommand(newServeCmd(), newDevCmd(), newSandboxCmd(), newMigrateCmd(), newTenantCmd(), newKeyCmd(), newKeysetCmd(), newDoctorCmd(), newVersionCmd())
 	return root
 }
-

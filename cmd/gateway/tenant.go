@@ -72,12 +72,12 @@ func (v tenantView) print(w io.Writer) {
 	if v.Credentials == nil {
 		line("credentials", "none: set them with gateway tenant set-credentials")
 	} else {
-		print := func(name string, f tenant.Fingerprint) {
+		secretLine := func(name string, f tenant.Fingerprint) {
 			line(name, fmt.Sprintf("sha256 %s…, set %s", f.SHA256Prefix, f.SetAt.Format(time.RFC3339)))
 		}
-		print("component secret", v.Credentials.Secret)
-		print("message token", v.Credentials.MessageToken)
-		print("EncodingAESKey", v.Credentials.EncodingAESKey)
+		secretLine("component secret", v.Credentials.Secret)
+		secretLine("message token", v.Credentials.MessageToken)
+		secretLine("EncodingAESKey", v.Credentials.EncodingAESKey)
 	}
 	line("return URLs", strings.Join(v.ReturnURLAllowList, " "))
 	line("CORS origins", strings.Join(v.CORSOrigins, " "))

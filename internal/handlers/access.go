@@ -66,10 +66,10 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 // the request never.
 func (e *Edge) guarded(next echo.HandlerFunc, c echo.Context, s *state) (err error) {
 	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case p == http.ErrAbortHandler:
-			panic(p) // net/http's own way to drop a connection
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: //nolint:errorlint // net/http panics with this very value
+			panic(p) // its own way to drop a connection
 		default:
 			stack := make([]byte, 8<<10)
 			s.panicked = stack[:runtime.Stack(stack, false)]

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -53,7 +54,7 @@ var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 // uiPolicy renders the Swagger page once and allows exactly its inline script.
 func uiPolicy(ui echo.HandlerFunc) (string, error) {
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/docs/index.html", nil)
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/docs/index.html", nil)
 	if err := ui(echo.New().NewContext(r, w)); err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -141,7 +142,7 @@ func (e *Edge) outer(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := checkTarget(r); err != nil {
 			return err
 		}
-		if r.Method == "OPTIONS" && strings.HasPrefix(r.URL.Path, "/v1/") {
+		if r.Method == http.MethodOptions && strings.HasPrefix(r.URL.Path, "/v1/") {
 			return e.preflight(c)
 		}
 		return next(c)

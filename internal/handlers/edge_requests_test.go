@@ -314,7 +314,7 @@ func TestClientLeft(t *testing.T) {
 	b := newBundle(t)
 	b.stub.block = make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
-	req, _ := http.NewRequestWithContext(ctx, "GET", b.url+"/v1/me", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/v1/me", nil)
 	req.Header.Set("Authorization", "Bearer all")
 	left := make(chan struct{})
 	go func() {

@@ -103,7 +103,7 @@ type findings struct {
 // collect takes apart the errors that kin-openapi nests; in is the parameter
 // that they concern, nil for the body.
 func (f *findings) collect(err error, in *openapi3.Parameter) {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // taken apart level by level on purpose
 	case openapi3.MultiError:
 		for _, one := range e {
 			f.collect(one, in)

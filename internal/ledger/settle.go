@@ -61,13 +61,13 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 	finish := dbsqlc.OperationFinishParams{State: state(out), TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt,
 		States: []string{"executing", "reconciling"}, AbsentSince: op.AbsentSince}
 	var err error
-	switch {
-	case out.Class == wechat.Executed:
+	switch out.Class {
+	case wechat.Executed:
 		// WeChat's own word overrules what was inferred before it came.
 		finish.States = append(finish.States, "failed", "needs_attention")
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
-	case out.Class == wechat.Ambiguous:
+	case wechat.Ambiguous:
 		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now(), op.AbsentSince))
 		finish.Error, err = encodeProblem(out.Err)
 	default:
@@ -180,8 +180,11 @@ func encodeProblem(p *problem.Error) (json.RawMessage, error) {
 // Problem is the operation's error as its caller saw it; nil if it has none.
 func (op *Operation) Problem() *problem.Error {
 	var s storedProblem
-	if len(op.Error) == 0 || json.Unmarshal(op.Error, &s) != nil {
+	if len(op.Error) == 0 {
 		return nil
+	}
+	if err := json.Unmarshal(op.Error, &s); err != nil {
+		return problem.Of(problem.CodeInternal).WithErr(err)
 	}
 	return &problem.Error{Kind: s.Kind, Code: s.Code, Detail: s.Detail, Fields: s.Fields, Retryable: s.Retryable,
 		Upstream: s.Upstream, OperationID: typeid.Format(typeid.Operation, op.ID)}

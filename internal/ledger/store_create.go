@@ -181,7 +181,8 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	}
 	switch len(found) {
 	case 0:
-		return Proof{Verdict: Absent, Refused: l.lastRefusal(ctx, op, alreadyThere)}, nil
+		refused, err := l.lastRefusal(ctx, op, alreadyThere)
+		return Proof{Verdict: Absent, Refused: refused}, err
 	case 1:
 		p := Proof{Verdict: Present}
 		if found[0].PoiID != "" {
@@ -228,18 +229,18 @@ func (l *Ledger) poisOlderThan(ctx context.Context, op *Operation, pois []string
 }
 
 // lastRefusal is the refusal that the newest attempt met, if it is one of codes.
-func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) *wechat.Error {
+func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) (*wechat.Error, error) {
 	var rows []dbsqlc.OperationAttempt
 	b := l.DB.NewBatch(op.TenantID)
 	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: op.TenantID, OperationIds: []uuid.UUID{op.ID}}, &rows)
-	if l.DB.Run(ctx, b) != nil || len(rows) == 0 {
-		return nil
+	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
+		return nil, err
 	}
 	last := rows[len(rows)-1]
 	if last.Errcode == nil || !slices.Contains(codes, *last.Errcode) {
-		return nil
+		return nil, nil
 	}
-	return &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}
+	return &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}, nil
 }
 
 // createdBy reports whether the store that ev names is the one that op sent:

@@ -224,7 +224,8 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 	if err := l.markMissing(ctx, d, seen, started); err != nil {
 		return err
 	}
-	return l.inventoryDone(ctx, d, new(time.Now().Add(inventoryEvery+time.Duration(rand.Int64N(int64(time.Hour))))))
+	next := time.Now().Add(inventoryEvery + rand.N(time.Hour)) // #nosec G404 -- jitter
+	return l.inventoryDone(ctx, d, &next)
 }
 
 // storeProgram notes where the merchant's Store Mini Program itself stands

@@ -65,8 +65,8 @@ func findBinaries(who account, only int) (binaries, error) {
 func candidateDirs() []string {
 	var dirs []string
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		if real, err := filepath.EvalSymlinks(initdb); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
+		if path, err := filepath.EvalSymlinks(initdb); err == nil {
+			dirs = append(dirs, filepath.Dir(path))
 		}
 	}
 	patterns := slices.Clone(installed)
@@ -89,8 +89,8 @@ func inPath(dir string) bool {
 	if err != nil {
 		return false
 	}
-	real, err := filepath.EvalSymlinks(initdb)
-	return err == nil && filepath.Dir(real) == dir
+	path, err := filepath.EvalSymlinks(initdb)
+	return err == nil && filepath.Dir(path) == dir
 }
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\S+)`)

@@ -82,7 +82,7 @@ func (c cluster) start(ctx context.Context, settings map[string]string) (*proces
 	for !c.ready(p) {
 		select {
 		case <-p.done:
-			return nil, fmt.Errorf("the server ended (%v): %s", p.err, tail(c.log))
+			return nil, fmt.Errorf("the server ended (%w): %s", p.err, tail(c.log))
 		default:
 		}
 		if err := pause(ctx, 5*time.Millisecond); err != nil {

@@ -113,7 +113,7 @@ func dialDocker(ctx context.Context) (c *testcontainers.DockerClient, err error)
 func removeContainer(ctx context.Context, docker *testcontainers.DockerClient, name string) error {
 	patience := 30
 	if _, err := docker.ContainerStop(ctx, name, client.ContainerStopOptions{Timeout: &patience}); err != nil {
-		return nil // there is none; if it can't be stopped, its name keeps ours from starting
+		return nil //nolint:nilerr // there is none; if it can't be stopped, its name keeps ours from starting
 	}
 	_, err := docker.ContainerRemove(ctx, name, client.ContainerRemoveOptions{Force: true})
 	return err

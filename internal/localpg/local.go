@@ -64,7 +64,7 @@ func startKept(ctx context.Context, o Options, who account, find func(int) (bina
 	if err != nil {
 		if made > 0 {
 			// Not wrapped: another way would begin with an empty database.
-			return nil, fmt.Errorf("the data in %s can't be opened: %v; install that version or remove the directory", dir, err)
+			return nil, fmt.Errorf("the data in %s can't be opened: %v; install that version or remove the directory", dir, err) //nolint:errorlint // see above
 		}
 		return nil, err
 	}
@@ -242,7 +242,7 @@ func postmasterPID(data string) int {
 func rotate(log string) error {
 	info, err := os.Stat(log)
 	if err != nil || info.Size() < 10<<20 {
-		return nil
+		return nil //nolint:nilerr // no log yet: nothing to keep
 	}
 	return os.Rename(log, log+".1")
 }

@@ -129,7 +129,9 @@ func (k *Keyset) OpenText(p Place, ciphertext []byte) (Text, error) {
 
 // SealFor and OpenFor are for what lies at no place of ours, such as a cursor
 // that a caller keeps: aad says what it belongs to.
-func (k *Keyset) SealFor(plaintext, aad []byte) ([]byte, error) { return k.aead.Encrypt(plaintext, aad) }
+func (k *Keyset) SealFor(plaintext, aad []byte) ([]byte, error) {
+	return k.aead.Encrypt(plaintext, aad)
+}
 
 // OpenFor decrypts what SealFor made for the same aad, or returns ErrSealed.
 func (k *Keyset) OpenFor(ciphertext, aad []byte) ([]byte, error) {

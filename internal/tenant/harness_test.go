@@ -197,19 +197,6 @@ func encodeJSON(t testing.TB, v any) string {
 	return string(b)
 }
 
-// adopt makes the row of api_keys believe that token is the one given out, so
-// that a test reaches what comes after that check.
-func (b *bundle) adopt(t testing.TB, k Key, sum []byte) {
-	t.Helper()
-	err := b.db.InTenant(t.Context(), k.TenantID, func(tx postgres.DBTX) error {
-		_, err := tx.Exec(t.Context(), `UPDATE api_keys SET token_sha256 = $3, name = name || '+' WHERE tenant_id = $1 AND id = $2`, k.TenantID, k.ID, sum)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func changesOf(t testing.TB, b *bundle, tenant uuid.UUID) []Change {
 	t.Helper()
 	list, _, err := b.tenants.ListChanges(t.Context(), ChangeFilter{TenantID: &tenant}, Page{Limit: 100})

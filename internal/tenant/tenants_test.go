@@ -374,7 +374,7 @@ func TestPlantedSigningKey(t *testing.T) {
 			}
 			return undo
 		})
-		if err != undo {
+		if !errors.Is(err, undo) {
 			t.Fatal(err)
 		}
 	}

@@ -92,7 +92,7 @@ func TestCheck(t *testing.T) {
 	r := Transport(nil)
 	r.file = file
 	for _, path := range []string{"/v1/me", "/v1/me", "/v1/stores", "/docs/"} {
-		req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL+path, nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, nil)
 		res, err := (&http.Client{Transport: r}).Do(req)
 		if err != nil {
 			t.Fatal(err)

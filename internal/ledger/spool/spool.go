@@ -80,7 +80,7 @@ func Open(dir string, keyset *secret.Keyset) (*Spool, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
+		_ = lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%s: %w", dir, ErrLocked)
 		}
@@ -88,7 +88,7 @@ func Open(dir string, keyset *secret.Keyset) (*Spool, error) {
 	}
 	s := &Spool{dir: dir, keyset: keyset, lock: lock}
 	if err := s.open(); err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, err
 	}
 	return s, nil
@@ -270,7 +270,7 @@ func (s *Spool) Pending() (records []Record, damaged int, err error) {
 			pending[r.key()] = len(records)
 			records = append(records, r)
 		})
-		f.Close()
+		_ = f.Close()
 		damaged += bad
 		if err != nil {
 			return nil, damaged, err
