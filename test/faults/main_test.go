@@ -6,15 +6,12 @@
 package faults
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/test/world"
@@ -101,7 +98,7 @@ func (p *place) newStore() map[string]any {
 func (p *place) settled(id string) *world.Answer {
 	p.t.Helper()
 	var op *world.Answer
-	p.Eventually("the end of "+id, func() error {
+	world.Eventually(p.t, time.Minute, "the end of "+id, func() error {
 		op = p.c.Do("GET", "/v1/operations/"+id, nil).Want(200)
 		if s := op.Get("status"); s != "succeeded" && s != "failed" && s != "needs_attention" {
 			return fmt.Errorf("%s", op.Body)
@@ -134,37 +131,21 @@ func issued(w *world.World, typ, key string) (ids []string) {
 	return ids
 }
 
-// query reads the first column of the database's rows, past row-level
-// security, as text.
-func query(t testing.TB, w *world.World, sql string, args ...any) []string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, w.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, sql, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := pgx.CollectRows(rows, pgx.RowTo[*string])
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
+// query reads rows of one column as text, past what the REST API shows.
+func query(w *world.World, sql string, args ...any) []string {
 	var texts []string
-	for _, s := range out {
-		if s == nil {
-			s = new("NULL")
+	for _, row := range w.Query(sql, args...) {
+		for _, v := range row {
+			texts = append(texts, fmt.Sprint(v))
 		}
-		texts = append(texts, *s)
 	}
 	return texts
 }
 
 // cut ends all connections of this world's database that have this name.
-func cut(t testing.TB, w *world.World, application string) {
-	t.Helper()
-	query(t, w, `SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1`, application)
+func cut(w *world.World, application string) {
+	w.Query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1`, application)
 }
+
+// demoUserName is what the merchant with stores is called in pushes.
+var demoUserName = "gh_" + strings.TrimPrefix(sandbox.DemoOfficialAccount, "wx")[4:]
