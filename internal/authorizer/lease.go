@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
@@ -179,6 +180,7 @@ func (a *Authorizer) lead(ctx context.Context, r tokenRow, rejected int32) (held
 			return held{}, storage(err)
 		}
 		if g != nil {
+			fault.At("token_leased")
 			h, err := r.refresh(ctx, *g)
 			a.refreshed(r.of, err)
 			if err == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -208,6 +209,7 @@ func (a *Authorizer) refreshMerchant(ctx context.Context, c account, g grant) (_
 		case reply.AuthorizerAccessToken == "":
 			return held{}, true, problem.Of(problem.CodeWeChatUnknownError).WithErr(errors.New("no token in the reply"))
 		}
+		fault.At("token_answered")
 		h, err = a.storeMerchantToken(ctx, c, g, known, with, reply)
 		return h, true, err
 	}
