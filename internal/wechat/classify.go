@@ -69,12 +69,8 @@ func Classify(e *Endpoint, r Reply) (Class, *Error) {
 		return Executed, nil
 	}
 	class := Ambiguous
-	if row, ok := LookupErrcode(e.Family, head.code); ok {
+	if row, ok := e.Errcode(head.code); ok {
 		class = row.Class
-	}
-	// documents/000 §4.12: -1 of del_store means "Deletion failed".
-	if e == DelStore && head.code == -1 {
-		class = Refused
 	}
 	msg, rid := clean(head.msg)
 	return class, &Error{Endpoint: e.Name, Class: class, Family: e.Family, Code: head.code, Msg: msg, RID: rid}

@@ -1,0 +1,265 @@
+package wechat
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// The documents' own example replies, verbatim (comments and ellipses, which
+// are no JSON, left out).
+const (
+	addStoreExample = `{
+"errcode" : 0,
+"errmsg" : "ok",
+"data" : {"audit_id":111}
+}`
+	updateStoreExample = `{
+"errcode" : 0,
+"errmsg" : "ok",
+"data" : {"has_audit_id":1,"audit_id":1111}
+}`
+	getStoreInfoExample = `{
+"errcode": 0,
+"errmsg": "ok",
+"business": {
+"base_info": {
+"business_name": "Longdi Neighborhood Deli",
+"address": "Near Asheng Computer, Longdi Neighborhood, Zhongdu Avenue, Sheli Street",
+"telephone": "12345678",
+"city": "Harbin",
+"province": "Heilongjiang",
+"longitude": 126.94355011,
+"latitude": 45.556098938,
+"photo_list": [
+{
+"photo_url": "http://mmbiz.qpic.cn/mmbiz_png/tW66AWvE2K6icjle1q6nbfKr0HMibzxKqOUfG1hARktHV84ZZojt9cXZ0UicDevZQUicckPw68lfo2Le3RjpEo6oLg/0?wx_fmt=png"
+}
+],
+"open_time": "11:00-12:00",
+"poi_id": "472671857",
+"status":2,
+"district": "value",
+"qualification_num": "91750100ME2XCR6A70",
+"qualification_name": "Longdi Neighborhood Deli"
+}
+}
+}`
+	searchMapPOIExample = `{
+"errcode": 0,
+"errmsg": "ok",
+"data": {
+"item": [
+{
+"branch_name": "X-MAX Factory",
+"address": "2F and 3F of Yi'an Garden (Zhonghai Mingdu), No. 172-174, Yi'an Road , Haizhu District, Guangzhou, Guangdong, China",
+"longitude": 113.274810791,
+"latitude": 23.1088695526,
+"telephone": " 020-89190388",
+"category": "Sports and Fitness:Gym",
+"sosomap_poi_uid": "2708071440732747189",
+"data_supply": 2,
+"pic_urls": [],
+"card_id_list": []
+}
+]
+}
+}`
+)
+
+func TestDocumentsReplies(t *testing.T) {
+	t.Parallel()
+	add := decoded[AddStoreReply](t, AddStore, addStoreExample)
+	if add.Data.AuditID != "111" {
+		t.Errorf("add_store: audit_id = %q, want 111", add.Data.AuditID)
+	}
+	update := decoded[UpdateStoreReply](t, UpdateStore, updateStoreExample)
+	if update.Data.HasAuditID != 1 || update.Data.AuditID != "1111" {
+		t.Errorf("update_store: %+v", update)
+	}
+	want := Store{BusinessName: "Longdi Neighborhood Deli", Address: "Near Asheng Computer, Longdi Neighborhood, Zhongdu Avenue, Sheli Street",
+		Telephone: "12345678", City: "Harbin", Province: "Heilongjiang", Longitude: "126.94355011", Latitude: "45.556098938",
+		PhotoList: []Photo{{"http://mmbiz.qpic.cn/mmbiz_png/tW66AWvE2K6icjle1q6nbfKr0HMibzxKqOUfG1hARktHV84ZZojt9cXZ0UicDevZQUicckPw68lfo2Le3RjpEo6oLg/0?wx_fmt=png"}},
+		OpenTime:  "11:00-12:00", PoiID: "472671857", Status: 2, District: "value", QualificationNum: "91750100ME2XCR6A70", QualificationName: "Longdi Neighborhood Deli"}
+	if diff := cmp.Diff(want, decoded[GetStoreInfoReply](t, GetStoreInfo, getStoreInfoExample).Store()); diff != "" {
+		t.Errorf("get_store_info: %s", diff)
+	}
+	flat := strings.Replace(strings.Replace(getStoreInfoExample, `"base_info": {`, "", 1), "}\n}\n}", "}\n}", 1)
+	if diff := cmp.Diff(want, decoded[GetStoreInfoReply](t, GetStoreInfo, flat).Store()); diff != "" {
+		t.Errorf("get_store_info, flat as its table has it: %s", diff)
+	}
+	places := decoded[SearchMapPOIReply](t, SearchMapPOI, searchMapPOIExample).Data.Item
+	if len(places) != 1 || places[0].SosomapPoiUID != "2708071440732747189" || places[0].Latitude != "23.1088695526" || places[0].Telephone != " 020-89190388" {
+		t.Errorf("search_map_poi: %+v", places)
+	}
+}
+
+func decoded[T any](t *testing.T, e *Endpoint, body string) T {
+	t.Helper()
+	r := Reply{200, []byte(body)}
+	if class, err := Classify(e, r); class != Executed {
+		t.Fatalf("%s: class %v, %v", e.Name, class, err)
+	}
+	v, err := Decode[T](e, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		e      *Endpoint
+		status int
+		body   string
+		want   Class
+	}{
+		"success":                      {AddStore, 200, addStoreExample, Executed},
+		"errcode as a string":          {AddStore, 200, `{"errcode":"0","data":{"audit_id":1}}`, Executed},
+		"refused":                      {AddStore, 200, `{"errcode":85038,"errmsg":"store has added"}`, Refused},
+		"refused, errcode as a string": {AddStore, 200, `{"errcode":"85038"}`, Refused},
+		"token":                        {AddStore, 200, `{"errcode":40001,"errmsg":"invalid credential"}`, TokenRejected},
+		"token expired":                {AddStore, 200, `{"errcode":42001}`, TokenRejected},
+		"busy":                         {AddStore, 200, `{"errcode":-1,"errmsg":"system error"}`, Ambiguous},
+		"busy on del_store":            {DelStore, 200, `{"errcode":-1,"errmsg":"system error"}`, Refused},
+		"unknown errcode":              {AddStore, 200, `{"errcode":987654}`, Ambiguous},
+		"no errcode":                   {AddStore, 200, `{}`, Ambiguous},
+		"null":                         {AddStore, 200, `null`, Ambiguous},
+		"array":                        {AddStore, 200, `[]`, Ambiguous},
+		"empty":                        {AddStore, 200, ``, Ambiguous},
+		"HTML":                         {AddStore, 200, `<html>502</html>`, Ambiguous},
+		"cut":                          {AddStore, 200, addStoreExample[:20], Ambiguous},
+		"502 that says ok":             {AddStore, 502, addStoreExample, Ambiguous},
+		"302":                          {AddStore, 302, ``, Ambiguous},
+		"BOM":                          {AddStore, 200, "\xef\xbb\xbf" + addStoreExample, Executed},
+		"district":                     {GetDistrict, 200, `{"status":0,"message":"query ok","result":[]}`, Executed},
+		"district, token":              {GetDistrict, 200, `{"errcode":40001,"errmsg":"x"}`, TokenRejected},
+		"district, map service":        {GetDistrict, 200, `{"status":120,"message":"limit"}`, Ambiguous},
+	} {
+		if got, err := Classify(tc.e, Reply{tc.status, []byte(tc.body)}); got != tc.want || (got == Executed) != (err == nil) {
+			t.Errorf("%s: Classify = %v, %v, want %v", name, got, err, tc.want)
+		}
+	}
+}
+
+// No reply is a success but one with status 200 and errcode 0.
+func TestNoInventedSuccess(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		status := rapid.SampledFrom([]int{200, 201, 204, 301, 400, 404, 500, 502, 503}).Draw(t, "status")
+		code := rapid.Int64Range(math.MinInt32, math.MaxInt32).Draw(t, "code")
+		asText := rapid.Bool().Draw(t, "text")
+		cut := rapid.IntRange(0, 40).Draw(t, "cut")
+		var v any = code
+		if asText {
+			v = string(must(json.Marshal(code)))
+		}
+		body := must(json.Marshal(map[string]any{"errcode": v, "errmsg": "x", "data": map[string]any{"audit_id": 7}}))
+		body = body[:max(0, len(body)-cut)]
+		class, err := Classify(AddStore, Reply{status, body})
+		success := status == 200 && code == 0 && json.Valid(body)
+		if (class == Executed) != success {
+			t.Fatalf("Classify(%d, %s) = %v, %v", status, body, class, err)
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestErrmsgIsCleaned(t *testing.T) {
+	t.Parallel()
+	_, err := Classify(AddStore, Reply{200, []byte(`{"errcode":85038,"errmsg":"store has added access_token=SECRET\r\n\u001b[31m rid: 5f28aaaa-1bbb-2ccc"}`)})
+	if err.RID != "5f28aaaa-1bbb-2ccc" || strings.ContainsAny(err.Msg, "\r\n\x1b") || strings.Contains(err.Msg, "SECRET") || !strings.HasPrefix(err.Msg, "store has added") {
+		t.Errorf("cleaned to %q, rid %q", err.Msg, err.RID)
+	}
+	_, err = Classify(AddStore, Reply{200, []byte(`{"errcode":85038,"errmsg":"` + strings.Repeat("长", 1000) + `"}`)})
+	if n := len([]rune(err.Msg)); n != 256 {
+		t.Errorf("errmsg of %d characters, want 256", n)
+	}
+}
+
+func TestFlexibleJSON(t *testing.T) {
+	t.Parallel()
+	var v struct {
+		A, B, C, D ID
+		N, M, K    Int
+		X, Y       Decimal
+		T, U, W    Texts
+	}
+	err := json.Unmarshal([]byte(`{"A":2708071440732747189,"B":"2880741500279549033","C":null,"D":"  1 ","N":"3","M":4,"K":"",
+		"X":113.274810791,"Y":"23.10","T":["a"],"U":"a, b,","W":null}`), &v)
+	if err != nil || v.A != "2708071440732747189" || v.B != "2880741500279549033" || v.C != "" || v.D != "1" || v.N != 3 || v.M != 4 || v.K != 0 ||
+		v.X != "113.274810791" || v.Y != "23.10" || len(v.T) != 1 || !cmp.Equal(v.U, Texts{"a", "b"}) || v.W != nil {
+		t.Errorf("decoded %+v, %v", v, err)
+	}
+	for _, bad := range []string{`{"A":{}}`, `{"A":true}`, `{"N":"x"}`, `{"N":1.5}`, `{"X":"abc"}`, `{"T":5}`} {
+		if json.Unmarshal([]byte(bad), &v) == nil {
+			t.Errorf("%s was accepted", bad)
+		}
+	}
+}
+
+// A body is raw UTF-8: WeChat refuses \u escapes (47002).
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	body, err := Encode(AddStoreRequest{MapPoiID: "1", PicList: PicList{`http://mmbiz.qpic.cn/a?b=1&c=<2>`}, CompanyName: "茶杯\u2028\u2029&<>\\u2028"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(body), `\u0026`) || strings.Contains(string(body), `\u003c`) || !strings.Contains(string(body), "茶杯\u2028\u2029&<>") {
+		t.Errorf("encoded %s", body)
+	}
+	var back struct {
+		PicList     string `json:"pic_list"`
+		CompanyName string `json:"company_name"`
+	}
+	if err := json.Unmarshal(body, &back); err != nil || back.CompanyName != "茶杯\u2028\u2029&<>\\u2028" || back.PicList != `{"list":["http://mmbiz.qpic.cn/a?b=1&c=<2>"]}` {
+		t.Errorf("read back %+v, %v", back, err)
+	}
+	if empty, err := Encode(AddStoreRequest{}); err != nil || !strings.Contains(string(empty), `"pic_list":"{\"list\":[]}"`) {
+		t.Errorf("no pictures: %s, %v", empty, err)
+	}
+}
+
+// Nothing that could break out of pic_list does.
+func TestPicListRoundTrip(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOf(rapid.String()).Draw(t, "list")
+		outer := must(Encode(PicList(list)))
+		var inner string
+		if err := json.Unmarshal(outer, &inner); err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ List []string }
+		if err := json.Unmarshal([]byte(inner), &got); err != nil || !cmp.Equal(append([]string{}, list...), append([]string{}, got.List...)) {
+			t.Fatalf("%q came back as %q, %v", list, got.List, err)
+		}
+	})
+}
+
+func FuzzClassify(f *testing.F) {
+	for _, s := range []string{addStoreExample, updateStoreExample, getStoreInfoExample, searchMapPOIExample, `{"errcode":"x"}`, `{"status":"1"}`, ``} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, e := range []*Endpoint{AddStore, UpdateStore, DelStore, GetDistrict} {
+			class, err := Classify(e, Reply{200, body})
+			if (class == Executed) != (err == nil) {
+				t.Fatalf("class %v with error %v", class, err)
+			}
+			_, _ = Decode[AddStoreReply](e, Reply{200, body})
+			_, _ = Decode[GetStoreListReply](e, Reply{200, body})
+		}
+	})
+}
