@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/problem"
@@ -13,6 +15,9 @@ import (
 // CreateAuthorizationLink implements POST /v1/authorization-links.
 func (s *Server) CreateAuthorizationLink(ctx context.Context, req oapi.CreateAuthorizationLinkRequestObject) (oapi.CreateAuthorizationLinkResponseObject, error) {
 	b := req.Body
+	if err := s.mayAuthorize(ctx, nil, b.ExpectedAppid); err != nil {
+		return nil, err
+	}
 	link, url, err := s.Authorizer.CreateLink(ctx, CallerFrom(ctx), authorizer.NewLink{
 		AccountType: deref(b.AccountType), ExpectedAppID: deref(b.ExpectedAppid), ClientReference: deref(b.ClientReference), ReturnURL: deref(b.ReturnURL),
 	})
@@ -36,6 +41,9 @@ func (s *Server) GetAuthorizationLink(ctx context.Context, req oapi.GetAuthoriza
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayAuthorize(ctx, link.MerchantID, link.ExpectedAppID); err != nil {
+		return nil, err
+	}
 	body := linkToAPI(ctx, link)
 	js, err := json.Marshal(body)
 	if err != nil {
@@ -46,6 +54,30 @@ func (s *Server) GetAuthorizationLink(ctx context.Context, req oapi.GetAuthoriza
 		return oapi.GetAuthorizationLink304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: &etag}}, nil
 	}
 	return oapi.GetAuthorizationLink200JSONResponse{Body: body, Headers: oapi.GetAuthorizationLink200ResponseHeaders{ETag: &etag}}, nil
+}
+
+// mayAuthorize keeps a key that is bound to merchants away from links of the
+// tenant's others: those that brought one here, and those that expect one.
+// Accounts that nobody knows yet are anybody's. Errors: merchant_not_allowed.
+func (s *Server) mayAuthorize(ctx context.Context, merchant *uuid.UUID, expected *string) error {
+	who := CallerFrom(ctx)
+	if who.Merchants == nil {
+		return nil
+	}
+	if merchant == nil && expected != nil {
+		m, err := s.Authorizer.Merchant(ctx, who.TenantID, *expected)
+		if problem.HasCode(err, problem.CodeMerchantNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		merchant = &m.ID
+	}
+	if merchant != nil && !who.MayActFor(*merchant) {
+		return problem.Of(problem.CodeMerchantNotAllowed)
+	}
+	return nil
 }
 
 func linkToAPI(ctx context.Context, l authorizer.Link) oapi.AuthorizationLink {
