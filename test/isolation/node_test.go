@@ -1,0 +1,165 @@
+package isolation
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/handlers"
+	"github.com/mendian/mendian/internal/inbox"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/observe"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/reference"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/wechat"
+	"github.com/mendian/mendian/test/world"
+)
+
+// A node is a gateway as cmd/gateway assembles it, in this process, because
+// here one of the two guards between tenants can be switched off: that is a
+// setting of postgres.Config which no binary reads. It runs no background jobs
+// but those that pushes make, so that nothing happens which a test didn't do.
+type node struct {
+	t    testing.TB
+	edge *handlers.Edge
+	db   *postgres.DB
+	log  *syncBuffer
+}
+
+// A setup says where a node finds what it works with.
+type setup struct {
+	db      postgres.Config
+	keyset  string
+	wechat  string
+	public  string
+	limited bool // the default limits of requests; without, none
+}
+
+var spools atomic.Int64
+
+func start(t *testing.T, s setup) *node {
+	t.Helper()
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := &node{t: t, log: &syncBuffer{}}
+	log, err := observe.NewLogger(n.log, "debug")
+	must(err)
+	keyset, err := secret.OpenKeyset(s.keyset)
+	must(err)
+	records, err := spool.Open(filepath.Join(t.TempDir(), "spool-"+strconv.FormatInt(spools.Add(1), 10)), keyset)
+	must(err)
+	n.db, err = postgres.Open(ctx, s.db)
+	must(err)
+	metrics := observe.NewMetrics()
+	changes := n.db.NewChanges(log)
+	tenants := tenant.New(tenant.Deps{DB: n.db, Keyset: keyset, Changes: changes, Log: log, DefaultRate: tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}})
+	keys := tenant.NewKeys(tenants)
+	client := wechat.NewClient(s.wechat, nil)
+	auth := authorizer.New(authorizer.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log,
+		Config: authorizer.Config{PublicURL: s.public, MPURL: s.wechat, OpenURL: s.wechat, Instance: records.Instance()}})
+	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log})
+	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Log: log})
+	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in,
+		Reference: reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
+	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
+		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, TenantLimit: tenants.RequestRate, Docs: true}
+	if !s.limited {
+		config.KeyRate, config.TenantRate = tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}, 1e6
+	}
+	n.edge, err = handlers.New(config)
+	must(err)
+
+	workers := river.NewWorkers()
+	must(river.AddWorkerSafely(workers, &inbox.Worker{Inbox: in}))
+	jobs, err := n.db.NewRiver(&river.Config{Queues: map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: 2}}, Workers: workers,
+		Logger: slog.New(slog.DiscardHandler), FetchCooldown: 10 * time.Millisecond, FetchPollInterval: 50 * time.Millisecond})
+	must(err)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { changes.Run(life) })
+	must(jobs.Start(life))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := jobs.Stop(ctx); err != nil {
+			t.Errorf("stop the jobs: %v", err)
+		}
+		end()
+		background.Wait()
+		writes.Close(ctx)
+		auth.Close()
+		if err := records.Close(); err != nil {
+			t.Errorf("close the spool: %v", err)
+		}
+		client.Close()
+		n.db.Close()
+	})
+	return n
+}
+
+// client is a client of the node's REST API, without a network between. from
+// is the address that the node sees; "" is one of documentation's.
+func (n *node) client(key, from string) *world.Client {
+	if from == "" {
+		from = "192.0.2.1"
+	}
+	return world.NewClient(n.t, "http://gateway.test", key, inProcess{n.edge, from})
+}
+
+// inProcess hands requests to a handler as its server would.
+type inProcess struct {
+	handler http.Handler
+	from    string
+}
+
+func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	in := r.Clone(r.Context())
+	in.RequestURI, in.RemoteAddr, in.Host = r.URL.RequestURI(), p.from+":1234", r.URL.Host
+	in.URL = &url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	p.handler.ServeHTTP(w, in)
+	res := w.Result()
+	res.Request = r
+	return res, nil
+}
+
+// A syncBuffer is written by many goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

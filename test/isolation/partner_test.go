@@ -1,0 +1,135 @@
+package isolation
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// ofMerchant are the ids of a tenant's rows that belong to one merchant.
+func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
+	t.Helper()
+	id := w.UUID(typeid.Merchant, s.merchants[n])
+	one := *s
+	one.merchants, one.accounts = s.merchants[n:n+1], s.accounts[n:n+1]
+	one.ids = map[kind][]string{merchants: {s.merchants[n], s.accounts[n]}}
+	add := func(k kind, prefix typeid.Prefix, query string) {
+		for _, row := range w.sql(t, query, s.id, id) {
+			switch v := row["id"].(type) {
+			case [16]byte:
+				one.ids[k] = append(one.ids[k], typeid.Format(prefix, v))
+			case string:
+				one.ids[k] = append(one.ids[k], v)
+			}
+		}
+		if len(one.ids[k]) == 0 {
+			t.Fatalf("merchant %s has no %s: there is nothing to try", s.merchants[n], k)
+		}
+	}
+	add(stores, typeid.Store, `SELECT id FROM stores WHERE tenant_id = $1 AND merchant_id = $2`)
+	add(numbers, "", `SELECT poi_id AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND poi_id IS NOT NULL`)
+	add(mapNumbers, "", `SELECT map_poi_id AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND map_poi_id IS NOT NULL`)
+	add(references, "", `SELECT client_reference AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND client_reference IS NOT NULL
+		UNION SELECT client_reference FROM merchants WHERE tenant_id = $1 AND id = $2`)
+	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1 AND merchant_id = $2`)
+	add(auditIDs, "", `SELECT wechat_audit_id AS id FROM audits WHERE tenant_id = $1 AND merchant_id = $2 AND wechat_audit_id IS NOT NULL`)
+	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1 AND merchant_id = $2`)
+	add(keys, typeid.Key, `SELECT id FROM api_keys WHERE tenant_id = $1 AND merchant_ids = ARRAY[$2::uuid]`)
+	add(links, typeid.AuthorizationLink, `SELECT id FROM authorization_links WHERE tenant_id = $1 AND merchant_id = $2`)
+	return &one
+}
+
+// partner: attacks 19 and 20. A key of A that is bound to one merchant is told
+// 403 merchant_not_allowed for what is another merchant's of A; its lists show
+// nothing of that one, and it changes nothing there. It sees fewer keys than
+// that: what reaches further than it is not found at all.
+func (m *matrix) partner(t *testing.T, n *node) {
+	t.Helper()
+	own, other := m.ofMerchant(t, &m.two.a, 1), m.ofMerchant(t, &m.two.a, 0)
+	c := n.client(m.keyOf(m.two.a.tenant, "--scopes", "*", "--merchants", own.merchants[0]), "")
+	if a := c.Do("GET", "/v1/stores", nil).Want(http.StatusOK); a.Get("data", "0", "merchant_id") != own.merchants[0] {
+		t.Fatalf("the partner's own stores: %s", a.Body)
+	}
+	var marks []string
+	for k, ids := range other.ids {
+		for _, id := range ids {
+			if k != references && k != mapNumbers && !slices.Contains(own.ids[k], id) {
+				marks = append(marks, id)
+			}
+		}
+	}
+	m.sums = m.checksums(t, m.tables, m.two.a.id)
+	tried := 0
+	for _, op := range m.tenantRoutes() {
+		calls := m.calls(&m.two.a)
+		for _, p := range op.parameters {
+			if how := meanings[p.key()].how; how == plain || how == bound {
+				continue
+			}
+			for value, k := range m.valuesFor(op, p, other, own) {
+				if !p.pattern.MatchString(value) {
+					continue
+				}
+				for _, x := range m.cells(op, p, k, value, own, other) {
+					acting := ""
+					if at := slices.Index(x.headers, "Merchant-Id"); at >= 0 {
+						acting = x.headers[at+1]
+					}
+					x.status, x.codes = partnerIsTold(op, p, k, value, acting, own, other, strings.Contains(x.path, "source=live"))
+					a := m.try(c, x)
+					tried++
+					if err := x.want(a); err != nil {
+						t.Errorf("%s: %v", op.id, err)
+					}
+					if err := shows(a, marks, x.String()); err != nil {
+						t.Errorf("%s: %v", op.id, err)
+					}
+				}
+			}
+		}
+		if now := m.calls(&m.two.a); op.writes() && now != calls {
+			t.Errorf("%s: %d calls of WeChat were made", op.id, now-calls)
+		}
+		if !op.writes() && !strings.Contains(op.path, "{") && !slices.ContainsFunc(op.parameters, func(p parameter) bool { return p.required }) {
+			if err := shows(c.Do("GET", op.path, nil).Want(http.StatusOK), marks, ""); err != nil {
+				t.Errorf("%s: %v", op.id, err)
+			}
+		}
+	}
+	// What touches every merchant, or names another one in its body.
+	for _, x := range []cell{
+		{method: "POST", path: "/v1/merchants/sync"},
+		{method: "POST", path: "/v1/authorization-links", body: map[string]string{"expected_appid": other.accounts[0]}},
+	} {
+		c.Do(x.method, x.path, x.body).WantProblem(http.StatusForbidden, "merchant_not_allowed")
+	}
+	c.Do("POST", "/v1/api-keys", map[string]any{"name": "wider", "scopes": []string{"stores:read"}, "merchant_ids": other.merchants}).
+		WantProblem(http.StatusForbidden, "key_exceeds_own_rights")
+	m.nothingHappened(t, "the partner")
+	if tried < 80 {
+		t.Errorf("%d cells, which can't be all", tried)
+	}
+}
+
+func partnerIsTold(op operation, p parameter, k kind, value, acting string, own, other *side, live bool) (status int, codes []string) {
+	actsForOther := slices.Contains(other.merchants, acting) || slices.Contains(other.accounts, acting)
+	actsForOwn := slices.Contains(own.merchants, acting)
+	switch inPath := op.has("path", "merchant_id"); {
+	case inPath && p.in == "path" && actsForOwn, inPath && p.in == "header":
+		return http.StatusBadRequest, []string{"merchant_mismatch"}
+	case actsForOther:
+		return http.StatusForbidden, []string{"merchant_not_allowed"}
+	case k == keys:
+		return http.StatusNotFound, noSuchThing
+	case meanings[p.key()].how == filter && live:
+		return http.StatusBadRequest, []string{"invalid_parameter"}
+	case meanings[p.key()].how == filter:
+		return http.StatusOK, nil
+	case k == numbers, k == stores && actsForOwn: // its own merchant has no such store
+		return http.StatusNotFound, noSuchThing
+	}
+	return http.StatusForbidden, []string{"merchant_not_allowed"}
+}
