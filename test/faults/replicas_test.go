@@ -1,0 +1,202 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mendian/mendian/test/world"
+)
+
+// The same Idempotency-Key fifty times over two processes, WeChat answering in
+// 300 ms: every caller gets the same store and audit, one call is made.
+func TestOneKeyFiftyTimes(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{})
+	a, b := w.Start(nil), w.Start(nil)
+	c := w.Demo(a)
+	w.Hold(true)
+	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 300})
+	store := w.NewStore(1)
+	answers := make([]*world.Answer, 50)
+	var callers sync.WaitGroup
+	for i := range answers {
+		at := c
+		if i%2 == 1 {
+			at = c.At(b)
+		}
+		callers.Go(func() {
+			answer, err := at.Try("POST", "/v1/stores", store, "Idempotency-Key", "one-and-the-same")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answers[i] = answer
+		})
+	}
+	callers.Wait()
+	if t.Failed() {
+		return
+	}
+	replayed := 0
+	first := answers[0].Want(http.StatusAccepted)
+	for _, answer := range answers {
+		answer.Want(http.StatusAccepted)
+		if answer.Get("id") != first.Get("id") || answer.Get("audit", "wechat_audit_id") != first.Get("audit", "wechat_audit_id") || first.Get("audit", "wechat_audit_id") == "null" {
+			t.Errorf("answers differ: %s and %s", first.Body, answer.Body)
+		}
+		if answer.Header.Get("Idempotency-Replayed") == "true" {
+			replayed++
+		}
+	}
+	if replayed != 49 {
+		t.Errorf("%d of 50 answers were replays, want 49", replayed)
+	}
+	if n := len(w.Journal("wxa/add_store")); n != 1 {
+		t.Errorf("%d calls of add_store, want 1", n)
+	}
+	other := w.NewStore(2)
+	c.Do("POST", "/v1/stores", other, "Idempotency-Key", "one-and-the-same").WantProblem(http.StatusUnprocessableEntity, "idempotency_key_reused")
+}
+
+// While WeChat takes five seconds, twins are told to come back.
+func TestTwinOfASlowWrite(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{})
+	c := w.Demo(w.Start(nil))
+	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 5000})
+	store := w.NewStore(1)
+	first := make(chan *world.Answer, 1)
+	go func() {
+		a, err := c.Try("POST", "/v1/stores", store, "Idempotency-Key", "slow")
+		if err != nil {
+			t.Error(err)
+		}
+		first <- a
+	}()
+	w.Eventually("the write to be under way", func() error {
+		if n := len(w.Journal("wxa/add_store")); n != 1 {
+			return fmt.Errorf("%d calls", n)
+		}
+		return nil
+	})
+	twin := c.Do("POST", "/v1/stores", store, "Idempotency-Key", "slow").WantProblem(http.StatusConflict, "idempotency_in_flight")
+	if twin.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After for the twin")
+	}
+	c.Do("POST", "/v1/stores", store).WantProblem(http.StatusConflict, "operation_in_progress") // the same place without the key
+	if a := <-first; a != nil {
+		a.Want(http.StatusAccepted)
+	}
+}
+
+// A revoked key is refused by both processes within five seconds, also while
+// neither can listen.
+func TestRevokedKeyEverywhere(t *testing.T) {
+	t.Parallel()
+	for _, deaf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
+			t.Parallel()
+			w := world.New(t, world.Options{})
+			a, b := w.Start(nil), w.Start(nil)
+			var key struct{ ID, Token string }
+			w.JSON(&key, "key", "create", "--tenant", w.Tenant.ID, "--scopes", "merchants:read", "-o", "json")
+			clients := []*world.Client{w.Client(a, "").As(key.Token), w.Client(b, "").As(key.Token)}
+			for _, c := range clients {
+				c.Do("GET", "/v1/me", nil).Want(http.StatusOK)
+			}
+			if deaf {
+				stop := cutListeners(t, w)
+				defer stop()
+			}
+			w.Run("key", "revoke", "--tenant", w.Tenant.ID, key.ID)
+			revoked := time.Now()
+			for i, c := range clients {
+				world.Eventually(t, 6*time.Second, fmt.Sprintf("process %d to refuse", i), func() error {
+					if answer := c.Do("GET", "/v1/me", nil); answer.Code() != "key_revoked" {
+						return fmt.Errorf("%d", answer.Status)
+					}
+					return nil
+				})
+				if took := time.Since(revoked); took > 5*time.Second {
+					t.Errorf("process %d refused after %s", i, took)
+				}
+			}
+		})
+	}
+}
+
+// cutListeners ends every listener's connection again and again.
+func cutListeners(t *testing.T, w *world.World) (stop func()) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	cut := func() (int64, error) {
+		tag, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mendian listener' AND datname = current_database()`)
+		return tag.RowsAffected(), err
+	}
+	if n, err := cut(); err != nil || n != 2 {
+		t.Fatalf("cut %d listeners, %v, want 2: is the name still right?", n, err)
+	}
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if _, err := cut(); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	return func() { cancel(); <-done; _ = conn.Close(context.Background()) }
+}
+
+// SIGTERM while WeChat is being asked: the caller gets its answer, the process
+// ends well, the id is recorded.
+func TestTermDuringAWrite(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{})
+	g := w.Start(nil)
+	c := w.Demo(g)
+	w.Hold(true)
+	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 2000})
+	store := w.NewStore(1)
+	answer := make(chan *world.Answer, 1)
+	go func() {
+		a, err := c.Try("POST", "/v1/stores", store)
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- a
+	}()
+	w.Eventually("the write to be under way", func() error {
+		if n := len(w.Journal("wxa/add_store")); n != 1 {
+			return fmt.Errorf("%d calls", n)
+		}
+		return nil
+	})
+	g.Signal(syscall.SIGTERM)
+	a := <-answer
+	if a == nil {
+		return
+	}
+	id := a.Want(http.StatusAccepted).Get("id")
+	g.WaitExit(30 * time.Second)
+	next := w.Start(nil)
+	if got := c.At(next).Do("GET", "/v1/stores/"+id, nil).Want(http.StatusOK).Get("audit", "wechat_audit_id"); got != a.Get("audit", "wechat_audit_id") || got == "null" {
+		t.Errorf("audit id after the restart = %s, want %s", got, a.Get("audit", "wechat_audit_id"))
+	}
+}
