@@ -125,7 +125,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	op, err := l.begin(ctx, w)
 	switch {
 	case err == nil:
-		return l.attempt(op, w.Read)
+		return l.attempt(ctx, op, w.Read)
 	case postgres.IsCode(err, postgres.RefusedKeyTaken):
 		done, found, err := l.repeat(ctx, w)
 		if !found && err == nil {
@@ -142,7 +142,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	// Whether it was committed is unknown, but nothing was sent, and nothing
 	// will be: say so as soon as the database can be told.
 	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: w.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
-	l.settleInBackground(op, out, nil)
+	l.settleInBackground(ctx, op, out, nil)
 	return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 }
 
@@ -193,14 +193,14 @@ func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {
 	b.Queue(dbsqlc.OperationAttemptInsert, dbsqlc.OperationAttemptInsertParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt})
 }
 
-// attempt sends op once and settles it.
-func (l *Ledger) attempt(op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
+// attempt sends op once and settles it. The end of ctx changes nothing.
+func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
 	fault.At("after_t1")
 	l.work.Add(1)
 	defer l.work.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), op.Kind.Endpoint.Deadline())
+	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.Kind.Endpoint.Deadline())
 	defer cancel()
-	reply, err := l.Authorizer.Send(ctx, op.Merchant, op.Kind.Endpoint, nil, op.Body)
+	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, nil, op.Body)
 	fault.At("after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
 		Status: reply.Status, Body: reply.Body, At: time.Now().UTC()}
@@ -219,7 +219,7 @@ func (l *Ledger) attempt(op *Operation, read func(*postgres.Batch, *Operation)) 
 		l.Log.Info("wechat_id_issued", "type", id.Type, "id", id.Value, "tenant_id", op.TenantID, "merchant_id", op.Merchant.ID,
 			"operation_id", typeid.Format(typeid.Operation, op.ID))
 	}
-	committed := l.settleInBackground(op, out, func(b *postgres.Batch) {
+	committed := l.settleInBackground(ctx, op, out, func(b *postgres.Batch) {
 		if read != nil {
 			read(b, op)
 		}
@@ -256,16 +256,22 @@ type commit struct {
 }
 
 // settleInBackground is T2 and its repetition for as long as the database is
-// away. It works on a copy of op: whoever waits may give up before.
-func (l *Ledger) settleInBackground(op *Operation, out Outcome, read func(*postgres.Batch)) <-chan commit {
+// away. It works on a copy of op: whoever waits may give up before. The end of
+// parent changes nothing.
+func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) <-chan commit {
 	done := make(chan commit, 1)
-	own := *op
+	own, begun := *op, time.Now()
 	l.work.Go(func() {
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-			ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), 10*time.Second)
+			stop := context.AfterFunc(l.ctx, cancel)
 			err := l.settle(ctx, &own, out, read)
+			stop()
 			cancel()
-			if err == nil || postgres.Refused(err) && !transient(err) {
+			// There is no such operation where T1 was lost on its way; later
+			// than that it can't arrive any more.
+			lost := postgres.IsNotFound(err) && time.Since(begun) > 10*time.Second
+			if err == nil || lost || postgres.Refused(err) && !transient(err) {
 				done <- commit{&own, err}
 				return
 			}

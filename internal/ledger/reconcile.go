@@ -90,7 +90,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 		if err := l.restart(ctx, op, "reconciling"); err != nil {
 			return err
 		}
-		_, err := l.attempt(op, nil)
+		_, err := l.attempt(ctx, op, nil)
 		if _, ok := problem.As(err); ok {
 			return nil // settled, with a refusal
 		}

@@ -96,7 +96,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 	if err != nil {
 		return Done{}, err
 	}
-	return l.attempt(op, w.Read)
+	return l.attempt(ctx, op, w.Read)
 }
 
 // restart is T1 of a further attempt of op, which must be in the state from.
