@@ -109,7 +109,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	if g.spool, err = spool.Open(cfg.SpoolDir, g.keyset); err != nil {
 		return nil, fmt.Errorf("GATEWAY_SPOOL_DIR: %w", err)
 	}
-	if g.db, err = postgres.Open(ctx, postgres.Config{DSN: cfg.DatabaseURL.Reveal(), MaxConns: cfg.DBMaxConns}); err != nil {
+	if g.db, err = openMigrated(ctx, cfg, cfg.DBMaxConns); err != nil {
 		return nil, err
 	}
 	g.changes = g.db.NewChanges(log)

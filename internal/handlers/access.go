@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/mendian/mendian/internal/observe"
+	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
@@ -38,7 +39,8 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		h := c.Response().Header()
 		h.Set("Request-Id", s.requestID)
 		h.Set("Traceparent", parent)
-		c.SetRequest(r.WithContext(context.WithValue(r.Context(), stateKey{}, s)))
+		ctx := postgres.WithTripCounter(context.WithValue(r.Context(), stateKey{}, s), e.cfg.Metrics.Trips())
+		c.SetRequest(r.WithContext(ctx))
 
 		if err := e.guarded(next, c, s); err != nil {
 			c.Error(err)

@@ -72,7 +72,15 @@ func (s *Server) GetAudit(ctx context.Context, req oapi.GetAuditRequestObject) (
 	if !who.MayActFor(a.MerchantID) {
 		return nil, problem.Of(problem.CodeMerchantNotAllowed)
 	}
-	return oapi.GetAudit200JSONResponse{Body: auditToAPI(a)}, nil
+	body := auditToAPI(a)
+	etag, err := etagOf(a.UpdatedAt, body)
+	if err != nil {
+		return nil, err
+	}
+	if NotModified(req.Params.IfNoneMatch, etag) {
+		return oapi.GetAudit304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: &etag}}, nil
+	}
+	return oapi.GetAudit200JSONResponse{Body: body, Headers: oapi.GetAudit200ResponseHeaders{ETag: &etag}}, nil
 }
 
 // reachFiltered is reach where a query parameter may narrow it too.

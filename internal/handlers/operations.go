@@ -64,7 +64,15 @@ func (s *Server) GetOperation(ctx context.Context, req oapi.GetOperationRequestO
 	if who.Merchants != nil && (op.MerchantID == nil || !who.MayActFor(*op.MerchantID)) {
 		return nil, problem.Of(problem.CodeMerchantNotAllowed)
 	}
-	return oapi.GetOperation200JSONResponse{Body: operationToAPI(ctx, op)}, nil
+	body := operationToAPI(ctx, op)
+	etag, err := etagOf(op.UpdatedAt, body)
+	if err != nil {
+		return nil, err
+	}
+	if NotModified(req.Params.IfNoneMatch, etag) {
+		return oapi.GetOperation304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: &etag}}, nil
+	}
+	return oapi.GetOperation200JSONResponse{Body: body, Headers: oapi.GetOperation200ResponseHeaders{ETag: &etag}}, nil
 }
 
 // ListAllOperations implements GET /v1/admin/operations.

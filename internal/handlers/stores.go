@@ -158,7 +158,7 @@ func (s *Server) GetStore(ctx context.Context, req oapi.GetStoreRequestObject) (
 		return storeResponse(st, req.Params.IfNoneMatch), nil
 	}
 	if st.PoiID == nil {
-		return nil, problem.Of(problem.CodeStoreNotFound)
+		return nil, problem.Of(problem.CodeStoreStateUnknown)
 	}
 	return s.getLiveStore(ctx, m, *st.PoiID, &st)
 }
@@ -317,7 +317,15 @@ func (s *Server) storeToWrite(ctx context.Context, segment string, header *strin
 	return m, st.ID, err
 }
 
-func hours(h oapi.BusinessHours) string { return h.Open + "-" + h.Close }
+// hours writes what WeChat's documents show, two digits everywhere (000 §4.8).
+func hours(h oapi.BusinessHours) string { return twoDigits(h.Open) + "-" + twoDigits(h.Close) }
+
+func twoDigits(clock string) string {
+	if len(clock) == len("9:00") {
+		return "0" + clock
+	}
+	return clock
+}
 
 var oneInterval = regexp.MustCompile(`^\s*([0-9]{1,2}:[0-9]{2})\s*[-~]\s*([0-9]{1,2}:[0-9]{2})\s*$`)
 

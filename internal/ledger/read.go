@@ -82,13 +82,16 @@ func (r OperationRecord) Problem() *problem.Error {
 	return (&Operation{Operation: r.Operation}).Problem()
 }
 
-// Progress tells how far a long operation is; nil where it has none to tell.
+// Progress tells how far a long operation is; nil for one that isn't long.
 func (r OperationRecord) Progress() *Progress {
+	if k := kinds[r.Kind]; k == nil || k.Task == nil {
+		return nil
+	}
 	var result struct {
 		Progress *Progress `json:"progress"`
 	}
-	if json.Unmarshal(r.Result, &result) != nil {
-		return nil
+	if json.Unmarshal(r.Result, &result) != nil || result.Progress == nil {
+		return &Progress{} // it has just begun
 	}
 	return result.Progress
 }

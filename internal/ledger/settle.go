@@ -77,6 +77,9 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 	if err != nil {
 		return nil, err
 	}
+	if op.Kind.Task != nil {
+		finish.Result = op.Result // how far it came
+	}
 	b.Queue(dbsqlc.OperationFinish, finish)
 	l.queueIDs(b, op, out)
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -210,6 +211,7 @@ func (l *Ledger) Stores(ctx context.Context, tenant uuid.UUID, f StoreFilter) ([
 // WeChat says there are. Our records follow in the background, where they
 // differ.
 func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, limit int) (_ []LiveStore, total int, err error) {
+	asked := time.Now()
 	reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
 		wechat.GetStoreListRequest{Offset: offset, Limit: min(limit, wechat.MaxStorePage)})
 	if err != nil {
@@ -223,13 +225,14 @@ func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, 
 	if err := l.identify(ctx, m, out); err != nil {
 		return nil, 0, err
 	}
-	l.projectLater(m, stores)
+	l.projectLater(m, stores, asked)
 	return out, int(reply.TotalCount), nil
 }
 
 // LiveStore asks WeChat for one store. Errors: store_not_found and what else
 // WeChat may say.
 func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi string) (LiveStore, error) {
+	asked := time.Now()
 	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
 	if err != nil {
 		return LiveStore{}, err
@@ -242,7 +245,7 @@ func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi strin
 	if err := l.identify(ctx, m, out); err != nil {
 		return LiveStore{}, err
 	}
-	l.projectLater(m, []wechat.Store{w})
+	l.projectLater(m, []wechat.Store{w}, asked)
 	return out[0], nil
 }
 
@@ -297,9 +300,24 @@ func poiKey(m authorizer.Merchant, poi string) postgres.Key {
 	return postgres.Key{Tenant: m.TenantID, ID: m.ID.String() + " " + poi}
 }
 
-// contentHash tells whether what WeChat shows has changed.
+// contentHash tells whether what WeChat shows has changed (sameContent).
+// get_store_list shows categories and qualifications, get_store_info doesn't
+// (documents 000 §4.10, §4.11): they have a second hash, where there are any.
 func contentHash(w wechat.Store) []byte {
-	b, err := json.Marshal(w)
+	more := [...]wechat.Texts{w.Categories, w.QualificationList}
+	w.Categories, w.QualificationList = nil, nil
+	hash := hashOf(w)
+	if len(more[0])+len(more[1]) > 0 {
+		hash = append(hash, hashOf(more)...)
+	}
+	return hash
+}
+
+// sameContent reports whether what is shown is what we know, or a part of it.
+func sameContent(known, shown []byte) bool { return bytes.HasPrefix(known, shown) }
+
+func hashOf(v any) []byte {
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings and numbers only
 	}

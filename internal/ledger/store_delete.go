@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -14,15 +15,15 @@ import (
 	"github.com/mendian/mendian/internal/wechat"
 )
 
-// notExist is WeChat's "poi_id is not exist".
-const notExist = 65115
+// gone are WeChat's "poi_id is not exist" and "this POI has been deleted".
+var gone = []int64{65115, 65116}
 
 // storeDelete is DELETE /v1/stores/{id}: wxa/del_store (document 000 §4.12),
 // where -1 means "not deleted". A store that is gone already was deleted.
 var storeDelete = register(&Kind{
 	Name: "store.delete", Subject: "store", Endpoint: wechat.DelStore,
 	Judge: func(_ *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
-		if err.Code == notExist {
+		if slices.Contains(gone, err.Code) {
 			return wechat.Executed
 		}
 		return class
@@ -63,7 +64,7 @@ func proveStoreDelete(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 		return Proof{}, err
 	}
 	_, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, sent)
-	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == notExist {
+	if p, ok := problem.As(err); ok && p.Upstream != nil && slices.Contains(gone, p.Upstream.Errcode) {
 		return Proof{Verdict: Present}, nil
 	}
 	if err != nil {

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,10 +20,10 @@ import (
 // projectLater brings our records up to what WeChat has just shown, after the
 // answer, and only where something changed. When too many wait already it is
 // left to the next reader.
-func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store) {
+func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store, asked time.Time) {
 	changed := stores[:0:0]
 	for _, s := range stores {
-		if k, ok := l.pois.Peek(poiKey(m, string(s.PoiID))); !ok || !bytes.Equal(k.hash, contentHash(s)) {
+		if k, ok := l.pois.Peek(poiKey(m, string(s.PoiID))); !ok || !sameContent(k.hash, contentHash(s)) {
 			changed = append(changed, s)
 		}
 	}
@@ -40,7 +39,7 @@ func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store) {
 		defer func() { <-l.behind }()
 		ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
 		defer cancel()
-		if err := l.project(ctx, m, changed); err != nil {
+		if err := l.project(ctx, m, changed, asked); err != nil {
 			l.Log.Warn("records not brought up to date", "merchant_id", m.ID, "err", err)
 		}
 	})
@@ -49,7 +48,10 @@ func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store) {
 // project writes what WeChat shows of these stores into our records. A store
 // that we don't know is one of ours whose poi_id we had not been told, or a
 // discovered one.
-func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []wechat.Store) error {
+//
+// What WeChat was asked for before a write of ours ended may be what was before
+// it: such a record is left as it is, until the next read.
+func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) error {
 	pois := make([]string, len(stores))
 	for i, s := range stores {
 		pois[i] = string(s.PoiID)
@@ -78,7 +80,7 @@ func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []we
 		}
 		poi := string(s.PoiID)
 		k, ok := known[poi]
-		if ok && bytes.Equal(k.hash, hash) {
+		if ok && sameContent(k.hash, hash) {
 			continue
 		}
 		if !ok {
@@ -89,7 +91,7 @@ func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []we
 		upstream := int32(s.Status)
 		if ok {
 			b.Queue(dbsqlc.StoreProject, dbsqlc.StoreProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: hash,
-				PoiID: &poi, TenantID: m.TenantID, ID: k.id})
+				PoiID: &poi, TenantID: m.TenantID, ID: k.id, Age: time.Since(asked)})
 		} else {
 			k = knownStore{id: typeid.New()}
 			b.Queue(dbsqlc.StoreDiscover, dbsqlc.StoreDiscoverParams{TenantID: m.TenantID, ID: k.id, MerchantID: m.ID, PoiID: &poi,
@@ -139,6 +141,7 @@ func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield fun
 // RefreshStore reads one store from WeChat and brings our record up to it, as
 // after an approval.
 func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi string) error {
+	asked := time.Now()
 	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
 	if err != nil {
 		return err
@@ -147,7 +150,7 @@ func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi st
 	if w.PoiID == "" {
 		w.PoiID = wechat.ID(poi)
 	}
-	return l.project(ctx, m, []wechat.Store{w})
+	return l.project(ctx, m, []wechat.Store{w}, asked)
 }
 
 const (
@@ -216,7 +219,7 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 	}
 	for len(page) > 0 {
 		n := min(len(page), wechat.MaxStorePage)
-		if err := l.project(ctx, m, page[:n]); err != nil {
+		if err := l.project(ctx, m, page[:n], started); err != nil {
 			return err
 		}
 		page = page[n:]

@@ -85,15 +85,16 @@ func (l *Ledger) run(op *Operation) error {
 	defer cancel()
 	var told time.Time
 	progress := func(done, total int) {
-		if time.Since(told) < time.Second && done < total {
-			return
-		}
-		told = time.Now()
 		n := int64(total)
 		js, err := json.Marshal(map[string]Progress{"progress": {Done: int64(done), Total: &n}})
 		if err != nil {
 			return
 		}
+		op.Result = js
+		if time.Since(told) < time.Second {
+			return
+		}
+		told = time.Now()
 		b := l.DB.NewBatch(op.TenantID)
 		b.Queue(dbsqlc.OperationProgress, dbsqlc.OperationProgressParams{Result: js, Lease: taskLease, TenantID: op.TenantID, ID: op.ID, LeaseOwner: new(l.Spool.Instance())})
 		if err := l.DB.Run(ctx, b); err != nil {

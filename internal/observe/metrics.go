@@ -3,6 +3,7 @@ package observe
 import (
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +28,7 @@ type Metrics struct {
 	pushes       *prometheus.CounterVec
 	applied      *prometheus.CounterVec
 	applyLag     *prometheus.HistogramVec
-	queries      prometheus.Counter
+	trips        atomic.Int64
 }
 
 // NewMetrics makes the metrics of a process and registers them, with those of
@@ -54,10 +55,11 @@ func NewMetrics() *Metrics {
 		applied: counter("mendian_inbox_applied_total", "Pushes applied in the background, by event and outcome.", "event", "outcome"),
 		applyLag: histogram("mendian_inbox_lag_seconds", "Time from receiving a push to having applied it.",
 			[]float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}, "event"),
-		queries: prometheus.NewCounter(prometheus.CounterOpts{Name: "mendian_database_round_trips_total", Help: "Round trips to Postgres."}),
 	}
+	trips := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "mendian_database_round_trips_total",
+		Help: "Round trips to Postgres that requests made."}, func() float64 { return float64(m.trips.Load()) })
 	m.registry.MustRegister(m.requests, m.problems, m.authFailures, m.upstream, m.refreshes, m.ticketAge, m.pushes, m.applied, m.applyLag,
-		m.queries, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		trips, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -104,8 +106,9 @@ func (m *Metrics) InboxApplied(event, outcome string, lag time.Duration) {
 	m.applyLag.WithLabelValues(event).Observe(lag.Seconds())
 }
 
-// Query counts one round trip to Postgres.
-func (m *Metrics) Query() { m.queries.Inc() }
+// Trips counts the round trips to Postgres that requests made, those of the
+// background left out: warm, a read makes none.
+func (m *Metrics) Trips() *atomic.Int64 { return &m.trips }
 
 // Handler serves the metrics in Prometheus' format.
 func (m *Metrics) Handler() http.Handler {

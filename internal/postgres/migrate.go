@@ -94,19 +94,34 @@ func Migrate(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// MigrationStatus tells what is applied and what is newest.
+// MigrationStatus tells what is applied, 0 in an empty database, and what is
+// newest. It only reads.
 func MigrationStatus(ctx context.Context, dsn string) (current, target int64, err error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return 0, 0, errors.New("the database DSN can't be read")
 	}
-	sqldb := stdlib.OpenDB(*cfg)
-	defer sqldb.Close()
-	provider, err := goose.NewProvider(goose.DialectPostgres, sqldb, migrations.FS)
+	files, err := fs.Glob(migrations.FS, "*.sql")
 	if err != nil {
 		return 0, 0, err
 	}
-	return provider.GetVersions(ctx)
+	for _, name := range files {
+		n, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		target = max(target, n)
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	err = conn.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&current)
+	if IsCode(err, "42P01") { // undefined_table
+		return 0, target, nil
+	}
+	return current, target, err
 }
 
 // ensureRole makes AppRole and lets the connecting role become it. Roles

@@ -50,6 +50,15 @@ func (w *World) Exec(sql string, args ...any) {
 	})
 }
 
+// Wipe empties the database, as it is before the first migration.
+func (w *World) Wipe() {
+	w.t.Helper()
+	w.inTenant(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
+		return err
+	})
+}
+
 // inTenant runs fn in a transaction of the world's tenant: row-level security
 // binds the owner too, unless it is a superuser.
 func (w *World) inTenant(fn func(context.Context, pgx.Tx) error) {

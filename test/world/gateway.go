@@ -167,6 +167,9 @@ func (g *Gateway) WaitExit(within time.Duration) {
 	}
 }
 
+// ExitCode is what the process ended with, after WaitExit.
+func (g *Gateway) ExitCode() int { return g.cmd.ProcessState.ExitCode() }
+
 // Stop ends the process as an orchestrator does, with SIGTERM, and fails the
 // test unless it exits with 0.
 func (g *Gateway) Stop() {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -147,6 +148,14 @@ func New(t testing.TB, o Options) *World {
 	return w
 }
 
+// On is the same world for a part of a test: what fails there fails that part.
+// Gateways are started on the whole.
+func (w *World) On(t testing.TB) *World {
+	part := *w
+	part.t = t
+	return &part
+}
+
 // NewTenant makes a tenant that is this platform.
 func (w *World) NewTenant(name string, c Component) (t Tenant) {
 	w.t.Helper()
@@ -169,6 +178,12 @@ func Simulate(t testing.TB, c sandbox.Config) *World {
 	w := &World{t: t}
 	w.startSandbox(c)
 	return w
+}
+
+// Bare is a World of which there is only the binary.
+func Bare(t testing.TB) *World {
+	t.Helper()
+	return &World{t: t, Dir: t.TempDir(), Binary: Binary(t), Env: map[string]string{}, Output: &bytes.Buffer{}}
 }
 
 func (w *World) startSandbox(c sandbox.Config) {
@@ -232,6 +247,19 @@ func (w *World) Try(args ...string) (string, error) {
 		return stdout.String(), fmt.Errorf("%w: %s", err, stderr.String())
 	}
 	return stdout.String(), nil
+}
+
+// With is the same world whose commands run with further variables: name,
+// value, name, value. An empty value takes the variable away.
+func (w *World) With(env ...string) *World {
+	other := *w
+	other.Env = maps.Clone(w.Env)
+	for i := 0; i+1 < len(env); i += 2 {
+		if other.Env[env[i]] = env[i+1]; env[i+1] == "" {
+			delete(other.Env, env[i])
+		}
+	}
+	return &other
 }
 
 // JSON is Run with its output read into v.

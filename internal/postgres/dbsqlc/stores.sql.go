@@ -603,10 +603,10 @@ UPDATE stores SET fields = fields || $1, upstream_status = $2, content_sha256 = 
     status = CASE WHEN status IN ('deleted', 'outcome_unknown', 'submitting') THEN status
                   WHEN $2::int = 1 AND (status IN ('rejected', 'active') OR origin = 'discovered') THEN 'active'
                   ELSE status END,
-    row_version = row_version + CASE WHEN content_sha256 IS DISTINCT FROM $3 THEN 1 ELSE 0 END,
-    updated_at = CASE WHEN content_sha256 IS DISTINCT FROM $3 THEN now() ELSE updated_at END,
+    row_version = row_version + CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM $2 OR fields <> fields || $1 THEN 1 ELSE 0 END,
+    updated_at = CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM $2 OR fields <> fields || $1 THEN now() ELSE updated_at END,
     synced_at = now()
-WHERE tenant_id = $5 AND id = $6
+WHERE tenant_id = $5 AND id = $6 AND updated_at <= now() - $7::interval
 `
 
 type StoreProjectParams struct {
@@ -616,10 +616,13 @@ type StoreProjectParams struct {
 	PoiID          *string
 	TenantID       uuid.UUID
 	ID             uuid.UUID
+	Age            time.Duration
 }
 
 // StoreProject writes what WeChat shows of a store that we know. A creation of
-// ours that is in review is left to its audit, which tells more.
+// ours that is in review is left to its audit, which tells more. It is a new
+// version only where something is new: what we changed ourselves we know. It is
+// age old: a row that was changed since then knows better.
 func (q *Queries) StoreProject(ctx context.Context, db DBTX, arg StoreProjectParams) error {
 	_, err := db.Exec(ctx, StoreProject,
 		arg.Changed,
@@ -628,6 +631,7 @@ func (q *Queries) StoreProject(ctx context.Context, db DBTX, arg StoreProjectPar
 		arg.PoiID,
 		arg.TenantID,
 		arg.ID,
+		arg.Age,
 	)
 	return err
 }

@@ -91,17 +91,19 @@ SELECT poi_id FROM stores
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND poi_id = ANY (@poi_ids::text[]) AND created_at < @before AND id <> @id;
 
 -- StoreProject writes what WeChat shows of a store that we know. A creation of
--- ours that is in review is left to its audit, which tells more.
+-- ours that is in review is left to its audit, which tells more. It is a new
+-- version only where something is new: what we changed ourselves we know. It is
+-- age old: a row that was changed since then knows better.
 -- name: StoreProject :exec
 UPDATE stores SET fields = fields || @changed, upstream_status = @upstream_status, content_sha256 = @content_sha256, missing_n = 0,
     poi_id = coalesce(poi_id, @poi_id),
     status = CASE WHEN status IN ('deleted', 'outcome_unknown', 'submitting') THEN status
                   WHEN @upstream_status::int = 1 AND (status IN ('rejected', 'active') OR origin = 'discovered') THEN 'active'
                   ELSE status END,
-    row_version = row_version + CASE WHEN content_sha256 IS DISTINCT FROM @content_sha256 THEN 1 ELSE 0 END,
-    updated_at = CASE WHEN content_sha256 IS DISTINCT FROM @content_sha256 THEN now() ELSE updated_at END,
+    row_version = row_version + CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN 1 ELSE 0 END,
+    updated_at = CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN now() ELSE updated_at END,
     synced_at = now()
-WHERE tenant_id = @tenant_id AND id = @id;
+WHERE tenant_id = @tenant_id AND id = @id AND updated_at <= now() - @age::interval;
 
 -- StoreDiscover keeps a store that WeChat has and we don't, unless a creation
 -- of ours is open that it may be the effect of.

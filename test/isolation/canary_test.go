@@ -1,0 +1,272 @@
+package isolation
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mendian/mendian/internal/sandbox"
+	"github.com/mendian/mendian/test/world"
+)
+
+// The secrets that can be chosen say what they are.
+var canaries = world.Component{AppID: sandbox.DefaultComponentAppID, Secret: "CANARYcomponentsecret5a4db0c5ec7", MessageToken: "CANARYmessagetoken",
+	EncodingAESKey: "CANARYencodingAESkeyCANARYencodingAESkeyCA1"}
+
+// What is put where everybody may read it, to show that it would be found.
+const onPurpose = "CANARY_ON_PURPOSE"
+
+// A canary is a secret that lives while the test runs.
+type canary struct {
+	what, value string
+}
+
+// A reply is one answer of a gateway, as it went over the wire.
+type reply struct {
+	method, path string
+	status       int
+	header, body string
+}
+
+// A recorder stands before a gateway and writes down whatever it answers, to
+// whomever: callers of the REST API, browsers and WeChat.
+type recorder struct {
+	mu      sync.Mutex
+	replies []reply
+}
+
+// before listens at addr, "" for any, and passes on to a gateway.
+func (r *recorder) before(t *testing.T, addr, gateway string) string {
+	t.Helper()
+	to, err := url.Parse(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to); p.Out.Host = p.In.Host },
+		ModifyResponse: func(res *http.Response) error {
+			body, err := io.ReadAll(res.Body)
+			if err != nil {
+				return err
+			}
+			res.Body = io.NopCloser(bytes.NewReader(body))
+			var header strings.Builder
+			if err := res.Header.Write(&header); err != nil {
+				return err
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.replies = append(r.replies, reply{res.Request.Method, res.Request.URL.Path, res.StatusCode, header.String(), string(body)})
+			return nil
+		},
+	}
+	server := &httptest.Server{Listener: ln, Config: &http.Server{Handler: proxy}}
+	server.Start()
+	t.Cleanup(server.Close)
+	return "http://" + ln.Addr().String()
+}
+
+// No secret shows in what the gateway writes and answers over a whole run at
+// debug level, with upstream timeouts, refused connections and rejected
+// tokens in it.
+func TestNoSecretShows(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{Component: canaries})
+	var rec recorder
+	g := w.Launch(map[string]string{"GATEWAY_ADDR": world.FreeAddr(t)})
+	g.URL = rec.before(t, strings.TrimPrefix(w.PublicURL, "http://"), g.URL)
+	g.WaitReady()
+	c := w.Demo(g)
+	slow := timeouts(t, w, c) // ten seconds each, beside the rest
+	store := everything(t, w, g, c)
+	// It would take the others' jobs from them, so it comes last.
+	lost := w.Launch(map[string]string{"GATEWAY_WECHAT_API_URL": "http://" + world.FreeAddr(t)})
+	lost.URL = rec.before(t, "", lost.URL)
+	lost.WaitReady()
+	nowhere(t, w, c.At(lost), store)
+	slow.Wait()
+	metrics := get(t, g.AdminURL+"/metrics") + get(t, lost.AdminURL+"/metrics")
+	g.Stop()
+	lost.Stop()
+	found := secretsOf(t, w, &rec)
+	for _, what := range []string{"component secret", "message token", "EncodingAESKey", "ticket", "component token", "authorizer token", "refresh token",
+		"authorization code", "pre_auth_code", "API key", "keyset", "state of a link", "browser's cookie"} {
+		if !slices.ContainsFunc(found, func(s canary) bool { return s.what == what && len(s.value) >= 12 }) {
+			t.Fatalf("no %s is known: this test would look for nothing", what)
+		}
+	}
+
+	if err := os.WriteFile(filepath.Join(w.Dir, "spool-0", "on-purpose"), []byte(onPurpose), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []struct{ name, text, marker string }{
+		{"stdout and stderr", g.Output() + lost.Output(), onPurpose},
+		{"/metrics", metrics, w.Tenant.ID},
+		{"pg_dump", dump(t, w), onPurpose},
+		{"the spool", files(t, w.Dir, "spool-"), onPurpose},
+	} {
+		if !strings.Contains(h.text, h.marker) {
+			t.Errorf("%s: what was put there on purpose is not found in %d bytes", h.name, len(h.text))
+		}
+		for _, s := range found {
+			if at := s.in(h.text); at >= 0 {
+				t.Errorf("%s holds %s: …%s…", h.name, s.what, around(h.text, at))
+			}
+		}
+	}
+	if !slices.ContainsFunc(rec.replies, func(r reply) bool { return strings.Contains(r.body, onPurpose) }) {
+		t.Error("replies: what was put there on purpose is not found")
+	}
+	for _, r := range rec.replies {
+		for _, s := range found {
+			if at := s.in(r.header); at >= 0 && !mustCarry(s, r) {
+				t.Errorf("the headers of %s %s (%d) hold %s: …%s…", r.method, r.path, r.status, s.what, around(r.header, at))
+			}
+			if at := s.in(r.body); at >= 0 && !mustCarry(s, r) {
+				t.Errorf("the answer to %s %s (%d) holds %s: …%s…", r.method, r.path, r.status, s.what, around(r.body, at))
+			}
+		}
+	}
+	// On the command line a key is shown by the command that makes it, once.
+	said := w.Output.String()
+	for _, s := range found {
+		if n := strings.Count(said, s.value); n > 0 && (s.what != "API key" || n > 1) {
+			t.Errorf("commands say %s %d times", s.what, n)
+		}
+	}
+	if !strings.Contains(said, w.Key) {
+		t.Error("`key create` did not show its key: the output of commands is not there")
+	}
+	t.Logf("%d secrets, %d replies", len(found), len(rec.replies))
+}
+
+// mustCarry lists where a secret has to stand, because somebody can get it in
+// no other way.
+func mustCarry(s canary, r reply) bool {
+	switch s.what {
+	case "API key": // shown once, to whoever makes it
+		return r.method == "POST" && r.status == http.StatusCreated && (r.path == "/v1/api-keys" || strings.HasSuffix(r.path, "/rotations"))
+	case "state of a link": // the link itself; and redirect_uri, by which WeChat sends the browser back
+		return r.method == "POST" && r.path == "/v1/authorization-links" || r.method == "POST" && strings.HasPrefix(r.path, "/connect/") && r.status == http.StatusSeeOther
+	case "pre_auth_code": // the browser takes it to WeChat's page
+		return r.method == "POST" && strings.HasPrefix(r.path, "/connect/") && r.status == http.StatusSeeOther
+	case "browser's cookie":
+		return strings.HasPrefix(r.path, "/connect/")
+	}
+	// An authorization code comes from WeChat by way of the browser, and goes
+	// back to nobody.
+	return false
+}
+
+// in is where text holds the secret, plainly or in a form that it takes in
+// URLs, JSON, headers and columns of bytes; -1: nowhere.
+func (s canary) in(text string) int {
+	b := []byte(s.value)
+	for _, form := range []string{s.value, hex.EncodeToString(b), base64.StdEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b), url.QueryEscape(s.value)} {
+		if at := strings.Index(text, form); at >= 0 {
+			return at
+		}
+	}
+	return -1
+}
+
+func around(text string, at int) string {
+	return text[max(0, at-100):min(len(text), at+100)]
+}
+
+func get(t *testing.T, address string) string {
+	t.Helper()
+	resp, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %v", address, resp.StatusCode, err)
+	}
+	return string(body)
+}
+
+// dump is the whole database as text.
+func dump(t *testing.T, w *world.World) string {
+	t.Helper()
+	var dirs []string
+	if initdb, err := exec.LookPath("initdb"); err == nil {
+		if real, err := filepath.EvalSymlinks(initdb); err == nil {
+			dirs = append(dirs, filepath.Dir(real))
+		}
+	}
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"} {
+		found, _ := filepath.Glob(pattern)
+		slices.Reverse(found) // the newest first
+		dirs = append(dirs, found...)
+	}
+	text := rows(t, w)
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, "pg_dump")); err != nil {
+			continue
+		}
+		out, err := exec.Command(filepath.Join(dir, "pg_dump"), "--dbname="+w.DSN).Output()
+		if err != nil {
+			t.Fatalf("pg_dump: %v", err)
+		}
+		return text + string(out)
+	}
+	return text // a server without its tools
+}
+
+// rows is every row of every table, for where there is no pg_dump.
+func rows(t *testing.T, w *world.World) string {
+	t.Helper()
+	var b strings.Builder
+	for _, table := range w.Query(`SELECT relname::text AS name FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace`) {
+		for _, row := range w.Query(fmt.Sprintf(`SELECT to_jsonb(x)::text AS row FROM %s x`, table["name"])) {
+			fmt.Fprintln(&b, table["name"], row["row"])
+		}
+	}
+	return b.String()
+}
+
+// files is what lies in directories whose name begins so.
+func files(t *testing.T, dir, prefix string) string {
+	t.Helper()
+	var b strings.Builder
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(dir, path)
+		if err != nil || d.IsDir() || !strings.HasPrefix(rel, prefix) {
+			return err
+		}
+		n++
+		content, err := os.ReadFile(path)
+		b.Write(content)
+		return err
+	})
+	if err != nil || n < 3 {
+		t.Fatalf("%d files in %s*, %v: nothing to look at", n, prefix, err)
+	}
+	return b.String()
+}
