@@ -115,7 +115,7 @@ func everything(t *testing.T, w *world.World, g *world.Gateway, c *world.Client)
 	w.Fault("cgi-bin/component/api_query_auth", 1, object{"body": leaky})
 	w.Control("POST", "accounts/"+sandbox.LeavingAccount+"/authorize", nil, nil)
 	w.Eventually("the merchant comes at the second try", func() error {
-		if a := c.Do("GET", "/v1/merchants/"+sandbox.LeavingAccount, nil); a.Get("status") != "authorized" {
+		if a := c.For("").Do("GET", "/v1/merchants/"+sandbox.LeavingAccount, nil); a.Get("status") != "authorized" {
 			return fmt.Errorf("%s", a.Body)
 		}
 		return nil
@@ -138,7 +138,7 @@ func everything(t *testing.T, w *world.World, g *world.Gateway, c *world.Client)
 // nowhere uses a gateway that finds nobody where WeChat should be.
 func nowhere(t *testing.T, w *world.World, c *world.Client, store string) {
 	t.Helper()
-	c.Do("GET", "/v1/stores?source=live", nil).WantProblem(http.StatusServiceUnavailable, "wechat_unreachable")
+	c.Do("GET", "/v1/stores?source=live", nil).WantProblem(http.StatusBadGateway, "wechat_unreachable")
 	w.Control("POST", "credentials", object{"expire_access_tokens": "all"}, nil)
 	c.Do("POST", "/v1/merchants/"+c.Merchant+"/token-refreshes", nil)
 	c.Do("GET", "/v1/merchants/"+c.Merchant, nil)
