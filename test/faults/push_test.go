@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,15 @@ type pushed struct {
 	LastError string `json:"last_error"`
 }
 
+func (m pushed) id() string { return strconv.FormatInt(m.ID, 10) }
+
+func (m pushed) delivered() error {
+	if m.Status != "delivered" {
+		return fmt.Errorf("%s after %d attempts: %s", m.Status, m.Attempts, m.LastError)
+	}
+	return nil
+}
+
 func (p *place) pushes(name string) (out []pushed) {
 	p.t.Helper()
 	var list struct{ Pushes []pushed }
@@ -46,7 +56,7 @@ func (p *place) decide(audit, decision string) {
 	p.t.Helper()
 	p.Decide("store_create", audit, decision, "")
 	for _, m := range p.pushes("add_store_audit_info") {
-		p.Control("POST", fmt.Sprintf("pushes/%d/release", m.ID), nil, nil)
+		p.Control("POST", "pushes/"+m.id()+"/release", nil, nil)
 	}
 }
 
@@ -82,7 +92,7 @@ func (p *place) effectsOf(audit string) map[string]string {
 		"approved in the history": `SELECT count(*) FROM audit_history h JOIN audits a ON a.id = h.audit_id WHERE h.status = 'approved' AND a.wechat_audit_id = $1`,
 		"rows of the audit":       `SELECT count(*) FROM audits WHERE wechat_audit_id = $1`,
 		"store.activated":         `SELECT count(*) FROM outbox WHERE type = 'store.activated' AND $1 <> ''`,
-		"store.audit_decided":     `SELECT count(*) FROM outbox WHERE type = 'store.audit_decided' AND payload->'object'->>'wechat_audit_id' = $1`,
+		"store.audit.decided":     `SELECT count(*) FROM outbox WHERE type = 'store.audit.decided' AND payload->'object'->>'wechat_audit_id' = $1`,
 		"poi_id in the ledger":    `SELECT count(*) FROM wechat_id_ledger WHERE id_type = 'poi_id' AND source = 'event' AND $1 <> ''`,
 	} {
 		out[name] = strings.Join(query(p.World, sql, audit), ",")
@@ -103,9 +113,9 @@ func TestPushHasOneEffect(t *testing.T) {
 	active := p.standing(store.Get("id"), "approved")
 	p.Control("POST", "settings", map[string]any{"push_copies": 1}, nil)
 	first := p.pushes("add_store_audit_info")[0]
-	p.Control("POST", fmt.Sprintf("pushes/%d/copies", first.ID), map[string]int{"n": 3}, nil)
+	p.Control("POST", "pushes/"+first.id()+"/copies", map[string]int{"n": 3}, nil)
 	for _, m := range p.pushes("add_store_audit_info") {
-		p.Control("POST", fmt.Sprintf("pushes/%d/release", m.ID), nil, nil)
+		p.Control("POST", "pushes/"+m.id()+"/release", nil, nil)
 	}
 	p.Eventually("seven pushes are delivered", func() error {
 		list := p.pushes("add_store_audit_info")
@@ -120,7 +130,7 @@ func TestPushHasOneEffect(t *testing.T) {
 		return nil
 	})
 	p.inboxIs(audit, "applied")
-	once := map[string]string{"approved in the history": "1", "rows of the audit": "1", "store.activated": "1", "store.audit_decided": "1", "poi_id in the ledger": "1"}
+	once := map[string]string{"approved in the history": "1", "rows of the audit": "1", "store.activated": "1", "store.audit.decided": "1", "poi_id in the ledger": "1"}
 	if diff := cmp.Diff(once, p.effectsOf(audit)); diff != "" {
 		t.Errorf("effects: %s", diff)
 	}
@@ -295,32 +305,54 @@ func TestPushWhileTheDatabaseIsCutOff(t *testing.T) {
 	p := newPlace(t)
 	p.Hold(true)
 	store := p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
-	conn, err := pgx.Connect(t.Context(), p.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	cutAll := func() {
-		if _, err := conn.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
-			t.Fatal(err)
-		}
-	}
+	stop := p.cutAll()
 	p.decide(store.Get("audit", "wechat_audit_id"), "approve")
-	for deadline := time.Now().Add(20 * time.Second); ; cutAll() {
+	p.Eventually("a push is refused", func() error {
 		m := p.pushes("add_store_audit_info")[0]
-		if m.Attempts > 0 && m.LastError != "" {
-			if !strings.Contains(m.LastError, "HTTP 500") {
-				t.Errorf("a push that couldn't be kept: %s", m.LastError)
-			}
-			break
+		if m.Attempts == 0 || m.LastError == "" {
+			return fmt.Errorf("%+v", m)
 		}
-		if m.Status == "delivered" || time.Now().After(deadline) {
-			t.Fatalf("the push was not refused: %+v", m)
+		if !strings.Contains(m.LastError, "HTTP 500") {
+			t.Errorf("a push that couldn't be kept: %s", m.LastError)
 		}
-	}
+		return nil
+	})
+	stop()
+	p.Eventually("the gateway is back", func() error {
+		if a := p.c.Do("GET", "/v1/stores", nil); a.Status != 200 {
+			return fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		return nil
+	})
 	p.standing(store.Get("id"), "approved")
 	if m := p.pushes("add_store_audit_info")[0]; m.Status != "delivered" || m.Attempts < 2 {
 		t.Errorf("%+v", m)
 	}
 	p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
+}
+
+// cutAll ends every connection to the database as soon as it is made, until stop.
+func (p *place) cutAll() (stop func()) {
+	p.t.Helper()
+	conn, err := pgx.Connect(p.t.Context(), p.DSN)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	begun, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer conn.Close(context.Background())
+		for n := 0; ctx.Err() == nil; n++ {
+			_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+			if err != nil && ctx.Err() == nil {
+				p.t.Error(err)
+			}
+			if n == 0 {
+				close(begun)
+			}
+		}
+	}()
+	<-begun
+	return func() { cancel(); <-ended }
 }
