@@ -56,10 +56,11 @@ Everything about WeChat here is simulated.`,
 	f.BoolVar(&d.ephemeral, "ephemeral", false, "keep nothing: a new database and simulator each time")
 	f.BoolVar(&d.verbose, "verbose", false, "write the gateway's log to the terminal instead of a file")
 	f.DurationVar(&d.auditDelay, "audit-delay", 5*time.Second, "how long the simulated WeChat takes over a store's audit")
-	cmd.PersistentFlags().StringVar(&d.data, "data", "", "directory that keeps everything (default: see where `gateway dev` says)")
+	cmd.PersistentFlags().StringVar(&d.data, "data", "", "directory that keeps everything (default: one of your own, which the start names)")
 	cmd.AddCommand(&cobra.Command{
 		Use: "reset", Short: "Remove the kept data", Args: cobra.NoArgs,
-		Long: "Removes what `gateway dev`, started in this directory, has kept. It refuses while one is running.",
+		Long:    "Removes what `gateway dev`, started in this directory, has kept. It refuses while one is running.",
+		Example: "  gateway dev reset",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out = cmd.OutOrStdout()
 			return d.reset()

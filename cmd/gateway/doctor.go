@@ -16,6 +16,7 @@ import (
 
 	"github.com/mendian/mendian/internal/config"
 	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/wechat"
@@ -234,8 +235,11 @@ func checkCredentials(ctx context.Context, p *patient) (string, error) {
 			if t.Status != tenant.Active {
 				continue
 			}
-			if _, err := p.tenants.Credentials(ctx, t.ID); err != nil {
-				return "", fmt.Errorf("tenant %q: %w", t.Name, err)
+			switch _, err := p.tenants.Credentials(ctx, t.ID); {
+			case problem.HasCode(err, problem.CodeNotFound):
+				return "", fmt.Errorf("tenant %q has none", t.Name)
+			case err != nil:
+				return "", fmt.Errorf("tenant %q: %s", t.Name, plain(err))
 			}
 			n++
 		}

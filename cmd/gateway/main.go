@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/secret"
 )
 
 func main() {
@@ -27,6 +29,9 @@ func main() {
 
 // plain is an error as a person at a terminal should read it.
 func plain(err error) string {
+	if errors.Is(err, secret.ErrSealed) {
+		return secret.ErrSealed.Error()
+	}
 	p, ok := problem.As(err)
 	if !ok {
 		return err.Error()

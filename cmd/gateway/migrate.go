@@ -47,6 +47,7 @@ superuser. Several may run at once; a second run changes nothing.`,
 	outputFlag(cmd, &output)
 	status := &cobra.Command{
 		Use: "status", Short: "Say which schema the database has", Args: cobra.NoArgs,
+		Example: "  gateway migrate status -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(cmd.Context())
 			if err != nil {

@@ -247,6 +247,10 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	return g.drain(public)
 }
 
+// sayNo is how long who is still connected is told shutting_down, before
+// net/http begins to cut connections off without a word.
+const sayNo = 250 * time.Millisecond
+
 // drain is design reliability.md §11: say no, let what runs end, commit.
 func (g *gateway) drain(public *http.Server) error {
 	again, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -258,6 +262,10 @@ func (g *gateway) drain(public *http.Server) error {
 	case <-time.After(g.cfg.DrainDelay): // load balancers notice /readyz
 	}
 	g.edge.Stop()
+	select {
+	case <-again.Done():
+	case <-time.After(sayNo):
+	}
 	ctx, cancel := context.WithTimeout(again, 15*time.Second)
 	defer cancel()
 	err := public.Shutdown(ctx)

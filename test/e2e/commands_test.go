@@ -39,7 +39,8 @@ func tree(w *world.World, path []string, into map[string]string) {
 	for _, name := range below {
 		tree(w, append(slices.Clone(path), name), into)
 	}
-	if len(path) > 0 && (len(below) == 0 || strings.Contains(help, "  gateway "+strings.Join(path, " ")+" [flags]")) {
+	// dev and migrate have commands below them, and do something themselves.
+	if len(path) > 0 && (len(below) == 0 || strings.Contains(help, "\nExamples:\n")) {
 		into[strings.Join(path, " ")] = help
 	}
 }
