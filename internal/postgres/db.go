@@ -188,6 +188,10 @@ func IsUnique(err error, constraint string) bool {
 // Unavailable reports whether err means that the database could not be asked
 // or did not answer, rather than what it answered.
 func Unavailable(err error) bool {
+	var ce *pgconn.ConnectError
+	if errors.As(err, &ce) { // whatever the server said to it
+		return true
+	}
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		switch pe.Code {
@@ -196,9 +200,8 @@ func Unavailable(err error) bool {
 		}
 		return strings.HasPrefix(pe.Code, "57P") || strings.HasPrefix(pe.Code, "08")
 	}
-	var ce *pgconn.ConnectError
 	var ne net.Error
-	return errors.As(err, &ce) || errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		pgconn.SafeToRetry(err) || errors.Is(err, puddle.ErrClosedPool)
 }
 
