@@ -177,7 +177,7 @@ func (l *Ledger) Replay(ctx context.Context) error {
 		if err := l.settle(ctx, op, out, nil); err != nil {
 			return err
 		}
-		fault.At("replayed")
+		fault.At("spool_replayed")
 		if err := l.Spool.Done(r); err != nil {
 			return err
 		}

@@ -100,7 +100,7 @@ var deaths = []death{
 	{failpoint: "after_spool:kill"},
 	{failpoint: "before_t2:kill"},
 	{failpoint: "after_t2:kill"},
-	{failpoint: "after_spool:kill", second: "replayed:kill"},
+	{failpoint: "after_spool:kill", second: "spool_replayed:kill"},
 	{failpoint: "after_spool:kill", noSpool: true, forgotten: true},
 	{failpoint: "after_upstream:kill", second: "reconcile_taken:kill", forgotten: true},
 }
