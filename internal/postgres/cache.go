@@ -96,6 +96,9 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		return v, nil
 	}
 	ch := c.loads.DoChan(k.Tenant.String()+" "+k.ID, func() (any, error) {
+		if v, ok := c.Peek(k); ok {
+			return v, nil // loaded between our look and our turn
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		before := c.drops.Load()
