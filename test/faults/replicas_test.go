@@ -63,6 +63,13 @@ func TestOneKeyFiftyTimes(t *testing.T) {
 	}
 	other := w.NewStore(2)
 	c.Do("POST", "/v1/stores", other, "Idempotency-Key", "one-and-the-same").WantProblem(http.StatusUnprocessableEntity, "idempotency_key_reused")
+
+	// Another merchant's keys are its own.
+	w.Hold(false)
+	elsewhere := c.For(w.Authorize(a, "wx00000000000000aa"))
+	if own := elsewhere.Do("POST", "/v1/stores", other, "Idempotency-Key", "one-and-the-same").Want(http.StatusAccepted); own.Header.Get("Idempotency-Replayed") != "" || own.Get("id") == first.Get("id") {
+		t.Errorf("another merchant's request with that key: %v %s", own.Header, own.Body)
+	}
 }
 
 // While WeChat takes five seconds, twins are told to come back.
@@ -195,6 +202,9 @@ func TestTermDuringAWrite(t *testing.T) {
 	}
 	id := a.Want(http.StatusAccepted).Get("id")
 	g.WaitExit(30 * time.Second)
+	if code := g.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
 	next := w.Start(nil)
 	if got := c.At(next).Do("GET", "/v1/stores/"+id, nil).Want(http.StatusOK).Get("audit", "wechat_audit_id"); got != a.Get("audit", "wechat_audit_id") || got == "null" {
 		t.Errorf("audit id after the restart = %s, want %s", got, a.Get("audit", "wechat_audit_id"))
