@@ -143,7 +143,7 @@ func checkWire(t *testing.T, w *world.World) {
 	if diff := cmp.Diff(want, calls[0].Body); diff != "" {
 		t.Errorf("add_store's body: %s", diff)
 	}
-	if calls[0].Method != "POST" || !strings.HasPrefix(calls[0].Query, "access_token=") {
+	if calls[0].Method != http.MethodPost || !strings.HasPrefix(calls[0].Query, "access_token=") {
 		t.Errorf("add_store was called with %s ?%.20s", calls[0].Method, calls[0].Query)
 	}
 	for name := range calls[0].Headers {

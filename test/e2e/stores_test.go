@@ -708,6 +708,7 @@ func TestStoreOutcomeUnknown(t *testing.T) {
 	}
 
 	// Executed: the next look at WeChat tells.
+	var lookedAt []func()
 	for _, tc := range []struct {
 		path, method string
 		body         any
@@ -730,15 +731,20 @@ func TestStoreOutcomeUnknown(t *testing.T) {
 		if a.Get("operation", "status") != "reconciling" {
 			a.Fail("an unproven outcome is not told")
 		}
-		s.Eventually("the look at WeChat", func() error {
-			if got := s.client.Do("GET", "/v1/stores/"+poi, nil); !tc.after(got) || got.Get("operation") != "" {
-				return fmt.Errorf("%s", got.Body)
+		lookedAt = append(lookedAt, func() {
+			s.Eventually("the look at WeChat", func() error {
+				if got := s.client.Do("GET", "/v1/stores/"+poi, nil); !tc.after(got) || got.Get("operation") != "" {
+					return fmt.Errorf("%s", got.Body)
+				}
+				return nil
+			})
+			if n := len(s.effects(poi)); n != 1 {
+				t.Errorf("%s of %s had %d effects", tc.path, poi, n)
 			}
-			return nil
 		})
-		if n := len(s.effects(poi)); n != 1 {
-			t.Errorf("%s of %s had %d effects", tc.path, poi, n)
-		}
+	}
+	for _, look := range lookedAt {
+		look()
 	}
 
 	// Not executed, and nobody can know yet.

@@ -58,14 +58,15 @@ func (w *World) Journal(path string) []Request {
 	return j.Requests
 }
 
-// An Effect is a write that the simulator executed; an Issued an id it gave.
 type (
+	// An Effect is a write that the simulator executed.
 	Effect struct {
 		Kind  string `json:"kind"`
 		AppID string `json:"appid"`
 		ID    string `json:"id"`
 		Key   string `json:"key"`
 	}
+	// An Issued is an id that it gave.
 	Issued struct {
 		Type  string `json:"type"`
 		ID    string `json:"id"`

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +18,7 @@ func (g *Gateway) WaitStopped() {
 	Eventually(g.t, 20*time.Second, "the process stops", func() error {
 		out, err := exec.Command("ps", "-o", "state=", "-p", strconv.Itoa(g.cmd.Process.Pid)).Output()
 		if err != nil || !strings.HasPrefix(strings.TrimSpace(string(out)), "T") {
-			return fmt.Errorf("state %q (%v)", out, err)
+			return errors.Join(fmt.Errorf("state %q", out), err)
 		}
 		return nil
 	})
