@@ -46,7 +46,7 @@ type Field struct {
 
 // UpstreamError is what WeChat said. Msg is scrubbed and cut by whoever fills it.
 type UpstreamError struct {
-	Endpoint string // "stores.add", never a URL
+	Endpoint string // "store.add", never a URL
 	Errcode  int64
 	Errmsg   string
 	RID      string // WeChat's request id, to be quoted to its support

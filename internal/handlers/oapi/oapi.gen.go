@@ -1222,7 +1222,7 @@ type Operation struct {
 	ID             OperationID `json:"id"`
 	IdempotencyKey *string     `json:"idempotency_key"`
 
-	// Kind For example `stores.create`.
+	// Kind For example `store.create`.
 	Kind       string  `json:"kind"`
 	MerchantID *string `json:"merchant_id"`
 
@@ -1252,7 +1252,7 @@ type OperationAttempt struct {
 	Errcode *int64 `json:"errcode"`
 	N       int32  `json:"n"`
 
-	// Outcome `executed`, `refused`, `not_sent` or `unknown`; `null` while under way.
+	// Outcome What the answer proved: `executed`, `refused`, `token_rejected` (not executed), `not_sent`, or `ambiguous`; `null` while under way.
 	Outcome   *string    `json:"outcome"`
 	StartedAt *time.Time `json:"started_at"`
 }
@@ -1357,7 +1357,7 @@ type ProblemField struct {
 
 // ProblemUpstream What WeChat said, when it said something.
 type ProblemUpstream struct {
-	// Endpoint The call, for example `stores.add`.
+	// Endpoint The call, for example `store.add`.
 	Endpoint string `json:"endpoint"`
 
 	// Errcode WeChat's number.
@@ -1843,7 +1843,7 @@ type ListAllOperationsParams struct {
 	// Status Only operations in this state.
 	Status *OperationStatus `form:"status,omitempty" json:"status,omitempty"`
 
-	// Kind Only operations of this kind, for example `stores.create`.
+	// Kind Only operations of this kind, for example `store.create`.
 	Kind *OperationKind `form:"kind,omitempty" json:"kind,omitempty"`
 
 	// Limit How many items a page has at most.
@@ -2075,7 +2075,7 @@ type ListOperationsParams struct {
 	// Status Only operations in this state.
 	Status *OperationStatus `form:"status,omitempty" json:"status,omitempty"`
 
-	// Kind Only operations of this kind, for example `stores.create`.
+	// Kind Only operations of this kind, for example `store.create`.
 	Kind *OperationKind `form:"kind,omitempty" json:"kind,omitempty"`
 
 	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
