@@ -333,7 +333,7 @@ curl -s %[2]s/v1/stores \
   -H 'Merchant-Id: %[4]s' \
   -H 'Idempotency-Key: my-first-store' \
   -H 'Content-Type: application/json' \
-  -d '{"map_poi_id":"2880741500279549033","photos":["%[5]s"],"contact_phone":"1111222222","business_hours":{"open":"10:00","close":"21:00"},"credential_number":"22883878-0"}'
+  -d '{"map_poi_id":"5938314494307741153","photos":["%[5]s"],"contact_phone":"1111222222","business_hours":{"open":"10:00","close":"21:00"},"credential_number":"22883878-1"}'
 
   Stop with Ctrl-C.
 %[6]s

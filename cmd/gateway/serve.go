@@ -217,7 +217,6 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	public := handlers.NewHTTPServer(cfg.Addr, g.edge)
 	admin := &http.Server{Handler: observe.AdminHandler(g.metrics, g.ready), ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 2)
-	go func() { failed <- public.Serve(ln) }()
 	go func() { failed <- admin.Serve(adminLn) }()
 	log.Info("listening", "addr", ln.Addr().String(), "admin_addr", adminLn.Addr().String(), "instance", g.spool.Instance(), "version", currentVersion().Version)
 	defer admin.Close()
@@ -227,6 +226,9 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
 	}
 	g.replayed.Store(true)
+	// Not before: what is accepted now must not be taken for what an earlier
+	// process left. Until then connections wait in the listener's queue.
+	go func() { failed <- public.Serve(ln) }()
 	background.Go(func() { g.keys.Run(life) })
 	for _, job := range g.jobs() {
 		background.Go(func() { job.run(life, log) })
@@ -269,8 +271,14 @@ func (g *gateway) drain(public *http.Server) error {
 	ctx, cancel := context.WithTimeout(again, 15*time.Second)
 	defer cancel()
 	err := public.Shutdown(ctx)
-	if rerr := g.river.Stop(ctx); rerr != nil {
-		err = errors.Join(err, rerr)
+	if errors.Is(err, context.DeadlineExceeded) {
+		g.log.Warn("some requests were not waited for; what they sent is committed or taken over")
+		err = public.Close()
+	}
+	jobs, cancelJobs := context.WithTimeout(again, 10*time.Second)
+	defer cancelJobs()
+	if rerr := g.river.Stop(jobs); rerr != nil && again.Err() == nil {
+		g.log.Warn("a background job was not waited for; it runs again", "err", rerr)
 	}
 	if again.Err() != nil {
 		// Asked for twice: that it wasn't waited for is no error.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -79,6 +80,8 @@ func (o *operation) readableQuery(s *state, raw string) error {
 			fields = append(fields, field(s, clipName(name), ruleUnknownParameter, ""))
 		case len(values) > 1:
 			fields = append(fields, field(s, name, ruleRepeated, ""))
+		case !utf8.ValidString(values[0]):
+			fields = append(fields, field(s, name, ruleEncoding, ""))
 		}
 	}
 	if fields == nil {

@@ -16,12 +16,14 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 	out := Outcome{Source: source, Reply: reply}
 	if err != nil {
 		out.Class = wechat.Ambiguous
-		if we := (*wechat.Error)(nil); errors.As(err, &we) {
+		if _, ok := problem.As(err); ok {
+			// No token could be had, or none that WeChat takes. What the
+			// problem wraps is the fate of the token's own call.
+			out.Class = wechat.NotSent
+		} else if we := (*wechat.Error)(nil); errors.As(err, &we) {
 			out.Class = we.Class
-		} else if _, ok := problem.As(err); ok {
-			out.Class = wechat.NotSent // no token could be had
 		}
-		out.Err = shown(err, out.Class)
+		out.Err = shown(err)
 		return out
 	}
 	if op.Kind.IDs != nil {
@@ -34,7 +36,7 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 			class = op.Kind.Judge(op, class, we)
 		}
 		if class != wechat.Executed {
-			out.Err = shown(we, class)
+			out.Err = shown(we)
 		}
 	}
 	out.Class = class
@@ -42,15 +44,19 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 }
 
 // shown is the problem that the caller sees of a failed attempt.
-func shown(err error, class wechat.Class) *problem.Error {
+func shown(err error) *problem.Error {
 	p, ok := problem.As(authorizer.Problem(err))
 	if !ok {
 		p = problem.Of(problem.CodeInternal).WithErr(err)
 	}
-	c := *p
-	// Not executed for certain: the same key may try again.
-	c.Retryable = p.Retryable || class == wechat.NotSent || class == wechat.TokenRejected
-	return &c
+	return p
+}
+
+// mayRunAgain reports whether the same Idempotency-Key may make one more
+// attempt: the one before certainly executed nothing, and another may end
+// otherwise. It says more than "retryable", which is what callers are advised.
+func mayRunAgain(out Outcome) bool {
+	return out.Class == wechat.NotSent || out.Class == wechat.TokenRejected || out.Err != nil && out.Err.Retryable
 }
 
 // settled reports whether nothing more is to be found out.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -135,6 +136,9 @@ type Candidate struct {
 
 // kinds are the writes that exist, by name.
 var kinds = map[string]*Kind{}
+
+// errUnknownKind is returned for an operation that a newer release began.
+var errUnknownKind = errors.New("this release doesn't know the operation's kind")
 
 func register(k *Kind) *Kind {
 	kinds[k.Name] = k

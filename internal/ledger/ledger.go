@@ -107,9 +107,14 @@ type Done struct {
 	Committed bool // false: WeChat's answer is on disk here, but the database is away
 }
 
-// spare is what an attempt may take beyond the call's own deadline until its
-// lease ends.
-const spare = 5 * time.Second
+// leaseOf is how long an attempt may take in all, and so its lease: twice the
+// wait for a token and the call, because a rejected token costs one more of
+// each, and some time to commit. A look that began before the lease ended would
+// run beside a call that is still under way.
+func leaseOf(e *wechat.Endpoint) time.Duration {
+	const tokenWait, spare = 10 * time.Second, 5 * time.Second
+	return 2*(tokenWait+e.Deadline()) + spare
+}
 
 // Do carries out w. It returns when the outcome is known and committed, or
 // when it is known that it isn't: then the operation is reconciling and its
@@ -176,7 +181,7 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 	b.Queue(dbsqlc.OperationInsert, dbsqlc.OperationInsertParams{TenantID: op.TenantID, ID: op.ID, MerchantID: op.MerchantID,
 		Kind: w.Kind.Name, SubjectType: op.SubjectType, SubjectID: op.SubjectID, AuditID: op.AuditID, RequestedBy: op.RequestedBy,
 		IdempotencyKey: op.IdempotencyKey, RequestCt: op.RequestCt, MatchKey: op.MatchKey, Baseline: op.Baseline,
-		LeaseOwner: new(l.Spool.Instance()), Lease: w.Kind.Endpoint.Deadline() + spare})
+		LeaseOwner: new(l.Spool.Instance()), Lease: leaseOf(w.Kind.Endpoint)})
 	l.queueAttempt(b, op)
 	if err := w.Begin(b, op); err != nil {
 		return op, err
@@ -271,9 +276,12 @@ func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out O
 			// There is no such operation where T1 was lost on its way; later
 			// than that it can't arrive any more.
 			lost := postgres.IsNotFound(err) && time.Since(begun) > 10*time.Second
-			if err == nil || lost || postgres.Refused(err) && !transient(err) {
+			if err == nil || lost {
 				done <- commit{&own, err}
 				return
+			}
+			if postgres.Refused(err) {
+				l.saveIDs(&own, out)
 			}
 			l.Log.Warn("outcome not committed yet", "operation_id", typeid.Format(typeid.Operation, own.ID), "err", err)
 			select {
@@ -287,15 +295,19 @@ func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out O
 	return done
 }
 
-// transient reports a refusal that another try may not meet: serialisation,
-// deadlock, lock and statement time limits, too many connections, shutdown.
-func transient(err error) bool {
-	for _, code := range []string{"40001", "40P01", "55P03", "57014", "53300", "53200", "53100"} {
-		if postgres.IsCode(err, code) {
-			return true
-		}
+// saveIDs commits an outcome's ids by themselves, where the database refused
+// the whole of it: whatever is wrong with the rest, they are kept.
+func (l *Ledger) saveIDs(op *Operation, out Outcome) {
+	if len(out.IDs) == 0 {
+		return
 	}
-	return false
+	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
+	defer cancel()
+	b := l.DB.NewBatch(op.TenantID)
+	l.queueIDs(b, op, out)
+	if err := l.DB.Run(ctx, b); err != nil {
+		l.Log.Error("ids not committed yet", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
+	}
 }
 
 func requestPlace(op *Operation) secret.Place {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/ledger/spool"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -84,7 +85,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	case !certain:
 		return l.settle(ctx, op, unknown, nil)
 	case proof.Refused != nil:
-		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: shown(proof.Refused, wechat.Refused), Errno: proof.Refused.Code}
+		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: shown(proof.Refused), Errno: proof.Refused.Code}
 		return l.settle(ctx, op, out, nil)
 	case op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && repeatable(op.Kind.Endpoint.Risk):
 		if err := l.restart(ctx, op, "reconciling"); err != nil {
@@ -116,6 +117,9 @@ func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
 		return nil, err
 	}
 	op := &Operation{Operation: rows[0], Kind: kinds[rows[0].Kind], unwatched: true}
+	if op.Kind == nil {
+		return nil, errUnknownKind
+	}
 	var err error
 	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
 		return nil, err
@@ -126,7 +130,8 @@ func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
 	return op, err
 }
 
-// attention leaves op to a person: POST /v1/operations/{id}/resolution.
+// attention leaves op to a person. The route by which people answer comes with
+// issue 2; an event that names the effect still settles it.
 func (l *Ledger) attention(ctx context.Context, op *Operation, candidates []Candidate) error {
 	js, err := json.Marshal(append([]Candidate{}, candidates...))
 	if err != nil {
@@ -145,6 +150,34 @@ func (l *Ledger) attention(ctx context.Context, op *Operation, candidates []Cand
 	return err
 }
 
+// replay applies one answer.
+func (l *Ledger) replay(ctx context.Context, r spool.Record) error {
+	op, err := l.load(ctx, r.Tenant, r.Operation, nil)
+	if postgres.IsNotFound(err) {
+		// The database was restored to a time before T1. The inventory finds
+		// the object; what it can't find, an audit_id, is kept in the log.
+		// WeChat's replies to writes hold no secret.
+		l.Log.Error("spooled answer to an operation that the database doesn't know", "operation_id", typeid.Format(typeid.Operation, r.Operation),
+			"tenant_id", r.Tenant, "merchant_id", r.Merchant, "reply", string(r.Body))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if op.Merchant, err = l.Authorizer.MerchantByID(ctx, r.Tenant, r.Merchant); err != nil {
+		return err
+	}
+	op.Attempt = r.Attempt
+	out := judge(op, wechat.Reply{Status: r.Status, Body: r.Body}, nil, FromSpool)
+	if err := l.settle(ctx, op, out, nil); err != nil {
+		l.saveIDs(op, out)
+		return err
+	}
+	fault.At("spool_replayed")
+	l.Log.Info("spooled answer applied", "operation_id", typeid.Format(typeid.Operation, op.ID), "state", op.State)
+	return l.Spool.Done(r)
+}
+
 // Replay applies what an earlier process on this spool directory was told and
 // could not commit, and begins to take over what it left open. It must end
 // before the gateway says that it is ready.
@@ -157,31 +190,15 @@ func (l *Ledger) Replay(ctx context.Context) error {
 		l.Log.Error("the spool holds damaged bytes", "places", damaged)
 	}
 	for _, r := range records {
-		op, err := l.load(ctx, r.Tenant, r.Operation, nil)
-		if postgres.IsNotFound(err) {
-			// The database was restored to a time before T1. The inventory
-			// finds the object; what it can't find, an audit_id, is kept in the
-			// log. WeChat's replies to writes hold no secret.
-			l.Log.Error("spooled answer to an operation that the database doesn't know", "operation_id", typeid.Format(typeid.Operation, r.Operation),
-				"tenant_id", r.Tenant, "merchant_id", r.Merchant, "reply", string(r.Body))
-			continue
+		err := l.replay(ctx, r)
+		if postgres.Unavailable(err) {
+			return err
 		}
 		if err != nil {
-			return err
+			// It stays in the spool: one record must not keep all others, and
+			// the gateway, waiting for ever.
+			l.Log.Error("spooled answer not applied", "operation_id", typeid.Format(typeid.Operation, r.Operation), "err", err)
 		}
-		if op.Merchant, err = l.Authorizer.MerchantByID(ctx, r.Tenant, r.Merchant); err != nil {
-			return err
-		}
-		op.Attempt = r.Attempt
-		out := judge(op, wechat.Reply{Status: r.Status, Body: r.Body}, nil, FromSpool)
-		if err := l.settle(ctx, op, out, nil); err != nil {
-			return err
-		}
-		fault.At("spool_replayed")
-		if err := l.Spool.Done(r); err != nil {
-			return err
-		}
-		l.Log.Info("spooled answer applied", "operation_id", typeid.Format(typeid.Operation, op.ID), "state", op.State)
 	}
 	left, err := l.DB.Due(ctx, postgres.OperationsOfOwner, 1000, l.Spool.Instance())
 	if err != nil {

@@ -50,7 +50,7 @@ func (l *Ledger) repeat(ctx context.Context, w Write) (_ Done, found bool, _ err
 			if p == nil {
 				p = problem.Of(problem.CodeInternal)
 			}
-			if !p.Retryable {
+			if !op.again() {
 				return done, true, p
 			}
 			done, err := l.again(ctx, op, w)
@@ -102,7 +102,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 // restart is T1 of a further attempt of op, which must be in the state from.
 func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error {
 	b := l.DB.NewBatch(op.TenantID)
-	b.Queue(dbsqlc.OperationRestart, dbsqlc.OperationRestartParams{LeaseOwner: new(l.Spool.Instance()), Lease: op.Kind.Endpoint.Deadline() + spare,
+	b.Queue(dbsqlc.OperationRestart, dbsqlc.OperationRestartParams{LeaseOwner: new(l.Spool.Instance()), Lease: leaseOf(op.Kind.Endpoint),
 		TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt, States: []string{from}})
 	next := *op
 	next.Attempt++
@@ -128,7 +128,9 @@ func (l *Ledger) load(ctx context.Context, tenant, id uuid.UUID, read func(*post
 	if err := l.DB.Run(ctx, b); err != nil {
 		return nil, err
 	}
-	op.Kind = kinds[op.Operation.Kind]
+	if op.Kind = kinds[op.Operation.Kind]; op.Kind == nil {
+		return nil, errUnknownKind
+	}
 	var err error
 	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
 		return nil, err

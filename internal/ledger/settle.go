@@ -69,9 +69,9 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 		finish.AbsentSince = nil
 	case wechat.Ambiguous:
 		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now(), op.AbsentSince))
-		finish.Error, err = encodeProblem(out.Err)
+		finish.Error, err = encodeProblem(out)
 	default:
-		finish.Error, err = encodeProblem(out.Err)
+		finish.Error, err = encodeProblem(out)
 		finish.AbsentSince = nil
 	}
 	if err != nil {
@@ -170,14 +170,22 @@ type storedProblem struct {
 	Detail    string                 `json:"detail,omitempty"`
 	Fields    []problem.Field        `json:"fields,omitempty"`
 	Retryable bool                   `json:"retryable"`
+	Again     bool                   `json:"again"` // mayRunAgain
 	Upstream  *problem.UpstreamError `json:"upstream,omitempty"`
 }
 
-func encodeProblem(p *problem.Error) (json.RawMessage, error) {
+func encodeProblem(out Outcome) (json.RawMessage, error) {
+	p := out.Err
 	if p == nil {
 		return nil, nil
 	}
-	return json.Marshal(storedProblem{p.Kind, p.Code, p.Detail, p.Fields, p.Retryable, p.Upstream})
+	return json.Marshal(storedProblem{p.Kind, p.Code, p.Detail, p.Fields, p.Retryable, mayRunAgain(out), p.Upstream})
+}
+
+// again reports whether the failed operation may be attempted once more.
+func (op *Operation) again() bool {
+	var s storedProblem
+	return json.Unmarshal(op.Error, &s) == nil && s.Again
 }
 
 // Problem is the operation's error as its caller saw it; nil if it has none.

@@ -94,7 +94,7 @@ func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store,
 		return Store{}, done, err
 	}
 	if !done.Committed {
-		s, err := storeFrom(dbsqlc.Store{TenantID: row.TenantID, ID: row.ID, MerchantID: row.MerchantID, MapPoiID: row.MapPoiID,
+		s, err := storeFrom(dbsqlc.Store{TenantID: row.TenantID, ID: *done.Operation.SubjectID, MerchantID: row.MerchantID, MapPoiID: row.MapPoiID,
 			ClientReference: row.ClientReference, Fields: fields, Status: "outcome_unknown", CreatedAt: *done.Operation.SentAt, UpdatedAt: *done.Operation.SentAt, RowVersion: 1})
 		s.Operation = &done.Operation.Operation
 		return s, done, err

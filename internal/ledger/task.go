@@ -62,9 +62,12 @@ func (l *Ledger) SyncMerchants(ctx context.Context, who tenant.Caller, key strin
 func (l *Ledger) seenTask(ctx context.Context, who tenant.Caller, key string, fingerprint []byte) (OperationRecord, bool, error) {
 	var w Write
 	w.Merchant.TenantID, w.Merchant.ID, w.IdempotencyKey, w.Fingerprint = who.TenantID, who.TenantID, key, fingerprint
-	id, _, err := l.seen(ctx, w)
+	id, found, err := l.seen(ctx, w)
 	if err != nil {
 		return OperationRecord{}, false, err
+	}
+	if !found {
+		return l.SyncMerchants(ctx, who, key, fingerprint) // the key has just been forgotten for its age
 	}
 	r, err := l.Operation(ctx, who.TenantID, id)
 	return r, true, err
@@ -107,7 +110,7 @@ func (l *Ledger) run(op *Operation) error {
 	}
 	out := Outcome{Class: wechat.Executed, Source: FromResponse}
 	if err != nil {
-		out.Class, out.Err = wechat.Refused, shown(err, wechat.Refused)
+		out.Class, out.Err = wechat.Refused, shown(err)
 	}
 	return l.settle(context.WithoutCancel(ctx), op, out, nil)
 }

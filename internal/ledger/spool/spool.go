@@ -129,9 +129,9 @@ func (s *Spool) Close() error {
 	return errors.Join(s.file.Sync(), s.file.Close(), s.lock.Close())
 }
 
-// Ready returns nil when an answer could be kept: the directory can be
-// written and its file system is not over 80 % full. Writes are refused
-// before WeChat is called otherwise.
+// Ready returns nil when an answer can be kept as far as is known: no write has
+// failed, and the file system is not over 80 % full with less than 1 GiB left.
+// Writes are refused before WeChat is called otherwise.
 func (s *Spool) Ready() error {
 	s.mu.Lock()
 	broken := s.broken
