@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/internal/wechat/msgcrypt"
@@ -305,7 +303,7 @@ func TestPushWhileTheDatabaseIsCutOff(t *testing.T) {
 	p := newPlace(t)
 	p.Hold(true)
 	store := p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
-	stop := p.cutAll()
+	stop := p.cutAll("event_inbox")
 	p.decide(store.Get("audit", "wechat_audit_id"), "approve")
 	p.Eventually("a push is refused", func() error {
 		m := p.pushes("add_store_audit_info")[0]
@@ -329,30 +327,4 @@ func TestPushWhileTheDatabaseIsCutOff(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
-}
-
-// cutAll ends every connection to the database as soon as it is made, until stop.
-func (p *place) cutAll() (stop func()) {
-	p.t.Helper()
-	conn, err := pgx.Connect(p.t.Context(), p.DSN)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	begun, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer conn.Close(context.Background())
-		for n := 0; ctx.Err() == nil; n++ {
-			_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-			if err != nil && ctx.Err() == nil {
-				p.t.Error(err)
-			}
-			if n == 0 {
-				close(begun)
-			}
-		}
-	}()
-	<-begun
-	return func() { cancel(); <-ended }
 }
