@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -242,8 +241,11 @@ func (w *World) Try(args ...string) (string, error) {
 	cmd := exec.Command(w.Binary, args...)
 	cmd.Env, cmd.Dir = w.environ(nil), w.Dir
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, w.Output), io.MultiWriter(&stderr, w.Output)
-	if err := cmd.Run(); err != nil {
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	w.Output.Write(stdout.Bytes())
+	w.Output.Write(stderr.Bytes())
+	if err != nil {
 		return stdout.String(), fmt.Errorf("%w: %s", err, stderr.String())
 	}
 	return stdout.String(), nil
