@@ -101,8 +101,8 @@ func (p *place) cutAll(table string) (stop func()) {
 		p.t.Fatal(err)
 	}
 	cut := func(ctx context.Context) error {
-		_, err := conn.PgConn().Exec(ctx, `SELECT pg_stat_clear_snapshot(); SELECT pg_terminate_backend(pid), pg_sleep(0.005) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid()`).ReadAll()
+		_, err := conn.PgConn().Exec(ctx, `SELECT pg_stat_clear_snapshot(); SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid(); SELECT pg_sleep(0.005)`).ReadAll()
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
