@@ -139,6 +139,12 @@ func (e *Edge) outer(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		e.securityHeaders(c)
+		if len(r.TransferEncoding) > 0 {
+			// net/http hides a Content-Length that stood beside it: what a proxy
+			// took for the end of the body, and we don't, must not be read as
+			// somebody else's request (RFC 9112 §6.1).
+			c.Response().Header().Set("Connection", "close")
+		}
 		if err := checkTarget(r); err != nil {
 			return err
 		}

@@ -45,16 +45,22 @@ func (b *Batch) QueueRows(sql string, params any, read func(pgx.Rows) error) {
 // none, Run returns pgx.ErrNoRows and has committed nevertheless. T is the
 // generated row type, whose fields are in the order of the columns.
 func QueueOne[T any](b *Batch, sql string, params any, into *T) {
-	b.queue(sql, params).Query(func(rows pgx.Rows) (err error) {
-		*into, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[T])
+	b.queue(sql, params).Query(func(rows pgx.Rows) error {
+		row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[T])
+		if err == nil {
+			*into = row // what was known before outlives a broken connection
+		}
 		return err
 	})
 }
 
 // QueueMany adds a query of any number of rows, which Run reads into *into.
 func QueueMany[T any](b *Batch, sql string, params any, into *[]T) {
-	b.queue(sql, params).Query(func(rows pgx.Rows) (err error) {
-		*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	b.queue(sql, params).Query(func(rows pgx.Rows) error {
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		if err == nil {
+			*into = list
+		}
 		return err
 	})
 }

@@ -168,6 +168,25 @@ func (a *arena) raw(t *testing.T, request string) answer {
 	return out
 }
 
+// everything sends bytes and reads all that comes until the gateway hangs up.
+func (a *arena) everything(t *testing.T, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Errorf("the gateway did not hang up: %v", err)
+	}
+	return string(got)
+}
+
 // request writes a request with a key, "" for none, and further header lines.
 func (a *arena) request(method, target, key, body string, headers ...string) string {
 	var b strings.Builder
