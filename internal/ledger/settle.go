@@ -37,11 +37,16 @@ func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read fu
 	if out.Class == wechat.Executed {
 		l.queueAudit(b, op, out)
 	}
-	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: op.TenantID, ID: op.ID}, &op.Operation)
+	now := op.Operation
+	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: op.TenantID, ID: op.ID}, &now)
 	if read != nil {
 		read(b)
 	}
-	return l.DB.Run(ctx, b)
+	if err := l.DB.Run(ctx, b); err != nil {
+		return err // op stays as it is: it may be tried again
+	}
+	op.Operation = now
+	return nil
 }
 
 // state is the state of an operation after this outcome.
