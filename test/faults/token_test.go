@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -132,6 +133,12 @@ func TestStoppedWithTheLease(t *testing.T) {
 		}
 		_, h.calls = p.newestToken(h.appid)
 		h.stopped = p.Start(map[string]string{"GATEWAY_FAILPOINT": h.failpoint})
+		p.Eventually("the whole of it has started", func() error {
+			if len(h.stopped.Logged("ready")) == 0 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
 		p.Control("POST", "credentials", map[string]string{"expire_access_tokens": h.appid}, nil)
 		caller := p.c.At(h.stopped).For(h.id)
 		wg.Go(func() { _, _ = caller.Try("GET", path, nil) }) // what it is told doesn't matter
