@@ -150,25 +150,30 @@ func (a *Authorizer) Check(m Merchant, e *wechat.Endpoint) error {
 		granted = []int32{}
 	}
 	return problem.Of(problem.CodePermissionSetMissing).
-		With("required_any_of", e.Sets).With("granted", granted).With("authorization_link_hint", m.linkHint())
+		With("required_any_of", e.Sets).With("granted", granted).With("authorization_link_hint", linkHint(m.AppID))
 }
 
 func (m Merchant) usable() error {
 	switch {
 	case m.Status == StatusDeauthorized:
-		return problem.Of(problem.CodeMerchantDeauthorized).With("authorization_link_hint", m.linkHint())
+		return reauthorize(problem.CodeMerchantDeauthorized, m.AppID)
 	case m.Status == StatusNeedsReauthorization:
-		return problem.Of(problem.CodeMerchantNeedsReauthorization).With("authorization_link_hint", m.linkHint())
+		return reauthorize(problem.CodeMerchantNeedsReauthorization, m.AppID)
 	case m.Disabled:
 		return problem.Of(problem.CodeMerchantDisabled)
 	}
 	return nil
 }
 
+// reauthorize is a problem that a new authorisation would mend.
+func reauthorize(code, appid string) *problem.Error {
+	return problem.Of(code).With("authorization_link_hint", linkHint(appid))
+}
+
 // linkHint is the request that would mend it: a link for this very account.
-func (m Merchant) linkHint() map[string]any {
+func linkHint(appid string) map[string]any {
 	return map[string]any{
 		"method": "POST", "path": "/v1/authorization-links",
-		"body": map[string]any{"expected_appid": m.AppID},
+		"body": map[string]any{"expected_appid": appid},
 	}
 }

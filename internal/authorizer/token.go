@@ -103,9 +103,9 @@ func (a *Authorizer) merchantRow(c account) tokenRow {
 		refresh: func(ctx context.Context, g grant) (held, error) { return a.refreshMerchant(ctx, c, g) },
 		invalid: func(h held) error {
 			if h.invalid == StatusDeauthorized {
-				return problem.Of(problem.CodeMerchantDeauthorized)
+				return reauthorize(problem.CodeMerchantDeauthorized, c.appid)
 			}
-			return problem.Of(problem.CodeMerchantNeedsReauthorization)
+			return reauthorize(problem.CodeMerchantNeedsReauthorization, c.appid)
 		},
 	}
 }
@@ -232,7 +232,7 @@ func (a *Authorizer) refreshMerchant(ctx context.Context, c account, g grant) (_
 	if err := a.markNeedsReauthorization(ctx, c, "refresh_token", &g.leaseGen, nil); err != nil {
 		return held{}, err
 	}
-	return held{}, problem.Of(problem.CodeMerchantNeedsReauthorization)
+	return held{}, reauthorize(problem.CodeMerchantNeedsReauthorization, c.appid)
 }
 
 // refreshFailed looks at why a refresh was refused, and marks the merchant
@@ -243,7 +243,7 @@ func (a *Authorizer) refreshFailed(ctx context.Context, c account, g grant, err 
 		if gone, err := a.confirmGone(ctx, c); err != nil || !gone {
 			return Problem(errors.Join(err, problem.Of(problem.CodeMerchantTokenUnavailable)))
 		}
-		return withUpstream(problem.Of(problem.CodeMerchantDeauthorized), err)
+		return withUpstream(reauthorize(problem.CodeMerchantDeauthorized, c.appid), err)
 	case isCode(err, wechat.CodePasswordChanged):
 		if err := a.markNeedsReauthorization(ctx, c, "password_changed", &g.leaseGen, nil); err != nil {
 			return err

@@ -232,6 +232,14 @@ func TestMerchantsSync(t *testing.T) {
 	c := w.Client(g, "")
 	shop := w.Authorize(g, sandbox.DemoOfficialAccount)
 	gone := w.Authorize(g, sandbox.LeavingAccount)
+	for _, m := range []string{shop, gone} { // or it would find out by itself
+		w.Eventually("the inventory", func() error {
+			if a := c.For(m).Do("GET", "/v1/stores", nil); a.Get("synced_at") == "null" {
+				return fmt.Errorf("%s", a.Body)
+			}
+			return nil
+		})
+	}
 	w.Hold(true) // the pushes of both changes are lost
 	const unheard = "wx00000000000000aa"
 	w.Control("POST", "accounts", map[string]string{"appid": unheard}, nil)

@@ -148,7 +148,7 @@ func TestRecoveryNeedsReauthorization(t *testing.T) {
 			tc.fault(p)
 
 			read := p.client.Do("GET", "/v1/stores?source=live", nil).WantProblem(http.StatusConflict, "merchant_needs_reauthorization")
-			if read.Get("retryable") != "false" {
+			if read.Get("retryable") != "false" || read.Get("authorization_link_hint", "body", "expected_appid") != p.appid {
 				t.Errorf("problem: %s", read.Body)
 			}
 			refused := len(p.Journal(tokenCall))
