@@ -31,8 +31,10 @@ func sealPush(t testing.TB, c world.Component, plain string) push {
 }
 
 // signPush makes a push of what is already encrypted, whatever it is.
-func signPush(c world.Component, encrypt string) push {
-	timestamp, nonce := strconv.FormatInt(time.Now().Unix(), 10), strings.ToLower(rand.Text())[:9]
+func signPush(c world.Component, encrypt string) push { return signPushAt(c, encrypt, time.Now()) }
+
+func signPushAt(c world.Component, encrypt string, at time.Time) push {
+	timestamp, nonce := strconv.FormatInt(at.Unix(), 10), strings.ToLower(rand.Text())[:9]
 	return push{
 		query: url.Values{"timestamp": {timestamp}, "nonce": {nonce}, "encrypt_type": {"aes"},
 			"signature":     {msgcrypt.Signature(c.MessageToken, timestamp, nonce, "")},
