@@ -1,0 +1,300 @@
+package ledger
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/pgtest"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// A bundle is a merchant and the ledgers of two processes on one database.
+type bundle struct {
+	db       *postgres.DB
+	merchant authorizer.Merchant
+	ledgers  [2]*Ledger
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := secret.CreateKeyset(path); err != nil {
+		t.Fatal(err)
+	}
+	keyset, err := secret.OpenKeyset(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{db: pgtest.New(t)}
+	b.merchant.TenantID, b.merchant.ID, b.merchant.AppID = typeid.New(), typeid.New(), "wx0000000000000002"
+	err = b.db.InTenant(t.Context(), b.merchant.TenantID, func(tx postgres.DBTX) error {
+		if _, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, 'T', 'ref', 'wx0000000000000001')`, b.merchant.TenantID); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `INSERT INTO merchants (tenant_id, id, appid, status) VALUES ($1, $2, $3, 'authorized')`, b.merchant.TenantID, b.merchant.ID, b.merchant.AppID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	for i := range b.ledgers {
+		s, err := spool.Open(t.TempDir(), keyset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes := b.db.NewChanges(log)
+		tenants := tenant.New(tenant.Deps{DB: b.db, Keyset: keyset, Changes: changes, Log: log})
+		auth := authorizer.New(authorizer.Deps{DB: b.db, Keyset: keyset, Tenants: tenants, Changes: changes, Log: log})
+		l := New(Deps{DB: b.db, Keyset: keyset, Authorizer: auth, Spool: s, Changes: changes, Schedule: DefaultSchedule, Log: log})
+		b.ledgers[i] = l
+		t.Cleanup(func() {
+			l.Close(context.Background())
+			auth.Close()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return b
+}
+
+// write is the creation of a store as Do is given it.
+func (b *bundle) write(place string) Write {
+	row := dbsqlc.StoreInsertParams{TenantID: b.merchant.TenantID, ID: typeid.New(), MerchantID: b.merchant.ID, MapPoiID: &place, Fields: []byte(`{}`)}
+	return Write{Kind: storeCreate, Caller: tenant.Caller{Actor: "test"}, Merchant: b.merchant, Subject: row.ID, Body: []byte(`{}`), Natural: place,
+		Begin: func(batch *postgres.Batch, op *Operation) error {
+			row.AuditID, row.OperationID = op.AuditID, &op.ID
+			batch.Queue(dbsqlc.StoreInsert, row)
+			return nil
+		}}
+}
+
+// began is an operation after T1.
+func (b *bundle) began(t *testing.T, place string) *Operation {
+	t.Helper()
+	op, err := b.ledgers[0].begin(t.Context(), b.write(place))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return op
+}
+
+func (b *bundle) texts(t *testing.T, sql string, args ...any) string {
+	t.Helper()
+	var out []string
+	err := b.db.InTenant(t.Context(), b.merchant.TenantID, func(tx postgres.DBTX) error {
+		rows, err := tx.Query(t.Context(), sql, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var s string
+			if err := rows.Scan(&s); err != nil {
+				return err
+			}
+			out = append(out, s)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(out, ",")
+}
+
+func executed(source, audit string) Outcome {
+	return Outcome{Class: wechat.Executed, Source: source, IDs: []ID{{AuditID, audit}}}
+}
+
+// T1 was lost on its way, and nobody knows: settling it says so each time, and
+// keeps the ids that there may be.
+func TestSettleWhatT1NeverMade(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := b.ledgers[0]
+	for _, out := range []Outcome{{Class: wechat.NotSent, Source: FromResponse}, executed(FromSpool, "4711")} {
+		op := &Operation{Kind: storeCreate, Merchant: b.merchant, Body: []byte(`{}`)}
+		op.TenantID, op.ID, op.Attempt = b.merchant.TenantID, typeid.New(), 1
+		op.SubjectID, op.AuditID = new(typeid.New()), new(typeid.New())
+		before := op.Operation
+		for range 3 {
+			if err := l.settle(t.Context(), op, out, nil); !postgres.IsNotFound(err) {
+				t.Fatalf("settle(%s) = %v, want not found", out.Class, err)
+			}
+			if diff := cmp.Diff(before, op.Operation); diff != "" {
+				t.Fatalf("the operation was forgotten: %s", diff)
+			}
+		}
+	}
+	if got := b.texts(t, `SELECT wechat_id FROM wechat_id_ledger WHERE id_type = 'audit_id'`); got != "4711" {
+		t.Errorf("ids kept: %q", got)
+	}
+}
+
+// What is heard of an operation may come twice, late, and after something else
+// was concluded. WeChat's own word wins over a conclusion, nothing wins over
+// it, an attempt settles itself only, and ids are kept whatever becomes of it.
+func TestOutcomesInAnyOrder(t *testing.T) {
+	t.Parallel()
+	refused := Outcome{Class: wechat.Refused, Source: FromReconciler}
+	unknown := Outcome{Class: wechat.Ambiguous, Source: FromResponse}
+	notSent := Outcome{Class: wechat.NotSent, Source: FromReconciler}
+	b := setup(t)
+	l := b.ledgers[0]
+	for name, tc := range map[string]struct {
+		outcomes []Outcome
+		state    string
+		store    string
+		ids      string
+	}{
+		"once":                         {[]Outcome{executed(FromResponse, "1")}, "succeeded", "in_review", "1"},
+		"the same from the spool":      {[]Outcome{executed(FromResponse, "2"), executed(FromSpool, "2")}, "succeeded", "in_review", "2,2"},
+		"unknown, then from the spool": {[]Outcome{unknown, executed(FromSpool, "3")}, "succeeded", "in_review", "3"},
+		"given up, then WeChat's word": {[]Outcome{unknown, notSent, executed(FromSpool, "4")}, "succeeded", "in_review", "4"},
+		"refused, then WeChat's word":  {[]Outcome{refused, executed(FromEvent, "5")}, "succeeded", "in_review", "5"},
+		"a late conclusion":            {[]Outcome{executed(FromResponse, "6"), refused}, "succeeded", "in_review", "6"},
+		"a late doubt":                 {[]Outcome{executed(FromResponse, "7"), unknown}, "succeeded", "in_review", "7"},
+		"a doubt after a refusal":      {[]Outcome{refused, unknown}, "failed", "failed", ""},
+		"a refusal with an id":         {[]Outcome{{Class: wechat.Refused, Source: FromResponse, IDs: []ID{{AuditID, "8"}}}}, "failed", "failed", "8"},
+	} {
+		op := b.began(t, name)
+		for _, out := range tc.outcomes {
+			again := *op
+			if err := l.settle(t.Context(), &again, out, nil); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		state := b.texts(t, `SELECT state FROM operations WHERE id = $1`, op.ID)
+		store := b.texts(t, `SELECT status FROM stores WHERE id = $1`, *op.SubjectID)
+		ids := b.texts(t, `SELECT wechat_id FROM wechat_id_ledger WHERE operation_id = $1 ORDER BY seen_at`, op.ID)
+		if state != tc.state || store != tc.store || ids != tc.ids {
+			t.Errorf("%s: operation %s, store %s, ids %q, want %s, %s, %q", name, state, store, ids, tc.state, tc.store, tc.ids)
+		}
+	}
+
+	// The answer to the first attempt, found while the second one runs.
+	op := b.began(t, "twice")
+	first := *op
+	if err := l.settle(t.Context(), op, unknown, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.restart(t.Context(), op, "reconciling"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.settle(t.Context(), &first, executed(FromSpool, "9"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.texts(t, `SELECT state || ' ' || attempt FROM operations WHERE id = $1`, op.ID); got != "executing 2" {
+		t.Errorf("the second attempt was settled by the first one's answer: %s", got)
+	}
+	if got := b.texts(t, `SELECT wechat_audit_id FROM audits WHERE operation_id = $1`, op.ID); got != "9" {
+		t.Errorf("the first attempt's audit: %q", got)
+	}
+}
+
+// Of all that look, in two processes, one takes an operation; and only once
+// its time has come.
+func TestOneLooks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	op := b.began(t, "one")
+	due := postgres.Due{Tenant: op.TenantID, ID: op.ID}
+	if early, err := b.ledgers[1].take(t.Context(), due); early != nil || err != nil {
+		t.Fatalf("another process took what is being executed: %v, %v", early, err)
+	}
+	b.texts(t, `UPDATE operations SET next_check_at = now() - interval '1 second' RETURNING state`)
+	for round := range 5 {
+		var taken atomic.Int64
+		var lookers sync.WaitGroup
+		for i := range 20 {
+			lookers.Go(func() {
+				got, err := b.ledgers[i%2].take(t.Context(), due)
+				if err != nil {
+					t.Error(err)
+				}
+				if got != nil {
+					taken.Add(1)
+				}
+			})
+		}
+		lookers.Wait()
+		if n := taken.Load(); n != 1 {
+			t.Errorf("round %d: %d took it", round, n)
+		}
+		b.texts(t, `UPDATE operations SET next_check_at = now() - interval '1 second' RETURNING state`)
+	}
+	// Both want to send it again: one does.
+	if _, err := b.ledgers[0].take(t.Context(), due); err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := *op, *op
+	if err := b.ledgers[0].restart(t.Context(), &mine, "reconciling"); err != nil || mine.Attempt != 2 {
+		t.Fatalf("attempt %d, %v", mine.Attempt, err)
+	}
+	if err := b.ledgers[1].restart(t.Context(), &theirs, "reconciling"); !postgres.IsCode(err, postgres.RefusedState) || theirs.Attempt != 1 {
+		t.Errorf("the second one sends too: attempt %d, %v", theirs.Attempt, err)
+	}
+}
+
+// At most one creation at a place is open, whoever asks; afterwards there may
+// be another.
+func TestOneOpenWriteOfAKind(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var begun, refused atomic.Int64
+	var callers sync.WaitGroup
+	for i := range 20 {
+		callers.Go(func() {
+			_, err := b.ledgers[i%2].begin(t.Context(), b.write("there"))
+			switch {
+			case err == nil:
+				begun.Add(1)
+			case postgres.IsUnique(err, "operations_one_active"):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	if begun.Load() != 1 || refused.Load() != 19 {
+		t.Errorf("%d began, %d were refused", begun.Load(), refused.Load())
+	}
+	if got := b.texts(t, `SELECT count(*)::text FROM stores`); got != "1" {
+		t.Errorf("%s stores", got)
+	}
+	b.texts(t, `UPDATE operations SET state = 'failed' RETURNING state`)
+	if _, err := b.ledgers[0].begin(t.Context(), b.write("there")); err != nil {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// A look that found nothing is repeated when it can decide something, not
+// before, however late the first one came.
+func TestNextLookCanDecide(t *testing.T) {
+	t.Parallel()
+	sent := time.Unix(1_800_000_000, 0)
+	late := sent.Add(43500 * time.Millisecond) // due at 42 s
+	_, since := DefaultSchedule.Absence(sent, late, nil)
+	next := DefaultSchedule.Next(sent, late, since)
+	if certain, _ := DefaultSchedule.Absence(sent, next, since); !certain || next.Sub(sent) > 104*time.Second {
+		t.Errorf("the next look, %s after the send, decides nothing", next.Sub(sent))
+	}
+}
