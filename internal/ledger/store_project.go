@@ -39,7 +39,7 @@ func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store, aske
 		defer func() { <-l.behind }()
 		ctx, cancel := context.WithTimeout(l.ctx, 10*time.Second)
 		defer cancel()
-		if err := l.project(ctx, m, changed, asked); err != nil {
+		if _, err := l.project(ctx, m, changed, asked); err != nil {
 			l.Log.Warn("records not brought up to date", "merchant_id", m.ID, "err", err)
 		}
 	})
@@ -49,73 +49,71 @@ func (l *Ledger) projectLater(m authorizer.Merchant, stores []wechat.Store, aske
 // that we don't know is one of ours whose poi_id we had not been told, or a
 // discovered one.
 //
-// What WeChat was asked for before a write of ours ended may be what was before
-// it: such a record is left as it is, until the next read.
-func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) error {
+// What WeChat was asked for before a write of ours had ended may be what was
+// before it. So a record that has changed since then, or may have, is left as
+// it is; left says so, and that asking again would help.
+func (l *Ledger) project(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) (left bool, _ error) {
 	pois := make([]string, len(stores))
 	for i, s := range stores {
 		pois[i] = string(s.PoiID)
 	}
-	known, err := l.knownPois(ctx, m, pois)
-	if err != nil {
-		return err
-	}
-	var waiting []dbsqlc.Store
-	if len(known) < len(stores) {
-		b := l.DB.NewBatch(m.TenantID)
-		postgres.QueueMany(b, dbsqlc.StoresWithoutPoi, dbsqlc.StoresWithoutPoiParams{TenantID: m.TenantID, MerchantID: m.ID}, &waiting)
-		if err := l.DB.Run(ctx, b); err != nil {
-			return err
-		}
-	}
+	var rows []dbsqlc.StoresToProjectRow
 	b := l.DB.NewBatch(m.TenantID)
+	postgres.QueueMany(b, dbsqlc.StoresToProject, dbsqlc.StoresToProjectParams{TenantID: m.TenantID, MerchantID: m.ID, PoiIds: pois}, &rows)
+	if err := l.DB.Run(ctx, b); err != nil {
+		return false, err
+	}
+	// Both clocks only measure how long: whatever this took counts as doubt.
+	since := time.Since(asked).Seconds()
+	b = l.DB.NewBatch(m.TenantID)
 	for _, s := range stores {
 		if s.PoiID == "" {
 			continue
 		}
-		hash := contentHash(s)
-		changed, err := json.Marshal(fieldsOf(s))
-		if err != nil {
-			return err
-		}
-		poi := string(s.PoiID)
-		k, ok := known[poi]
-		if ok && sameContent(k.hash, hash) {
+		poi, hash, upstream := string(s.PoiID), contentHash(s), int32(s.Status)
+		row := recordOf(rows, s)
+		if row != nil && sameContent(row.ContentSha256, hash) {
+			l.pois.Put(poiKey(m, poi), knownStore{row.ID, row.ContentSha256})
 			continue
 		}
-		if !ok {
-			if own := ownOf(waiting, s); own != nil {
-				k, ok = knownStore{id: own.ID}, true
-			}
+		if row != nil && row.UnchangedFor <= since {
+			left = true
+			continue
 		}
-		upstream := int32(s.Status)
-		if ok {
+		changed, err := json.Marshal(fieldsOf(s))
+		if err != nil {
+			return left, err
+		}
+		if row != nil {
 			b.Queue(dbsqlc.StoreProject, dbsqlc.StoreProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: hash,
-				PoiID: &poi, TenantID: m.TenantID, ID: k.id, Age: time.Since(asked)})
+				PoiID: &poi, TenantID: m.TenantID, ID: row.ID, Seen: row.UpdatedAt})
 		} else {
-			k = knownStore{id: typeid.New()}
-			b.Queue(dbsqlc.StoreDiscover, dbsqlc.StoreDiscoverParams{TenantID: m.TenantID, ID: k.id, MerchantID: m.ID, PoiID: &poi,
+			b.Queue(dbsqlc.StoreDiscover, dbsqlc.StoreDiscoverParams{TenantID: m.TenantID, ID: typeid.New(), MerchantID: m.ID, PoiID: &poi,
 				Fields: changed, Status: StatusOfUpstream(int(s.Status)), UpstreamStatus: &upstream, ContentSha256: hash})
 		}
 		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: PoiID, WechatID: poi, Source: FromPoll})
 		l.pois.Drop(poiKey(m, poi)) // read again with its new hash
 	}
-	return l.DB.Run(ctx, b)
+	return left, l.DB.Run(ctx, b)
 }
 
-// ownOf finds the one store of ours that waits for its poi_id and has this
-// credential, which is unique in a merchant (85041).
-func ownOf(waiting []dbsqlc.Store, s wechat.Store) *dbsqlc.Store {
-	var own *dbsqlc.Store
-	for i := range waiting {
-		var f StoreFields
-		if json.Unmarshal(waiting[i].Fields, &f) != nil || f.CredentialNumber == "" || f.CredentialNumber != s.QualificationNum {
-			continue
+// recordOf finds our record of a store: by its number, or the one of ours that
+// waits for its number and has this credential, which is unique in a merchant
+// (85041).
+func recordOf(rows []dbsqlc.StoresToProjectRow, s wechat.Store) *dbsqlc.StoresToProjectRow {
+	var own *dbsqlc.StoresToProjectRow
+	candidates := 0
+	for i, row := range rows {
+		switch {
+		case row.PoiID != nil && *row.PoiID == string(s.PoiID):
+			return &rows[i]
+		case row.PoiID == nil && row.CredentialNumber != "" && row.CredentialNumber == s.QualificationNum:
+			own = &rows[i]
+			candidates++
 		}
-		if own != nil {
-			return nil
-		}
-		own = &waiting[i]
+	}
+	if candidates > 1 {
+		return nil
 	}
 	return own
 }
@@ -141,16 +139,29 @@ func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield fun
 // RefreshStore reads one store from WeChat and brings our record up to it, as
 // after an approval.
 func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi string) error {
-	asked := time.Now()
-	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
-	if err != nil {
-		return err
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		asked := time.Now()
+		reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
+		if err != nil {
+			return err
+		}
+		w := reply.Store()
+		if w.PoiID == "" {
+			w.PoiID = wechat.ID(poi)
+		}
+		left, err := l.project(ctx, m, []wechat.Store{w}, asked)
+		switch {
+		case err != nil || !left:
+			return err
+		case wait > 2*time.Second:
+			return fmt.Errorf("the record of store %s changes all the time", poi)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
 	}
-	w := reply.Store()
-	if w.PoiID == "" {
-		w.PoiID = wechat.ID(poi)
-	}
-	return l.project(ctx, m, []wechat.Store{w}, asked)
 }
 
 const (
@@ -219,7 +230,7 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 	}
 	for len(page) > 0 {
 		n := min(len(page), wechat.MaxStorePage)
-		if err := l.project(ctx, m, page[:n], started); err != nil {
+		if _, err := l.project(ctx, m, page[:n], started); err != nil {
 			return err
 		}
 		page = page[n:]

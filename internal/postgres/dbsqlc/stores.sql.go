@@ -606,7 +606,7 @@ UPDATE stores SET fields = fields || $1, upstream_status = $2, content_sha256 = 
     row_version = row_version + CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM $2 OR fields <> fields || $1 THEN 1 ELSE 0 END,
     updated_at = CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM $2 OR fields <> fields || $1 THEN now() ELSE updated_at END,
     synced_at = now()
-WHERE tenant_id = $5 AND id = $6 AND updated_at <= now() - $7::interval
+WHERE tenant_id = $5 AND id = $6 AND updated_at = $7
 `
 
 type StoreProjectParams struct {
@@ -616,13 +616,13 @@ type StoreProjectParams struct {
 	PoiID          *string
 	TenantID       uuid.UUID
 	ID             uuid.UUID
-	Age            time.Duration
+	Seen           time.Time
 }
 
 // StoreProject writes what WeChat shows of a store that we know. A creation of
 // ours that is in review is left to its audit, which tells more. It is a new
-// version only where something is new: what we changed ourselves we know. It is
-// age old: a row that was changed since then knows better.
+// version only where something is new: what we changed ourselves we know. A row
+// that has changed since it was seen knows better.
 func (q *Queries) StoreProject(ctx context.Context, db DBTX, arg StoreProjectParams) error {
 	_, err := db.Exec(ctx, StoreProject,
 		arg.Changed,
@@ -631,7 +631,7 @@ func (q *Queries) StoreProject(ctx context.Context, db DBTX, arg StoreProjectPar
 		arg.PoiID,
 		arg.TenantID,
 		arg.ID,
-		arg.Age,
+		arg.Seen,
 	)
 	return err
 }
@@ -845,47 +845,47 @@ func (q *Queries) StoresMissing(ctx context.Context, db DBTX, arg StoresMissingP
 	return items, nil
 }
 
-const StoresWithoutPoi = `-- name: StoresWithoutPoi :many
-SELECT tenant_id, id, merchant_id, poi_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at FROM stores
-WHERE tenant_id = $1 AND merchant_id = $2 AND poi_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown')
-ORDER BY id LIMIT 1000
+const StoresToProject = `-- name: StoresToProject :many
+SELECT id, poi_id, content_sha256, updated_at, coalesce(fields ->> 'credential_number', '')::text AS credential_number,
+    extract(epoch FROM now() - updated_at)::float8 AS unchanged_for
+FROM stores
+WHERE tenant_id = $1 AND merchant_id = $2
+  AND (poi_id = ANY ($3::text[]) OR poi_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown'))
 `
 
-type StoresWithoutPoiParams struct {
+type StoresToProjectParams struct {
 	TenantID   uuid.UUID
 	MerchantID uuid.UUID
+	PoiIds     []string
 }
 
-// StoresWithoutPoi are ours that WeChat may show before it told us their poi_id.
-func (q *Queries) StoresWithoutPoi(ctx context.Context, db DBTX, arg StoresWithoutPoiParams) ([]Store, error) {
-	rows, err := db.Query(ctx, StoresWithoutPoi, arg.TenantID, arg.MerchantID)
+type StoresToProjectRow struct {
+	ID               uuid.UUID
+	PoiID            *string
+	ContentSha256    []byte
+	UpdatedAt        time.Time
+	CredentialNumber string
+	UnchangedFor     float64
+}
+
+// StoresToProject are those that WeChat shows, and ours that it may show before
+// it told us their poi_id. unchanged_for is by the database's own clock.
+func (q *Queries) StoresToProject(ctx context.Context, db DBTX, arg StoresToProjectParams) ([]StoresToProjectRow, error) {
+	rows, err := db.Query(ctx, StoresToProject, arg.TenantID, arg.MerchantID, arg.PoiIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Store
+	var items []StoresToProjectRow
 	for rows.Next() {
-		var i Store
+		var i StoresToProjectRow
 		if err := rows.Scan(
-			&i.TenantID,
 			&i.ID,
-			&i.MerchantID,
 			&i.PoiID,
-			&i.MapPoiID,
-			&i.ClientReference,
-			&i.PreviousID,
-			&i.Fields,
-			&i.Status,
-			&i.UpstreamStatus,
-			&i.Origin,
-			&i.AuditID,
-			&i.OperationID,
 			&i.ContentSha256,
-			&i.MissingN,
-			&i.RowVersion,
-			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.SyncedAt,
+			&i.CredentialNumber,
+			&i.UnchangedFor,
 		); err != nil {
 			return nil, err
 		}

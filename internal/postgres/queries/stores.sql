@@ -79,11 +79,14 @@ ORDER BY id DESC LIMIT @n;
 SELECT id, poi_id, content_sha256 FROM stores
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND poi_id = ANY (@poi_ids::text[]);
 
--- StoresWithoutPoi are ours that WeChat may show before it told us their poi_id.
--- name: StoresWithoutPoi :many
-SELECT * FROM stores
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND poi_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown')
-ORDER BY id LIMIT 1000;
+-- StoresToProject are those that WeChat shows, and ours that it may show before
+-- it told us their poi_id. unchanged_for is by the database's own clock.
+-- name: StoresToProject :many
+SELECT id, poi_id, content_sha256, updated_at, coalesce(fields ->> 'credential_number', '')::text AS credential_number,
+    extract(epoch FROM now() - updated_at)::float8 AS unchanged_for
+FROM stores
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id
+  AND (poi_id = ANY (@poi_ids::text[]) OR poi_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown'));
 
 -- StorePoiOlderThan tells which of these poi_ids we knew before a write began.
 -- name: StorePoiOlderThan :many
@@ -92,8 +95,8 @@ WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND poi_id = ANY (@p
 
 -- StoreProject writes what WeChat shows of a store that we know. A creation of
 -- ours that is in review is left to its audit, which tells more. It is a new
--- version only where something is new: what we changed ourselves we know. It is
--- age old: a row that was changed since then knows better.
+-- version only where something is new: what we changed ourselves we know. A row
+-- that has changed since it was seen knows better.
 -- name: StoreProject :exec
 UPDATE stores SET fields = fields || @changed, upstream_status = @upstream_status, content_sha256 = @content_sha256, missing_n = 0,
     poi_id = coalesce(poi_id, @poi_id),
@@ -103,7 +106,7 @@ UPDATE stores SET fields = fields || @changed, upstream_status = @upstream_statu
     row_version = row_version + CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN 1 ELSE 0 END,
     updated_at = CASE WHEN poi_id IS NULL OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN now() ELSE updated_at END,
     synced_at = now()
-WHERE tenant_id = @tenant_id AND id = @id AND updated_at <= now() - @age::interval;
+WHERE tenant_id = @tenant_id AND id = @id AND updated_at = @seen;
 
 -- StoreDiscover keeps a store that WeChat has and we don't, unless a creation
 -- of ours is open that it may be the effect of.
