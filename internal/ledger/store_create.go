@@ -122,7 +122,7 @@ func auditIDOf(r wechat.Reply) []ID {
 			AuditID wechat.ID `json:"audit_id"`
 		} `json:"data"`
 	}
-	if json.Unmarshal(r.Body, &reply) != nil || reply.Data.AuditID == "" || reply.Data.AuditID == "0" {
+	if json.Unmarshal(r.JSON(), &reply) != nil || reply.Data.AuditID == "" || reply.Data.AuditID == "0" {
 		return nil
 	}
 	return []ID{{AuditID, string(reply.Data.AuditID)}}

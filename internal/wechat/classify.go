@@ -82,11 +82,12 @@ var (
 	secrets    = regexp.MustCompile(`(?i)(access_token|component_access_token|authorizer_refresh_token|refresh_token|secret|auth_code|pre_auth_code|ticket|appsecret)(=|["':= ]+)[^&"\s]+`)
 )
 
-// clean makes WeChat's text fit to show: no control characters, no secret, at
-// most 256 characters, and its request id apart.
+// clean makes WeChat's text fit to show: no control characters, none that turn
+// or hide what stands beside them, no secret, at most 256 characters, and its
+// request id apart.
 func clean(s string) (msg, rid string) {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar {
 			return -1
 		}
 		return r

@@ -115,13 +115,22 @@ func unescape(b []byte, esc, raw string) []byte {
 // Decode reads the payload of an Executed reply into T.
 func Decode[T any](e *Endpoint, r Reply) (T, error) {
 	var v T
-	if err := json.Unmarshal(bytes.TrimPrefix(r.Body, bom), &v); err != nil {
+	if err := json.Unmarshal(r.JSON(), &v); err != nil {
 		return v, &Error{Endpoint: e.Name, Class: Ambiguous, Family: e.Family, Err: fmt.Errorf("reply doesn't fit: %w", err)}
 	}
 	return v, nil
 }
 
 var bom = []byte("\xef\xbb\xbf")
+
+// JSON is the body for whoever reads it: without what readers of JSON trip
+// over, and with U+FFFD for U+0000, which no column of the database can hold.
+// An outcome that can't be written down would be lost.
+func (r Reply) JSON() []byte { return readable(r.Body) }
+
+func readable(body []byte) []byte {
+	return unescape(bytes.TrimSpace(bytes.TrimPrefix(body, bom)), `\u0000`, "\ufffd")
+}
 
 // An envelope is how a family of replies tells success from failure.
 type envelope uint8
@@ -153,7 +162,7 @@ func (env envelope) read(body []byte) (head, error) {
 		Status  Int             `json:"status"`
 		Message json.RawMessage `json:"message"`
 	}
-	body = bytes.TrimSpace(bytes.TrimPrefix(body, bom))
+	body = readable(body)
 	if len(body) == 0 {
 		return head{}, errors.New("reply is empty")
 	}

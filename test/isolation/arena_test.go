@@ -38,7 +38,9 @@ type arena struct {
 	rows  map[string]string
 }
 
-func newArena(t *testing.T, o world.Options) *arena {
+// newArena makes one; each of before is run when there is a simulator and no
+// gateway yet.
+func newArena(t *testing.T, o world.Options, before ...func(*world.World)) *arena {
 	t.Helper()
 	// Failures are counted by address: each attack comes from another one.
 	env := map[string]string{"GATEWAY_TRUSTED_PROXIES": "127.0.0.1/32", "GATEWAY_KEY_RATE": "1000000", "GATEWAY_KEY_BURST": "1000000", "GATEWAY_TENANT_RATE": "1000000"}
@@ -47,6 +49,9 @@ func newArena(t *testing.T, o world.Options) *arena {
 	}
 	o.Env = env
 	a := &arena{two: &two{World: world.New(t, o)}}
+	for _, prepare := range before {
+		prepare(a.World)
+	}
 	a.g = a.Start(nil)
 	a.addr = strings.TrimPrefix(a.g.URL, "http://")
 	a.c = a.Demo(a.g)
