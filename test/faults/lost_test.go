@@ -1,6 +1,10 @@
 package faults
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -135,6 +139,49 @@ func TestGivenUpAndTriedAgain(t *testing.T) {
 	a := p.c.Do(d.method, d.path, nil, "Idempotency-Key", "kept")
 	if a.Code() != "store_delete_failed" || effects(p.World, d.effect, d.key) != 0 {
 		t.Errorf("a refused deletion: %d %s", a.Status, a.Body)
+	}
+}
+
+// A caller who leaves changes nothing: what was sent is heard and recorded.
+func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.Hold(true)
+	w := p.creation()
+	p.Fault(w.call, 1, map[string]any{"delay_ms": 1500})
+	js, err := json.Marshal(w.body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, w.method, p.g.URL+w.path, bytes.NewReader(js))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Authorization": "Bearer " + p.Key, "Merchant-Id": p.c.Merchant, "Content-Type": "application/json", "Idempotency-Key": "gone"} {
+		req.Header.Set(name, value)
+	}
+	left := make(chan error, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		left <- err
+	}()
+	p.Eventually("the call is under way", func() error {
+		if p.calls(w) != 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the caller was answered before it left: %v", err)
+	}
+	again := p.c.Do(w.method, w.path, w.body, "Idempotency-Key", "gone").Want(202)
+	if again.Header.Get("Idempotency-Replayed") != "true" || again.Get("audit", "wechat_audit_id") != issued(p.World, "audit_id", w.key)[0] || p.calls(w) != 1 {
+		t.Errorf("%d calls, %v %s", p.calls(w), again.Header, again.Body)
 	}
 }
 

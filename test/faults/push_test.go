@@ -151,6 +151,37 @@ func TestPushHasOneEffect(t *testing.T) {
 	}
 }
 
+// WeChat decides many stores in the same second, all in the name of the same
+// system account, and pushes them in any order: none is taken for another's.
+func TestManyDecisionsInOneSecond(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.Hold(true)
+	reasons := map[string]string{} // by store; none: approved
+	for i := range 12 {
+		s := p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
+		decision, reason := "approve", ""
+		if i%3 == 0 {
+			decision, reason = "reject", fmt.Sprintf("too dark %d", i)
+		}
+		reasons[s.Get("id")] = reason
+		p.Decide("store_create", s.Get("audit", "wechat_audit_id"), decision, reason)
+	}
+	list := p.pushes("add_store_audit_info")
+	for i := len(list) - 1; i >= 0; i-- {
+		p.Control("POST", "pushes/"+list[i].id()+"/release", nil, nil)
+	}
+	for id, reason := range reasons {
+		if reason != "" {
+			if s := p.standing(id, "rejected"); s.Get("audit", "reason") != reason || s.Get("status") != "rejected" {
+				t.Errorf("want %q: %s", reason, s.Body)
+			}
+		} else if s := p.standing(id, "approved"); s.Get("poi_id") == "null" || s.Get("status") != "active" {
+			t.Errorf("approved: %s", s.Body)
+		}
+	}
+}
+
 // WeChat decides and pushes before it answers the creation: the event waits for
 // its audit, then counts.
 func TestEventBeforeTheReply(t *testing.T) {
