@@ -156,7 +156,7 @@ func free(place string) uint64 {
 	if err := syscall.Statfs(place, &st); err != nil {
 		return 0
 	}
-	return uint64(st.Bavail) * uint64(st.Bsize)
+	return st.Bavail * uint64(st.Bsize)
 }
 
 func shortHash(parts ...string) string {

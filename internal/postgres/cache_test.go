@@ -44,7 +44,7 @@ func TestHowLongAnEntryIsBelieved(t *testing.T) {
 			if !b.has() {
 				t.Error("gone before five seconds")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if b.has() {
 				t.Error("still believed after five seconds")
 			}
@@ -83,7 +83,7 @@ func TestHowLongAnEntryIsBelieved(t *testing.T) {
 			if !b.has() {
 				t.Error("gone within three seconds of silence")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if b.has() {
 				t.Error("an entry of 13 s is believed after three seconds of silence")
 			}

@@ -71,8 +71,11 @@ func TestTakenPort(t *testing.T) {
 			cmd := exec.Command(binary, args...)
 			cmd.Dir = t.TempDir()
 			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), flag) || !strings.Contains(string(out), listener.Addr) {
-				return fmt.Errorf("%v: %s", err, out)
+			if err == nil {
+				return fmt.Errorf("it ended well: %s", out)
+			}
+			if !strings.Contains(string(out), flag) || !strings.Contains(string(out), listener.Addr) {
+				return fmt.Errorf("%w: %s", err, out)
 			}
 			return nil
 		})

@@ -142,10 +142,5 @@ func query(w *world.World, sql string, args ...any) []string {
 	return texts
 }
 
-// cut ends all connections of this world's database that have this name.
-func cut(w *world.World, application string) {
-	w.Query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1`, application)
-}
-
 // demoUserName is what the merchant with stores is called in pushes.
 var demoUserName = "gh_" + strings.TrimPrefix(sandbox.DemoOfficialAccount, "wx")[4:]

@@ -119,9 +119,9 @@ func TestRudeWeChat(t *testing.T) {
 		return `{"errcode":0,"errmsg":"ok","business_list":[{"base_info":{"poi_id":` + poi + `,"business_name":"n","status":1}}],"total_count":1}`
 	}
 	replies := map[string]http.HandlerFunc{
-		"302 to another": redirect(302, r.lure.URL),
-		"307 to another": redirect(307, r.lure.URL),
-		"308 to itself":  redirect(308, r.URL),
+		"302 to another": redirect(http.StatusFound, r.lure.URL),
+		"307 to another": redirect(http.StatusTemporaryRedirect, r.lure.URL),
+		"308 to itself":  redirect(http.StatusPermanentRedirect, r.URL),
 		"ten MiB":        text(`{"errcode":0,"x":"` + strings.Repeat("x", 10<<20) + `"}`),
 		"without an end": func(w http.ResponseWriter, _ *http.Request) { endless(w) },
 		"a gzip bomb": func(w http.ResponseWriter, _ *http.Request) {
@@ -131,9 +131,11 @@ func TestRudeWeChat(t *testing.T) {
 		"a gzip bomb that says JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(bomb) },
 		"headers of two MiB": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 2<<20))
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 		},
-		"502 of a proxy":               func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>bad gateway</html>", 502) },
+		"502 of a proxy": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway)
+		},
 		"HTML":                         text("<html><script>alert(1)</script></html>"),
 		"nothing":                      text(""),
 		"half":                         text(`{"errcode":0,"data":{"audit_`),

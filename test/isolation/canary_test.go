@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -83,7 +83,7 @@ func (r *recorder) before(t *testing.T, addr, gateway string) string {
 			return nil
 		},
 	}
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // of a gateway that has ended
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of a gateway that has ended
 	server := &httptest.Server{Listener: ln, Config: &http.Server{Handler: proxy}}
 	server.Start()
 	t.Cleanup(server.Close)
@@ -218,8 +218,8 @@ func dump(t *testing.T, w *world.World) string {
 	t.Helper()
 	var dirs []string
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		if real, err := filepath.EvalSymlinks(initdb); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
+		if path, err := filepath.EvalSymlinks(initdb); err == nil {
+			dirs = append(dirs, filepath.Dir(path))
 		}
 	}
 	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"} {

@@ -292,9 +292,9 @@ func (m *matrix) try(c *world.Client, x cell) *world.Answer {
 }
 
 // want says what is wrong with an answer, or nothing.
-func (x cell) want(a *world.Answer) error {
-	if a.Status != x.status || x.codes != nil && !slices.Contains(x.codes, a.Code()) {
-		return fmt.Errorf("%s: %d %s, want %d %v: %s", x, a.Status, a.Code(), x.status, x.codes, a.Body)
+func (c cell) want(a *world.Answer) error {
+	if a.Status != c.status || c.codes != nil && !slices.Contains(c.codes, a.Code()) {
+		return fmt.Errorf("%s: %d %s, want %d %v: %s", c, a.Status, a.Code(), c.status, c.codes, a.Body)
 	}
 	return nil
 }
