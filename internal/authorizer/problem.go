@@ -29,9 +29,6 @@ func Problem(err error) error {
 		return p.WithErr(err)
 	}
 	row, ok := (&wechat.Endpoint{Name: we.Endpoint, Family: we.Family}).Errcode(we.Code)
-	if we.Family == wechat.FamilyDistrict && we.Code >= mapStatus {
-		row, ok = wechat.ErrcodeRow{Code: problem.CodeMapServiceError, Retryable: true}, true
-	}
 	if !ok {
 		return withUpstream(problem.Of(problem.CodeWeChatUnknownError), err)
 	}
@@ -53,17 +50,13 @@ func Problem(err error) error {
 	return withUpstream(p, err)
 }
 
-// mapStatus is where package wechat puts the status numbers of Tencent's map
-// service, which share no table with errcodes.
-const mapStatus = 1_000_000_000
-
 // withUpstream returns a copy of p that tells what WeChat said.
 func withUpstream(p *problem.Error, err error) error {
 	c := p.WithErr(err)
 	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Code != 0 {
 		code := we.Code
-		if code >= mapStatus {
-			code -= mapStatus
+		if status, ok := we.Codeless(); ok {
+			code = status
 		}
 		c.Upstream = &problem.UpstreamError{Endpoint: we.Endpoint, Errcode: code, Errmsg: we.Msg, RID: we.RID}
 	}

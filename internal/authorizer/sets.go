@@ -37,13 +37,6 @@ var setNames = map[int32]string{
 // SetName is a short name of a permission set; empty for an unknown one.
 func SetName(id int32) string { return setNames[id] }
 
-// Sets of the calls that have no declaration of their own yet (platform.md §8.2).
-var (
-	goodsSets     = []int{52}
-	imageSets     = []int{1, 8, 9, 11, 18, 37, 100}
-	temporarySets = []int{1, 3, 8, 9, 11, 19, 30, 31, 100}
-)
-
 // Capabilities are what can be done for a merchant, as far as its permission
 // sets and its kind of account tell: stores belong to an Official Account, live
 // goods to a Mini Program (platform.md §8.2).
@@ -69,8 +62,8 @@ func (m Merchant) Capabilities() Capabilities {
 	return Capabilities{
 		StoreProgram: stores, Stores: stores, LegacyStores: stores,
 		MapPOIs: nearby, Reference: nearby,
-		Goods:  m.AccountType != OfficialAccount && granted(goodsSets),
-		Images: granted(imageSets), TemporaryMedia: granted(temporarySets),
+		Goods:  m.AccountType != OfficialAccount && granted(wechat.AddGoods.Sets),
+		Images: granted(wechat.UploadImage.Sets), TemporaryMedia: granted(wechat.UploadMedia.Sets),
 	}
 }
 

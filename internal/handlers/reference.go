@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"encoding/json"
-	"strings"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
@@ -128,23 +127,12 @@ func (s *Server) ListMapPOIs(ctx context.Context, req oapi.ListMapPOIsRequestObj
 	}
 	out := oapi.MapPOISearchList{Data: []oapi.MapPOISearchItem{}}
 	for _, p := range reply.Data.Item {
-		item := oapi.MapPOISearchItem{MapPoiID: string(p.SosomapPoiUID), Name: p.BranchName, Address: p.Address, Phones: split(p.Telephone, ";"),
-			CategoryPath: split(p.Category, ":"), Photos: append([]string{}, p.PicURLs...), CardIds: append([]string{}, p.CardIDList...), DataSupply: new(int32(p.DataSupply))}
+		item := oapi.MapPOISearchItem{MapPoiID: string(p.SosomapPoiUID), Name: p.BranchName, Address: p.Address, Phones: append([]string{}, p.Telephone...),
+			CategoryPath: append([]string{}, p.Category...), Photos: append([]string{}, p.PicURLs...), CardIds: append([]string{}, p.CardIDList...), DataSupply: new(int32(p.DataSupply))}
 		if p.Latitude != "" && p.Longitude != "" {
 			item.Location = &oapi.Location{Latitude: string(p.Latitude), Longitude: string(p.Longitude)}
 		}
 		out.Data = append(out.Data, item)
 	}
 	return oapi.ListMapPOIs200JSONResponse{Body: out}, nil
-}
-
-// split cuts one of WeChat's joined strings into its trimmed, non-empty parts.
-func split(s, sep string) []string {
-	out := []string{}
-	for part := range strings.SplitSeq(s, sep) {
-		if part = strings.TrimSpace(part); part != "" {
-			out = append(out, part)
-		}
-	}
-	return out
 }

@@ -59,7 +59,7 @@ var storeCreate = register(&Kind{
 func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store, Done, error) {
 	body, err := wechat.Encode(wechat.AddStoreRequest{
 		PoiID: n.LegacyPoiID, MapPoiID: n.MapPoiID, PicList: n.Photos, ContractPhone: n.ContactPhone, Hour: n.Hours,
-		Credential: n.CredentialNumber, CompanyName: n.CompanyName, QualificationList: joined(n.QualificationMediaIDs), CardID: n.CardID,
+		Credential: n.CredentialNumber, CompanyName: n.CompanyName, QualificationList: n.QualificationMediaIDs, CardID: n.CardID,
 	})
 	if err != nil {
 		return Store{}, Done{}, err
@@ -152,7 +152,7 @@ func settleStoreCreate(b *postgres.Batch, op *Operation, out Outcome) error {
 // credential, phone and hours. Credentials are unique in a merchant (85041).
 func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
 	var sent wechat.AddStoreRequest
-	if err := op.Unmarshal(&sentStore{&sent}); err != nil {
+	if err := op.Unmarshal(&sent); err != nil {
 		return Proof{}, err
 	}
 	var found []wechat.Store
@@ -197,20 +197,6 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	return p, nil
 }
 
-// sentStore reads back a request, whose pic_list is a string.
-type sentStore struct{ *wechat.AddStoreRequest }
-
-func (s *sentStore) UnmarshalJSON(b []byte) error {
-	var v struct {
-		ContractPhone string `json:"contract_phone"`
-		Hour          string `json:"hour"`
-		Credential    string `json:"credential"`
-	}
-	err := json.Unmarshal(b, &v)
-	s.ContractPhone, s.Hour, s.Credential = v.ContractPhone, v.Hour, v.Credential
-	return err
-}
-
 func (l *Ledger) poisOlderThan(ctx context.Context, op *Operation, pois []string) ([]string, error) {
 	if len(pois) == 0 {
 		return nil, nil
@@ -248,7 +234,7 @@ func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) 
 // unique in a merchant (85041).
 func createdBy(ctx context.Context, l *Ledger, op *Operation, ev AuditEvent) (bool, error) {
 	var sent wechat.AddStoreRequest
-	if err := op.Unmarshal(&sentStore{&sent}); err != nil {
+	if err := op.Unmarshal(&sent); err != nil {
 		return false, err
 	}
 	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: ev.PoiID})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -146,42 +145,22 @@ func (l *Ledger) writeStore(ctx context.Context, r Request, k *Kind, s Store, bo
 	return s, done, err
 }
 
-// sentUpdate reads back a request, whose pic_list is a string.
-type sentUpdate struct {
-	PoiID         string `json:"poi_id"`
-	Hour          string `json:"hour"`
-	ContractPhone string `json:"contract_phone"`
-	CardID        string `json:"card_id"`
-	PicList       string `json:"pic_list"`
-}
-
-func (s sentUpdate) photos() ([]string, error) {
-	var list struct {
-		List []string `json:"list"`
-	}
-	err := json.Unmarshal([]byte(s.PicList), &list)
-	return list.List, err
-}
-
 func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	if out.Class != wechat.Executed {
 		return nil
 	}
-	var sent sentUpdate
+	var sent wechat.UpdateStoreRequest
 	if err := op.Unmarshal(&sent); err != nil {
-		return err
-	}
-	photos, err := sent.photos()
-	if err != nil {
 		return err
 	}
 	now := StoreFields{ContactPhone: sent.ContractPhone, BusinessHoursText: sent.Hour, CardID: optional(sent.CardID)}
 	p := dbsqlc.StoreUpdatedParams{TenantID: op.TenantID, ID: *op.SubjectID}
 	if out.ID(AuditID) == "" && !out.Audited {
-		now.Photos = photos
+		now.Photos = sent.PicList
 	} else {
 		p.AuditID = op.AuditID // the pictures count once they are approved
 	}
+	var err error
 	if p.Changed, err = json.Marshal(now); err != nil {
 		return err
 	}
@@ -193,12 +172,8 @@ func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 // they are in audit, but hours and phone are, and the status says so
 // (platform.md §11.2); an update then is refused with 65118.
 func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
-	var sent sentUpdate
+	var sent wechat.UpdateStoreRequest
 	if err := op.Unmarshal(&sent); err != nil {
-		return Proof{}, err
-	}
-	photos, err := sent.photos()
-	if err != nil {
 		return Proof{}, err
 	}
 	var before StoreFields
@@ -214,8 +189,8 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	switch {
 	case shown.ContactPhone != sent.ContractPhone || shown.BusinessHoursText != sent.Hour:
 		return Proof{Verdict: Absent}, nil
-	case slices.Equal(shown.Photos, photos):
-		return Proof{Verdict: Present, Audited: !slices.Equal(before.Photos, photos)}, nil
+	case slices.Equal(shown.Photos, sent.PicList):
+		return Proof{Verdict: Present, Audited: !slices.Equal(before.Photos, sent.PicList)}, nil
 	case store.Status != wechat.StoreInAudit:
 		return Proof{Verdict: Absent}, nil
 	}
@@ -228,7 +203,3 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	}
 	return Proof{Verdict: Present, Audited: true}, nil
 }
-
-// joined writes media ids as WeChat's examples do. They hold no comma: that
-// was validated.
-func joined(ids []string) string { return strings.Join(ids, ",") }

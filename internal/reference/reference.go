@@ -105,8 +105,8 @@ func districts(reply wechat.GetDistrictReply) []District {
 			if len(d.Cidx) != 2 || level+1 >= len(reply.Result) {
 				continue
 			}
-			last := min(d.Cidx[1], len(reply.Result[level+1])-1)
-			for i := max(d.Cidx[0], 0); i <= last; i++ {
+			last := min(int(d.Cidx[1]), len(reply.Result[level+1])-1)
+			for i := max(int(d.Cidx[0]), 0); i <= last; i++ {
 				parents[level+1][i] = string(d.ID)
 			}
 		}
@@ -127,12 +127,12 @@ func categories(reply wechat.GetMerchantCategoryReply) []Category {
 		if c.ID == 0 {
 			continue
 		}
-		row := Category{ID: strconv.FormatInt(c.ID, 10), Name: c.Name, Level: c.Level, Sensitive: c.SensitiveType == 1}
+		row := Category{ID: strconv.FormatInt(int64(c.ID), 10), Name: c.Name, Level: int(c.Level), Sensitive: c.SensitiveType == 1}
 		if c.Father != 0 {
-			row.ParentID = strconv.FormatInt(c.Father, 10)
+			row.ParentID = strconv.FormatInt(int64(c.Father), 10)
 		}
 		for _, child := range c.Children {
-			row.Children = append(row.Children, strconv.FormatInt(child, 10))
+			row.Children = append(row.Children, strconv.FormatInt(int64(child), 10))
 		}
 		for _, outer := range c.Qualify.ExterList {
 			var names []string

@@ -31,7 +31,7 @@ type Error struct {
 	Endpoint string
 	Class    Class
 	Family   Family
-	Code     int64  // WeChat's errcode; 0 when the reply was none
+	Code     int64  // WeChat's errcode; 0 when the reply was none; see Codeless
 	Msg      string // errmsg without control characters, cut to 256 characters, scrubbed
 	RID      string // WeChat's request id
 	Err      error  // what went wrong when nothing readable came back
@@ -41,6 +41,8 @@ func (e *Error) Error() string {
 	switch {
 	case e.Err != nil:
 		return fmt.Sprintf("%s: %s: %v", e.Endpoint, e.Class, e.Err)
+	case e.Code >= codeless:
+		return fmt.Sprintf("%s: status %d %s", e.Endpoint, e.Code-codeless, e.Msg)
 	default:
 		return fmt.Sprintf("%s: errcode %d %s", e.Endpoint, e.Code, e.Msg)
 	}
@@ -61,7 +63,7 @@ func Classify(e *Endpoint, r Reply) (Class, *Error) {
 	if r.Status != 200 {
 		return fail(Ambiguous, fmt.Errorf("HTTP status %d", r.Status))
 	}
-	head, err := e.envelope.read(r.Body)
+	head, err := e.envelope.read(r.Body, e.proof)
 	if err != nil {
 		return fail(Ambiguous, err)
 	}

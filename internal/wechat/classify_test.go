@@ -93,7 +93,7 @@ func TestDocumentsReplies(t *testing.T) {
 		t.Errorf("get_store_info, flat as its table has it: %s", diff)
 	}
 	places := decoded[SearchMapPOIReply](t, SearchMapPOI, searchMapPOIExample).Data.Item
-	if len(places) != 1 || places[0].SosomapPoiUID != "2708071440732747189" || places[0].Latitude != "23.1088695526" || places[0].Telephone != " 020-89190388" {
+	if len(places) != 1 || places[0].SosomapPoiUID != "2708071440732747189" || places[0].Latitude != "23.1088695526" || !cmp.Equal(places[0].Telephone, Phones{"020-89190388"}) || !cmp.Equal(places[0].Category, CategoryPath{"Sports and Fitness", "Gym"}) {
 		t.Errorf("search_map_poi: %+v", places)
 	}
 }
@@ -140,6 +140,28 @@ func TestClassify(t *testing.T) {
 		"district":                     {GetDistrict, 200, `{"status":0,"message":"query ok","result":[]}`, Executed},
 		"district, token":              {GetDistrict, 200, `{"errcode":40001,"errmsg":"x"}`, TokenRejected},
 		"district, map service":        {GetDistrict, 200, `{"status":120,"message":"limit"}`, Ambiguous},
+		"district, nothing":            {GetDistrict, 200, `{}`, Ambiguous},
+		"district, huge status":        {GetDistrict, 200, `{"status":9223372036854775807}`, Ambiguous},
+		"errcode empty":                {AddStore, 200, `{"errcode":""}`, Ambiguous},
+		"errcode null":                 {AddStore, 200, `{"errcode":null}`, Ambiguous},
+		"errcode twice":                {AddStore, 200, `{"errcode":85038,"errcode":0}`, Ambiguous},
+		"errcode in two cases":         {AddStore, 200, `{"errcode":85038,"ErrCode":0}`, Ambiguous},
+		"errcode twice, one blank off": {AddStore, 200, `{"errcode":85038,"errcode ":0}`, Ambiguous},
+		"errcode twice, the same":      {AddStore, 200, `{"errcode":0,"errcode ":"0"}`, Executed},
+		"errcode with a blank":         {AddStore, 200, `{"errcode ":85038}`, Refused},
+		"huge errcode":                 {CreateMapPOI, 200, `{"errcode":1000000000}`, Ambiguous},
+		"map POI":                      {CreateMapPOI, 200, `{"error":null,"data":{"base_id":42160,"rich_id":42010}}`, Executed},
+		"map POI, newer page":          {CreateMapPOI, 200, `{"errcode":0,"errmsg":"ok","data":{"base_id":"42160"}}`, Executed},
+		"map POI, error":               {CreateMapPOI, 200, `{"error":"name is taken","data":null}`, Refused},
+		"map POI, error as object":     {CreateMapPOI, 200, `{"error":{"code":1}}`, Refused},
+		"map POI, error and base_id":   {CreateMapPOI, 200, `{"error":"late","data":{"base_id":42160}}`, Ambiguous},
+		"map POI, neither":             {CreateMapPOI, 200, `{"error":null,"data":{}}`, Ambiguous},
+		"map POI, base_id 0":           {CreateMapPOI, 200, `{"errcode":0,"data":{"base_id":0}}`, Ambiguous},
+		"map POI, token":               {CreateMapPOI, 200, `{"errcode":40001,"errmsg":"x"}`, TokenRejected},
+		"image":                        {UploadImage, 200, `{"url":"http://mmbiz.qpic.cn/XXXXX"}`, Executed},
+		"image without a URL":          {UploadImage, 200, `{"errcode":0,"url":""}`, Ambiguous},
+		"temporary media, no id":       {UploadMedia, 200, `{"type":"image"}`, Ambiguous},
+		"goods added, audit failed":    {AddGoods, 200, `{"errcode":300021,"goodsId":51}`, Executed},
 	} {
 		if got, err := Classify(tc.e, Reply{tc.status, []byte(tc.body)}); got != tc.want || (got == Executed) != (err == nil) {
 			t.Errorf("%s: Classify = %v, %v, want %v", name, got, err, tc.want)

@@ -74,7 +74,7 @@ func NewClient(base string, observe func(endpoint string, class Class, took time
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Do sends one call and reads its whole reply. query may be nil; body nil
-// means none. The error, if any, is an *Error of class NotSent, when it is
+// means none. Where e has a Part, body is the file itself. The error, if any, is an *Error of class NotSent, when it is
 // certain that nothing left, or Ambiguous.
 //
 // ctx should not be a client's: what has been sent must be heard.
@@ -105,6 +105,13 @@ func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Val
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
+	contentType := "application/json; charset=utf-8"
+	if e.Part != "" {
+		var err error
+		if body, contentType, err = form(e.Part, body); err != nil {
+			return Reply{}, &Error{Endpoint: e.Name, Class: NotSent, Err: err}
+		}
+	}
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -115,7 +122,7 @@ func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Val
 	}
 	req.GetBody = nil // or net/http would send the body a second time
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+		req.Header.Set("Content-Type", contentType)
 	}
 	fail := func(err error) (Reply, error) {
 		class := Ambiguous

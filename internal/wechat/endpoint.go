@@ -28,6 +28,8 @@ const (
 	FamilyMedia            Family = "media"
 	FamilyCard             Family = "card"
 	FamilyDistrict         Family = "district"
+	FamilyMessage          Family = "message"
+	FamilyQuota            Family = "quota"
 )
 
 // A Risk says what a second execution of a call would do, and so how an
@@ -52,9 +54,19 @@ type Endpoint struct {
 	Sets     []int // permission sets, any one of which opens the call; nil: none is needed
 	Family   Family
 	Risk     Risk
+	Quota    Bucket        // what a call is charged to; the zero Bucket: nothing
+	Part     string        // not "": the body is a file, sent as this part of a form
 	Timeout  time.Duration // of the whole call; 0: 10 s
 	MaxReply int64         // bytes; 0: 1 MiB
 	envelope envelope
+	proof    string // a member without which a success is none; "": none is needed
+}
+
+// A Bucket is a number of calls that WeChat allows a merchant in a day of
+// Shanghai. Calls that share a Bucket share its limit.
+type Bucket struct {
+	Name   string
+	PerDay int
 }
 
 const (
@@ -77,8 +89,13 @@ func (e *Endpoint) Opens(granted []int32) bool {
 }
 
 // Permission sets that WeChat's pages print as "8-10、13": once authorised
-// with one of them, the platform may call (platform.md §8.1).
+// with one of them, the platform may call (platform.md §8.1). Legacy stores,
+// cards, modify_merchant and del_store have no set stated and are enforced as
+// storeSets (§8.2): WeChat's own 61007 or 48001 stays authoritative.
 var (
-	storeSets       = []int{8, 9, 10, 13}
-	storeNearbySets = []int{8, 9, 10, 13, 37}
+	storeSets          = []int{8, 9, 10, 13}
+	storeNearbySets    = []int{8, 9, 10, 13, 37}
+	goodsSets          = []int{52}
+	imageSets          = []int{1, 8, 9, 11, 18, 37, 100}
+	temporaryMediaSets = []int{1, 3, 8, 9, 11, 19, 30, 31, 100}
 )

@@ -101,3 +101,9 @@ var errcodes = map[int64][]ErrcodeRow{
 	300017: {{Families: []Family{"goods"}, Errcode: 300017, Class: Refused, Code: "goods_not_submitted"}},
 	300021: {{Families: []Family{"goods"}, Errcode: 300021, Class: Executed, Code: "audit_submit_failed", Retryable: true}},
 }
+
+// codelessRows are the failures that come without an errcode.
+var codelessRows = map[Family]ErrcodeRow{
+	"map_poi":  {Families: []Family{"map_poi"}, Class: Refused, Code: "map_poi_rejected", Retryable: false},
+	"district": {Families: []Family{"district"}, Class: Ambiguous, Code: "map_service_error", Retryable: true},
+}

@@ -26,6 +26,10 @@ func (e *Endpoint) Errcode(code int64) (ErrcodeRow, bool) {
 }
 
 func lookup(family Family, endpoint string, code int64) (ErrcodeRow, bool) {
+	if code >= codeless {
+		row, ok := codelessRows[family]
+		return row, ok
+	}
 	var found *ErrcodeRow
 	best := 0
 	for i := range errcodes[code] {

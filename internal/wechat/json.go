@@ -124,81 +124,44 @@ func Decode[T any](e *Endpoint, r Reply) (T, error) {
 var bom = []byte("\xef\xbb\xbf")
 
 // JSON is the body for whoever reads it: without what readers of JSON trip
-// over, and with U+FFFD for U+0000, which no column of the database can hold.
-// An outcome that can't be written down would be lost.
+// over, without the blanks at the end of member names that document 001 has in
+// its examples, and with U+FFFD for U+0000, which no column of the database
+// can hold. An outcome that can't be written down would be lost.
 func (r Reply) JSON() []byte { return readable(r.Body) }
 
 func readable(body []byte) []byte {
-	return unescape(bytes.TrimSpace(bytes.TrimPrefix(body, bom)), `\u0000`, "\ufffd")
+	return trimNames(unescape(bytes.TrimSpace(bytes.TrimPrefix(body, bom)), `\u0000`, "\ufffd"))
 }
 
-// An envelope is how a family of replies tells success from failure.
-type envelope uint8
-
-const (
-	// errcodeEnvelope: {"errcode":0,"errmsg":"ok",…}. A reply without errcode
-	// is no success: it is none of WeChat's.
-	errcodeEnvelope envelope = iota
-	// looseEnvelope: success may come without errcode (platform.md §9).
-	looseEnvelope
-	// statusEnvelope: {"status":0,"message":"query ok","result":…}, and an
-	// errcode where the token was refused (documents 000 §4.5).
-	statusEnvelope
-)
-
-type head struct {
-	code int64
-	msg  string
-}
-
-// statusOffset moves Tencent Maps' status numbers out of the way of errcodes:
-// they share no table.
-const statusOffset = 1_000_000_000
-
-func (env envelope) read(body []byte) (head, error) {
-	var h struct {
-		Errcode Int             `json:"errcode"`
-		Errmsg  json.RawMessage `json:"errmsg"`
-		Status  Int             `json:"status"`
-		Message json.RawMessage `json:"message"`
-	}
-	body = readable(body)
-	if len(body) == 0 {
-		return head{}, errors.New("reply is empty")
-	}
-	if body[0] != '{' {
-		return head{}, errors.New("reply is not a JSON object")
-	}
-	if env != statusEnvelope {
-		// status is an ordinary member there, of any type.
-		var plain struct {
-			Errcode *Int            `json:"errcode"`
-			Errmsg  json.RawMessage `json:"errmsg"`
+// trimNames takes the blanks off the ends of member names. What isn't JSON is
+// left as it is, for whoever reads it to refuse.
+func trimNames(b []byte) []byte {
+	var out []byte // nil as long as nothing had to be taken off
+	done := 0
+	for i := 0; i < len(b); i++ {
+		if b[i] != '"' {
+			continue
 		}
-		if err := json.Unmarshal(body, &plain); err != nil {
-			return head{}, fmt.Errorf("reply can't be read: %w", err)
-		}
-		if plain.Errcode == nil {
-			if env == errcodeEnvelope {
-				return head{}, errors.New("reply has no errcode")
+		start := i + 1
+		for i = start; i < len(b) && b[i] != '"'; i++ {
+			if b[i] == '\\' {
+				i++
 			}
-			plain.Errcode = new(Int)
 		}
-		h.Errcode, h.Errmsg = *plain.Errcode, plain.Errmsg
-	} else if err := json.Unmarshal(body, &h); err != nil {
-		return head{}, fmt.Errorf("reply can't be read: %w", err)
+		if i >= len(b) {
+			break
+		}
+		if after := bytes.TrimLeft(b[i+1:], " \t\r\n"); len(after) == 0 || after[0] != ':' {
+			continue
+		}
+		name := b[start:i]
+		if trimmed := bytes.Trim(name, " \t"); len(trimmed) != len(name) {
+			out = append(append(out, b[done:start]...), trimmed...)
+			done = i
+		}
 	}
-	if h.Errcode == 0 && h.Status != 0 {
-		return head{int64(h.Status) + statusOffset, looseText(h.Message)}, nil
+	if out == nil {
+		return b
 	}
-	return head{int64(h.Errcode), looseText(h.Errmsg)}, nil
-}
-
-// looseText shows a message whatever type it has.
-func looseText(b json.RawMessage) string {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		return s
-	}
-	return string(b)
+	return append(out, b[done:]...)
 }

@@ -27,17 +27,61 @@ type SearchMapPOIReply struct {
 
 // A MapPOI is a place on Tencent Maps.
 type MapPOI struct {
-	BranchName    string  `json:"branch_name"`
-	Address       string  `json:"address"`
-	Longitude     Decimal `json:"longitude"`
-	Latitude      Decimal `json:"latitude"`
-	Telephone     string  `json:"telephone"`
-	Category      string  `json:"category"`
-	SosomapPoiUID ID      `json:"sosomap_poi_uid"`
-	DataSupply    Int     `json:"data_supply"`
-	PicURLs       Texts   `json:"pic_urls"`
-	CardIDList    Texts   `json:"card_id_list"`
+	BranchName    string       `json:"branch_name"`
+	Address       string       `json:"address"`
+	Longitude     Decimal      `json:"longitude"`
+	Latitude      Decimal      `json:"latitude"`
+	Telephone     Phones       `json:"telephone"`
+	Category      CategoryPath `json:"category"`
+	SosomapPoiUID ID           `json:"sosomap_poi_uid"`
+	DataSupply    Int          `json:"data_supply"`
+	PicURLs       Texts        `json:"pic_urls"`
+	CardIDList    Texts        `json:"card_id_list"`
 }
+
+// CreateMapPOI proposes a new place to Tencent Maps, which audits it for three
+// business days (document 000 §4.7). Its answer has error and data where
+// others have errcode; the audit's event names it by base_id.
+var CreateMapPOI = &Endpoint{
+	Name: "map_poi.create", Method: http.MethodPost, Path: "/wxa/create_map_poi",
+	Sets: storeNearbySets, Family: FamilyMapPOI, Risk: Create, envelope: errorEnvelope,
+}
+
+// CreateMapPOIRequest is CreateMapPOI's body. Coordinates are strings here and
+// numbers in SearchMapPOI's answer; the district is a string here and a number
+// in SearchMapPOI's request.
+type CreateMapPOIRequest struct {
+	Name       string       `json:"name"`
+	Longitude  string       `json:"longitude"`
+	Latitude   string       `json:"latitude"`
+	Province   string       `json:"province"`
+	City       string       `json:"city"`
+	District   string       `json:"district"`
+	Address    string       `json:"address"`
+	Category   CategoryPath `json:"category"`
+	Telephone  Phones       `json:"telephone"`
+	Photo      string       `json:"photo"`
+	License    string       `json:"license"`
+	Introduct  string       `json:"introduct"`
+	DistrictID string       `json:"districtid"`
+	PoiID      string       `json:"poi_id,omitempty"` // of the legacy store that moves here
+}
+
+// CreateMapPOIReply is CreateMapPOI's answer. BaseID comes back as the
+// audit_id of the event create_map_poi_audit_info.
+type CreateMapPOIReply struct {
+	Data struct {
+		BaseID ID `json:"base_id"`
+		RichID ID `json:"rich_id"`
+	} `json:"data"`
+}
+
+// The status in the event create_map_poi_audit_info: the inverse of every
+// other one (document 000 §4.7).
+const (
+	MapPOIEventApproved = 0
+	MapPOIEventFailed   = 1
+)
 
 // GetDistrict reads the whole tree of provinces, cities and districts
 // (document 000 §4.5): thousands of rows, so it is cached for a day.
@@ -64,64 +108,5 @@ type District struct {
 		Lat Decimal `json:"lat"`
 		Lng Decimal `json:"lng"`
 	} `json:"location"`
-	Cidx []int `json:"cidx"` // first and last index of the children, both inclusive
+	Cidx []Int `json:"cidx"` // first and last index of the children, both inclusive
 }
-
-// GetMerchantCategory reads the categories of the Store Mini Program
-// (document 000 §4.1).
-var GetMerchantCategory = &Endpoint{
-	Name: "category.list", Method: http.MethodGet, Path: "/wxa/get_merchant_category",
-	Sets: storeNearbySets, Family: FamilyMerchantCategory, MaxReply: 8 << 20,
-}
-
-// GetMerchantCategoryReply is GetMerchantCategory's answer.
-type GetMerchantCategoryReply struct {
-	Data struct {
-		AllCategoryInfo struct {
-			Categories []Category `json:"categories"`
-		} `json:"all_category_info"`
-	} `json:"data"`
-}
-
-// A Category is a row of the tree; id 0 is its root.
-type Category struct {
-	ID       int64   `json:"id"`
-	Name     string  `json:"name"`
-	Level    int     `json:"level"`
-	Father   int64   `json:"father"`
-	Children []int64 `json:"children"`
-	Qualify  struct {
-		ExterList []struct {
-			InnerList []struct {
-				Name string `json:"name"`
-			} `json:"inner_list"`
-		} `json:"exter_list"`
-	} `json:"qualify"`
-	Scene         Int `json:"scene"`
-	SensitiveType Int `json:"sensitive_type"` // 1: certificates are required
-}
-
-// GetMerchantAuditInfo reads the audit of the Store Mini Program itself
-// (document 000 §4.3): no parameters, GET without a body.
-var GetMerchantAuditInfo = &Endpoint{
-	Name: "store_program.audit", Method: http.MethodGet, Path: "/wxa/get_merchant_audit_info",
-	Sets: storeSets, Family: FamilyStoreProgram,
-}
-
-// GetMerchantAuditInfoReply is GetMerchantAuditInfo's answer.
-type GetMerchantAuditInfoReply struct {
-	Data struct {
-		AuditID ID     `json:"audit_id"`
-		Status  Int    `json:"status"`
-		Reason  string `json:"reason"`
-	} `json:"data"`
-}
-
-// The status in GetMerchantAuditInfo (platform.md §11.2).
-const (
-	MerchantNotSubmitted = 0
-	MerchantApproved     = 1
-	MerchantInAudit      = 2
-	MerchantFailed       = 3
-	MerchantAdminRefused = 4
-)

@@ -1,10 +1,6 @@
 package wechat
 
-import (
-	"encoding/json"
-	"net/http"
-	"strings"
-)
+import "net/http"
 
 // AddStore submits a store for audit (documents 000 §4.8 and 002). The reply
 // gives the audit_id once; the poi_id comes with the audit's event.
@@ -16,15 +12,15 @@ var AddStore = &Endpoint{
 // AddStoreRequest is AddStore's body. Hour is required though the documents'
 // example leaves it out; CardID may be empty but must be there.
 type AddStoreRequest struct {
-	PoiID             string  `json:"poi_id"`
-	MapPoiID          string  `json:"map_poi_id"`
-	PicList           PicList `json:"pic_list"`
-	ContractPhone     string  `json:"contract_phone"`
-	Hour              string  `json:"hour"`
-	Credential        string  `json:"credential"`
-	CompanyName       string  `json:"company_name,omitempty"`
-	QualificationList string  `json:"qualification_list,omitempty"` // media ids joined with commas, as in both examples
-	CardID            string  `json:"card_id"`
+	PoiID             string   `json:"poi_id"`
+	MapPoiID          string   `json:"map_poi_id"`
+	PicList           PicList  `json:"pic_list"`
+	ContractPhone     string   `json:"contract_phone"`
+	Hour              string   `json:"hour"`
+	Credential        string   `json:"credential"`
+	CompanyName       string   `json:"company_name,omitempty"`
+	QualificationList MediaIDs `json:"qualification_list,omitempty"`
+	CardID            string   `json:"card_id"`
 }
 
 // AddStoreReply is AddStore's answer.
@@ -79,11 +75,11 @@ var GetStoreInfo = &Endpoint{
 
 // GetStoreInfoReply is GetStoreInfo's answer.
 type GetStoreInfoReply struct {
-	Business storeItem `json:"business"`
+	Business baseInfo[Store] `json:"business"`
 }
 
 // Store is what it tells.
-func (r GetStoreInfoReply) Store() Store { return r.Business.Store }
+func (r GetStoreInfoReply) Store() Store { return r.Business.of }
 
 // GetStoreList reads a page of stores (document 000 §4.11). Offset must be
 // below the total, except that 0 of 0 is allowed; at most 50 a page.
@@ -103,18 +99,12 @@ type GetStoreListRequest struct {
 
 // GetStoreListReply is GetStoreList's answer.
 type GetStoreListReply struct {
-	BusinessList []storeItem `json:"business_list"`
-	TotalCount   Int         `json:"total_count"`
+	BusinessList []baseInfo[Store] `json:"business_list"`
+	TotalCount   Int               `json:"total_count"`
 }
 
 // Stores are what it tells, in WeChat's order.
-func (r GetStoreListReply) Stores() []Store {
-	out := make([]Store, len(r.BusinessList))
-	for i, item := range r.BusinessList {
-		out[i] = item.Store
-	}
-	return out
-}
+func (r GetStoreListReply) Stores() []Store { return unwrap(r.BusinessList) }
 
 // A Store is a store as WeChat shows it.
 type Store struct {
@@ -147,59 +137,3 @@ const (
 	StoreInAudit  = 2
 	StoreFailed   = 3
 )
-
-// storeItem takes both shapes: the documents' example nests a store's fields
-// in base_info, the table lists them flat.
-type storeItem struct{ Store }
-
-func (s *storeItem) UnmarshalJSON(b []byte) error {
-	var nested struct {
-		BaseInfo *Store `json:"base_info"`
-	}
-	if err := json.Unmarshal(b, &nested); err != nil {
-		return err
-	}
-	if nested.BaseInfo != nil {
-		s.Store = *nested.BaseInfo
-		return nil
-	}
-	return json.Unmarshal(b, &s.Store)
-}
-
-// PicList is a list of picture URLs, which WeChat wants as a JSON object
-// inside a JSON string: "{\"list\":[…]}".
-type PicList []string
-
-// MarshalJSON writes the string.
-func (p PicList) MarshalJSON() ([]byte, error) {
-	inner, err := Encode(struct {
-		List []string `json:"list"`
-	}{append([]string{}, p...)})
-	if err != nil {
-		return nil, err
-	}
-	return Encode(string(inner))
-}
-
-// Texts is a list of strings that may also come as one joined with commas.
-type Texts []string
-
-// UnmarshalJSON takes an array of strings, one string, or null.
-func (t *Texts) UnmarshalJSON(b []byte) error {
-	var list []string
-	if json.Unmarshal(b, &list) == nil {
-		*t = list
-		return nil
-	}
-	var one string
-	if err := json.Unmarshal(b, &one); err != nil {
-		return err
-	}
-	*t = nil
-	for s := range strings.SplitSeq(one, ",") {
-		if s = strings.TrimSpace(s); s != "" {
-			*t = append(*t, s)
-		}
-	}
-	return nil
-}

@@ -1,0 +1,170 @@
+package wechat
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// baseInfo takes both shapes of a store: the documents' examples nest its
+// fields in base_info, the table of get_store_list has them flat.
+type baseInfo[T any] struct{ of T }
+
+func (i *baseInfo[T]) UnmarshalJSON(b []byte) error {
+	var nested struct {
+		BaseInfo json.RawMessage `json:"base_info"`
+	}
+	if err := json.Unmarshal(b, &nested); err != nil {
+		return err
+	}
+	if len(nested.BaseInfo) > 0 && !bytes.Equal(nested.BaseInfo, []byte("null")) {
+		b = nested.BaseInfo
+	}
+	return json.Unmarshal(b, &i.of)
+}
+
+func (i baseInfo[T]) MarshalJSON() ([]byte, error) {
+	return Encode(struct {
+		BaseInfo T `json:"base_info"`
+	}{i.of})
+}
+
+func unwrap[T any](items []baseInfo[T]) []T {
+	out := make([]T, len(items))
+	for i, item := range items {
+		out[i] = item.of
+	}
+	return out
+}
+
+// anyCase reads an object whose members are called goodsId in one call and
+// goods_id in another (platform.md §11.1 no. 16) into v, whose tags are of the
+// first kind.
+func anyCase(b []byte, v any) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return err
+	}
+	out := make(map[string]json.RawMessage, len(members))
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		out[strings.ToLower(strings.ReplaceAll(name, "_", ""))] = members[name]
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+// PicList is a list of picture URLs, which WeChat wants as a JSON object
+// inside a JSON string: "{\"list\":[…]}".
+type PicList []string
+
+type picList struct {
+	List []string `json:"list"`
+}
+
+// MarshalJSON writes the string.
+func (p PicList) MarshalJSON() ([]byte, error) {
+	inner, err := Encode(picList{append([]string{}, p...)})
+	if err != nil {
+		return nil, err
+	}
+	return Encode(string(inner))
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (p *PicList) UnmarshalJSON(b []byte) error {
+	var inner string
+	if err := json.Unmarshal(b, &inner); err != nil {
+		return err
+	}
+	var list picList
+	if err := json.Unmarshal([]byte(inner), &list); err != nil {
+		return err
+	}
+	*p = list.List
+	return nil
+}
+
+// Lists that WeChat takes and gives as one string. Each type knows its
+// separator, and refuses to write a part that holds it: such a part would come
+// out as two.
+type (
+	// MediaIDs are the ids of temporary files: "id1,id2".
+	MediaIDs []string
+	// CategoryPath is a category on Tencent Maps: "Food:Chinese Restaurant"
+	// (document 000 §4.7).
+	CategoryPath []string
+	// LegacyCategory is a category of legacy stores: "Food,Sichuan Cuisine,Hotpot"
+	// (document 001 §3.2).
+	LegacyCategory []string
+	// Phones are the numbers of a place on Tencent Maps:
+	// "010-6666666-111;010-6666666" (document 000 §4.7).
+	Phones []string
+	// Texts is a list of strings that WeChat gives as such, or joined with commas.
+	Texts []string
+)
+
+// MarshalJSON writes one string.
+func (l MediaIDs) MarshalJSON() ([]byte, error) { return join(l, ",") }
+
+// UnmarshalJSON takes one string, an array of strings, or null.
+func (l *MediaIDs) UnmarshalJSON(b []byte) error { return split(b, ",", (*[]string)(l)) }
+
+// MarshalJSON writes one string.
+func (l CategoryPath) MarshalJSON() ([]byte, error) { return join(l, ":") }
+
+// UnmarshalJSON takes one string, an array of strings, or null.
+func (l *CategoryPath) UnmarshalJSON(b []byte) error { return split(b, ":", (*[]string)(l)) }
+
+// MarshalJSON writes one string.
+func (l LegacyCategory) MarshalJSON() ([]byte, error) { return join(l, ",") }
+
+// UnmarshalJSON takes one string, an array of strings, or null.
+func (l *LegacyCategory) UnmarshalJSON(b []byte) error { return split(b, ",", (*[]string)(l)) }
+
+// MarshalJSON writes one string.
+func (l Phones) MarshalJSON() ([]byte, error) { return join(l, ";") }
+
+// UnmarshalJSON takes one string, an array of strings, or null.
+func (l *Phones) UnmarshalJSON(b []byte) error { return split(b, ";", (*[]string)(l)) }
+
+// UnmarshalJSON takes an array of strings, one string, or null.
+func (l *Texts) UnmarshalJSON(b []byte) error { return split(b, ",", (*[]string)(l)) }
+
+var errSeparator = errors.New("a part holds the separator")
+
+func join(parts []string, sep string) ([]byte, error) {
+	for _, part := range parts {
+		if strings.Contains(part, sep) {
+			return nil, fmt.Errorf("%w %q", errSeparator, sep)
+		}
+	}
+	return Encode(strings.Join(parts, sep))
+}
+
+// split takes the array as it is, and of a joined string the trimmed parts
+// that aren't empty.
+func split(b []byte, sep string, into *[]string) error {
+	var list []string
+	if json.Unmarshal(b, &list) == nil {
+		*into = list
+		return nil
+	}
+	var joined string
+	if err := json.Unmarshal(b, &joined); err != nil {
+		return err
+	}
+	*into = nil
+	for part := range strings.SplitSeq(joined, sep) {
+		if part = strings.TrimSpace(part); part != "" {
+			*into = append(*into, part)
+		}
+	}
+	return nil
+}
