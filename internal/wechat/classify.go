@@ -50,8 +50,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Classify reads an answer: its class and, unless it is Executed, the error.
-// It is the only place that decides what was executed.
+// Classify reads an answer: its class and, unless it is a plain success, the
+// error. An error of class Executed is a warning: goods were added, and their
+// audit was not started (300021). It is the only place that decides what was
+// executed.
 //
 // What proves nothing stays Ambiguous: a status that isn't 200, a body that
 // can't be read, the busy codes, and every errcode that no document lists for

@@ -161,11 +161,20 @@ func TestClassify(t *testing.T) {
 		"image":                        {UploadImage, 200, `{"url":"http://mmbiz.qpic.cn/XXXXX"}`, Executed},
 		"image without a URL":          {UploadImage, 200, `{"errcode":0,"url":""}`, Ambiguous},
 		"temporary media, no id":       {UploadMedia, 200, `{"type":"image"}`, Ambiguous},
-		"goods added, audit failed":    {AddGoods, 200, `{"errcode":300021,"goodsId":51}`, Executed},
 	} {
 		if got, err := Classify(tc.e, Reply{tc.status, []byte(tc.body)}); got != tc.want || (got == Executed) != (err == nil) {
 			t.Errorf("%s: Classify = %v, %v, want %v", name, got, err, tc.want)
 		}
+	}
+}
+
+// Goods that were added and whose audit was not started exist: the errcode is
+// a warning (document 004, appendix).
+func TestExecutedWithWarning(t *testing.T) {
+	t.Parallel()
+	class, err := Classify(AddGoods, Reply{200, []byte(`{"errcode":300021,"errmsg":"audit failed","goodsId":51}`)})
+	if class != Executed || err == nil || err.Code != 300021 || err.Class != Executed {
+		t.Errorf("Classify = %s, %v", class, err)
 	}
 }
 
