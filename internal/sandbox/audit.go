@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A magic ending of the contact phone decides what becomes of an audit (README.md).
+// A magic ending of the contact phone, or of the name of goods, decides what becomes of an audit (README.md).
 const (
 	phoneRejected = "0003" // rejected when its time has come
 	phoneStays    = "0009" // waits for the control API
@@ -18,14 +18,14 @@ const mapPOIDelay = 72 * time.Hour // "3 business days", wechat/000 §4.7
 
 func auditKey(kind auditKind, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
 
-// submit opens an audit. Its delay is virtual time; phone may hold a magic ending.
-func (s *Server) submit(a *audit, delay time.Duration, phone string) {
+// submit opens an audit. Its delay is virtual time; magic may have a magic ending.
+func (s *Server) submit(a *audit, delay time.Duration, magic string) {
 	a.Seq, a.Status, a.Submitted = s.st.next("audit", 1), auditPending, s.now()
-	if !strings.HasSuffix(phone, phoneStays) {
+	if !strings.HasSuffix(magic, phoneStays) {
 		due := a.Submitted.Add(delay)
 		a.Due = &due
 	}
-	a.AutoDeny = strings.HasSuffix(phone, phoneRejected)
+	a.AutoDeny = strings.HasSuffix(magic, phoneRejected)
 	s.st.audits.put(auditKey(a.Kind, a.ID), a)
 }
 
@@ -50,7 +50,7 @@ func (s *Server) decideDue() time.Duration {
 			continue
 		}
 		if a.AutoDeny {
-			s.decide(a, auditRejected, "the contact phone ends in "+phoneRejected)
+			s.decide(a, auditRejected, "the input ends in "+phoneRejected)
 		} else {
 			s.decide(a, auditApproved, "")
 		}
@@ -69,6 +69,8 @@ func (s *Server) decide(a *audit, decision, reason string) {
 		s.storeCreateDecided(acc, a)
 	case auditStoreUpdate:
 		s.storeUpdateDecided(acc, a)
+	case auditGoods:
+		s.goodsDecided(a)
 	case auditMapPOI:
 		s.mapPOIDecided(acc, a)
 	case auditStoreProgram:

@@ -28,9 +28,8 @@ func TestEventShapes(t *testing.T) {
 	b.control("POST", "audits/"+auditKey(auditStoreUpdate, update.Data.AuditID), `{"decision":"reject","reason":"too dark"}`, nil)
 	modified := b.pushes.wait("modify_store_audit_info", nil)
 	b.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","store_program":"in_review"}`, nil)
-	var list struct{ Audits []audit }
-	b.control("GET", "audits?status=pending", "", &list)
-	b.control("POST", "audits/"+auditKey(auditStoreProgram, list.Audits[0].ID), `{"decision":"admin_reject","reason":"no"}`, nil)
+	pending := b.audits(auditStoreProgram)[0].ID
+	b.control("POST", "audits/"+auditKey(auditStoreProgram, pending), `{"decision":"admin_reject","reason":"no"}`, nil)
 	program := b.pushes.wait("apply_merchant_audit_info", nil)
 
 	head := func(p received, event string) string {
@@ -47,7 +46,7 @@ func TestEventShapes(t *testing.T) {
 		{placed, head(placed, "create_map_poi_audit_info") + "<audit_id>" + n(place.Data.BaseID) + "</audit_id> \n  <status>0</status> \n  <map_poi_id><![CDATA[" +
 			placed.Get("map_poi_id") + "]]></map_poi_id> \n  <name><![CDATA[hardenzhang]]></name> \n  <address><![CDATA[TIT]]></address> \n  <latitude><![CDATA[23.0974903107]]></latitude> \n  <longitude><![CDATA[113.323753357]]></longitude> \n  <sh_remark><![CDATA[]]></sh_remark> \n</xml>"},
 		{modified, head(modified, "modify_store_audit_info") + "<audit_id>" + n(update.Data.AuditID) + "</audit_id> \n  <status>3</status> \n  <reason><![CDATA[too dark]]></reason> \n</xml>"},
-		{program, head(program, "apply_merchant_audit_info") + "<audit_id>" + n(list.Audits[0].ID) + "</audit_id> \n  <status>4</status> \n  <reason><![CDATA[no]]></reason> \n</xml>"},
+		{program, head(program, "apply_merchant_audit_info") + "<audit_id>" + n(pending) + "</audit_id> \n  <status>4</status> \n  <reason><![CDATA[no]]></reason> \n</xml>"},
 	} {
 		if d := cmp.Diff(tt.want, tt.got.plain); d != "" {
 			t.Error(d)
@@ -75,7 +74,10 @@ func (b *bundle) pushesTo() string {
 }
 
 // accessTokenAgain refreshes the demo account's token, also when every other token is long expired.
-func (b *bundle) accessTokenAgain() string {
+func (b *bundle) accessTokenAgain() string { return b.accessTokenOf(DemoOfficialAccount) }
+
+// accessTokenOf refreshes an authorised account's token.
+func (b *bundle) accessTokenOf(appid string) string {
 	b.t.Helper()
 	eventually(b.t, "a ticket for the time gone by", func() bool { return len(b.pushes.all("component_verify_ticket")) > 1 })
 	comp := b.componentToken()
@@ -83,7 +85,7 @@ func (b *bundle) accessTokenAgain() string {
 		Token string `json:"authorizer_access_token"`
 	}
 	b.post("/cgi-bin/component/api_authorizer_token?access_token="+comp, obj{
-		"component_appid": DefaultComponentAppID, "authorizer_appid": DemoOfficialAccount, "authorizer_refresh_token": mustAuth(b).RefreshToken,
+		"component_appid": DefaultComponentAppID, "authorizer_appid": appid, "authorizer_refresh_token": mustAuth(b, appid).RefreshToken,
 	}, &out)
 	return out.Token
 }

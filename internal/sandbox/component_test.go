@@ -182,7 +182,7 @@ func TestAuthorizerTokens(t *testing.T) {
 		t.Errorf("listed although omitted: %q", got)
 	}
 
-	_, out = refresh(mustAuth(b).RefreshToken)
+	_, out = refresh(mustAuth(b, DemoOfficialAccount).RefreshToken)
 	token := out["authorizer_access_token"].(string)
 	b.control("POST", "credentials", `{"expire_access_tokens":"component"}`, nil)
 	b.control("POST", "credentials", `{"expire_access_tokens":"`+LeavingAccount+`"}`, nil)
@@ -195,10 +195,10 @@ func TestAuthorizerTokens(t *testing.T) {
 	}
 }
 
-func mustAuth(b *bundle) authorization {
+func mustAuth(b *bundle, appid string) authorization {
 	b.sim.mu.Lock()
 	defer b.sim.mu.Unlock()
-	return *b.sim.st.auths.get(DemoOfficialAccount)
+	return *b.sim.st.auths.get(appid)
 }
 
 // Codes are single-use and expire; without an exchange the list has no refresh token (platform.md §5.1).

@@ -146,7 +146,7 @@ func TestConsentAsksForSets(t *testing.T) {
 	g := newFakeGateway(t, b)
 	g.consent = "/cgi-bin/componentloginpage?auth_type=1&category_id_list=" + url.QueryEscape("1|13")
 	g.visit(DemoOfficialAccount)
-	if got := mustAuth(b).Granted; len(got) != 1 || got[0] != 13 {
+	if got := mustAuth(b, DemoOfficialAccount).Granted; len(got) != 1 || got[0] != 13 {
 		t.Errorf("granted = %v, want [13]", got)
 	}
 }

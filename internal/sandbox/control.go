@@ -41,6 +41,7 @@ func (s *Server) routeControl(mux *http.ServeMux) {
 		"POST /_sandbox/accounts/{appid}/authorize":   s.controlConsoleAuthorize,
 		"POST /_sandbox/accounts/{appid}/unauthorize": s.controlUnauthorize,
 		"POST /_sandbox/accounts/{appid}/stores":      s.controlSeedStores,
+		"POST /_sandbox/accounts/{appid}/goods":       s.controlSeedGoods,
 		"GET /_sandbox/settings":                      s.controlShowSettings,
 		"POST /_sandbox/settings":                     s.controlSettings,
 		"POST /_sandbox/credentials":                  s.controlCredentials,

@@ -14,6 +14,7 @@ type accountReply struct {
 	Authorized bool  `json:"authorized"`
 	Granted    []int `json:"granted"`
 	Stores     int   `json:"stores"`
+	Goods      int   `json:"goods"`
 }
 
 func (s *Server) showAccount(a *account) accountReply {
@@ -24,6 +25,11 @@ func (s *Server) showAccount(a *account) accountReply {
 	for _, st := range s.st.stores.rows {
 		if st.AppID == a.AppID {
 			r.Stores++
+		}
+	}
+	for _, g := range s.st.goods.rows {
+		if g.AppID == a.AppID {
+			r.Goods++
 		}
 	}
 	return r
@@ -85,7 +91,13 @@ func (s *Server) controlAccount(r *http.Request) (any, error) {
 		set(&a.StoreLimit, in.StoreLimit)
 		set(&a.NeedsUpgrade, in.NeedsUpgrade)
 		if in.DailyLimits != nil {
-			a.DailyLimits = in.DailyLimits
+			a.DailyLimits = map[string]int64{}
+			for path, n := range in.DailyLimits {
+				if ep, found := s.endpointOf(path); found {
+					path = ep.bucket() // calls that share a quota have one limit
+				}
+				a.DailyLimits[path] = n
+			}
 		}
 		if a.Program.State != programNone && a.Program.AuditID == 0 {
 			a.Program.AuditID = s.newAuditID()

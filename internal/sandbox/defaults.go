@@ -17,7 +17,7 @@ const (
 const (
 	// DemoOfficialAccount grants {8, 11, 13}, has an approved store program and three stores.
 	DemoOfficialAccount = "wx5ab0d1c0ffee0a01"
-	// DemoMiniProgram grants {30, 52}.
+	// DemoMiniProgram grants {30, 52} and has goods in every state.
 	DemoMiniProgram = "wx5ab0d1c0ffee0a02"
 	// NoStoreSetsAccount is an Official Account that grants {1, 11}: no set opens the store calls.
 	NoStoreSetsAccount = "wx5ab0d1c0ffee0a03"
@@ -38,7 +38,7 @@ func (s *Server) seedDefaults() {
 		s.st.mapPOIs.put(p.ID, &p)
 	}
 	demo := s.makeAccount(DemoOfficialAccount, officialAccount, "Mendian Demo Shops", []int{8, 11, 13})
-	s.makeAccount(DemoMiniProgram, miniProgram, "Mendian Demo Live", []int{30, 52})
+	live := s.makeAccount(DemoMiniProgram, miniProgram, "Mendian Demo Live", []int{30, 52})
 	s.makeAccount(NoStoreSetsAccount, officialAccount, "Mendian No Store Sets", []int{1, 11})
 	s.makeAccount(LeavingAccount, officialAccount, "Mendian Leaving", []int{8, 11, 13})
 
@@ -47,6 +47,7 @@ func (s *Server) seedDefaults() {
 		s.st.mapPOIs.put(p.ID, &p)
 		s.seedStore(demo, store{MapPOIID: p.ID, Status: status, Credential: "91440101DEMO000" + strconv.Itoa(i)})
 	}
+	s.seedDemoGoods(live)
 }
 
 // makeAccount makes an account with an approved store program if it is an Official Account.

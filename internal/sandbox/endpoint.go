@@ -20,7 +20,10 @@ type endpoint struct {
 	kind accountKind
 	// program: the account must have an approved store program, else 85053.
 	program bool
-	serve   func(*call) (any, error)
+	// upload: the body is a multipart form, not JSON, and the reply goes out as text/plain.
+	upload bool
+	quota  quota
+	serve  func(*call) (any, error)
 }
 
 type tokenKind int
@@ -34,8 +37,11 @@ const (
 
 // Permission sets by family (platform.md §8.2).
 var (
-	storeSets    = []int{8, 9, 10, 13}
-	mapPlaceSets = []int{8, 9, 10, 13, 37}
+	storeSets       = []int{8, 9, 10, 13}
+	mapPlaceSets    = []int{8, 9, 10, 13, 37}
+	goodsSets       = []int{52}
+	uploadSets      = []int{1, 3, 8, 9, 11, 19, 30, 31, 100}
+	uploadImageSets = []int{1, 8, 9, 11, 18, 37, 100}
 )
 
 func (s *Server) endpoints() []endpoint {
@@ -45,6 +51,8 @@ func (s *Server) endpoints() []endpoint {
 		referenceEndpoints(),
 		mapPOIEndpoints(),
 		storeEndpoints(),
+		goodsEndpoints(),
+		mediaEndpoints(),
 		quotaEndpoints(),
 	)
 }
@@ -54,7 +62,8 @@ type call struct {
 	*Server
 	r        *http.Request
 	endpoint endpoint
-	fields   fields
+	fields   fields // of a JSON body
+	body     []byte
 	acc      *account       // nil for component calls
 	auth     *authorization // likewise
 	at       time.Time      // virtual
@@ -62,7 +71,7 @@ type call struct {
 
 // do runs the checks in the order of platform.md §13, which is an assumption there, then the call.
 func (s *Server) do(ep endpoint, r *http.Request, body []byte) (any, error) {
-	c := &call{Server: s, r: r, endpoint: ep, at: s.now()}
+	c := &call{Server: s, r: r, endpoint: ep, body: body, at: s.now()}
 	if r.Method != ep.method {
 		if ep.method == http.MethodGet {
 			return nil, refuse(43001)
@@ -80,7 +89,7 @@ func (s *Server) do(ep endpoint, r *http.Request, body []byte) (any, error) {
 	if err := c.checkAccount(); err != nil {
 		return nil, err
 	}
-	if ep.method == http.MethodPost {
+	if ep.method == http.MethodPost && !ep.upload {
 		f, err := parseFields(body)
 		if err != nil {
 			return nil, err
@@ -132,7 +141,8 @@ func (c *call) checkToken() error {
 	return nil
 }
 
-// checkAccount: not authorised 61003, set not granted 61007, wrong account kind 48001, quota 45009.
+// checkAccount: not authorised 61003, set not granted 61007, wrong account kind 48001, quota used up
+// 45009 or the code of the endpoint.
 func (c *call) checkAccount() error {
 	if c.acc == nil {
 		return nil
@@ -146,7 +156,7 @@ func (c *call) checkAccount() error {
 	if k := c.endpoint.kind; k != "" && k != c.acc.Kind {
 		return refuse(48001)
 	}
-	return c.use(c.acc, c.endpoint.path)
+	return c.use(c.acc, c.endpoint)
 }
 
 func (c *call) hasSet(id int) bool { return slices.Contains(c.auth.Granted, id) }

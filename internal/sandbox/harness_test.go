@@ -231,6 +231,31 @@ func (b *bundle) control(method, path, body string, out any) {
 	}
 }
 
+// truth is what the truth log holds.
+type truth struct {
+	IDs     []truthID
+	Effects []effect
+}
+
+func (b *bundle) truth() (out truth) {
+	b.t.Helper()
+	b.control("GET", "truth", "", &out)
+	return out
+}
+
+// audits is the ones of a kind that wait for a decision, oldest first.
+func (b *bundle) audits(kind auditKind) (out []audit) {
+	b.t.Helper()
+	var list struct{ Audits []audit }
+	b.control("GET", "audits?status=pending", "", &list)
+	for _, a := range list.Audits {
+		if a.Kind == kind {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // received is one delivery, already verified and decrypted.
 type received struct {
 	msgcrypt.Message

@@ -34,16 +34,24 @@ func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	s.routeControl(mux)
 	for _, ep := range s.endpoints() {
-		mux.HandleFunc(ep.path, s.wechat(func(r *http.Request, body []byte) answer {
+		limit := int64(maxBody)
+		if ep.upload {
+			limit = maxUpload
+		}
+		mux.HandleFunc(ep.path, s.wechat(limit, func(r *http.Request, body []byte) answer {
 			v, err := s.do(ep, r, body)
-			return s.encode(v, err)
+			a := s.encode(v, err)
+			if ep.upload {
+				a.kind = "text/plain" // JSON all the same (platform.md §11.1 no. 2)
+			}
+			return a
 		}))
 	}
 	for _, path := range consentPaths {
-		mux.HandleFunc(path, s.wechat(s.consentPage))
+		mux.HandleFunc(path, s.wechat(maxBody, s.consentPage))
 	}
 	mux.HandleFunc("GET /{$}", s.dashboard)
-	mux.HandleFunc("/", s.wechat(func(*http.Request, []byte) answer {
+	mux.HandleFunc("/", s.wechat(maxBody, func(*http.Request, []byte) answer {
 		return answer{http.StatusNotFound, "text/plain; charset=utf-8", "", []byte("the simulator does not know this path\n")}
 	}))
 	return mux
@@ -81,9 +89,9 @@ func marshal(v any) ([]byte, error) {
 }
 
 // wechat wraps what WeChat itself serves: the journal around it, and faults.
-func (s *Server) wechat(serve func(*http.Request, []byte) answer) http.HandlerFunc {
+func (s *Server) wechat(limit int64, serve func(*http.Request, []byte) answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 		if err != nil {
 			http.Error(w, "request body", http.StatusRequestEntityTooLarge)
 			return

@@ -3,16 +3,19 @@ package sandbox
 import (
 	"net/http"
 	"time"
+	"unicode/utf8"
 )
 
 const (
 	journalSize  = 20_000
-	journalReply = 64 << 10 // longer replies are cut
+	journalReply = 64 << 10  // longer replies are cut
+	journalBytes = 128 << 20 // of uploads; the oldest requests go when there are more
 )
 
 // journal is the last requests received, verbatim, in memory.
 type journal struct {
 	last    int64
+	uploads int             // bytes of them in entries
 	entries []*journalEntry // oldest first
 }
 
@@ -24,6 +27,8 @@ type journalEntry struct {
 	Query   string      `json:"query"`
 	Headers http.Header `json:"headers"`
 	Body    string      `json:"body"`
+	// BodyBase64 is the body instead, where it is no text: an upload.
+	BodyBase64 []byte `json:"body_base64,omitempty"`
 	// Status is 0 until answered; of a dropped reply it is what would have been sent.
 	Status  int    `json:"status"`
 	Reply   string `json:"reply"`
@@ -35,11 +40,29 @@ func (j *journal) open(r *http.Request, body []byte) *journalEntry {
 	j.last++
 	e := &journalEntry{
 		Seq: j.last, Time: time.Now(), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
-		Headers: r.Header.Clone(), Body: string(body),
+		Headers: r.Header.Clone(),
 	}
 	e.Headers.Set("Host", r.Host)
-	if j.entries = append(j.entries, e); len(j.entries) > journalSize+journalSize/10 {
-		j.entries = append([]*journalEntry(nil), j.entries[len(j.entries)-journalSize:]...)
+	if utf8.Valid(body) {
+		e.Body = string(body)
+	} else {
+		e.BodyBase64 = body
+	}
+	j.entries = append(j.entries, e)
+	j.uploads += len(e.BodyBase64)
+	drop := 0
+	if len(j.entries) > journalSize+journalSize/10 {
+		drop = len(j.entries) - journalSize
+	}
+	for i, old := range j.entries {
+		if i >= drop && j.uploads <= journalBytes {
+			drop = i
+			break
+		}
+		j.uploads -= len(old.BodyBase64)
+	}
+	if drop > 0 {
+		j.entries = append([]*journalEntry(nil), j.entries[drop:]...)
 	}
 	return e
 }

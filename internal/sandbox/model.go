@@ -25,6 +25,7 @@ type settings struct {
 	AuditDelay              string   `json:"audit_delay"`
 	IPWhitelist             []string `json:"ip_whitelist"`
 	MapPOIErrcodeShape      bool     `json:"map_poi_errcode_shape"`
+	GoodsPricesInFen        bool     `json:"goods_prices_in_fen"`
 }
 
 type accountKind string
@@ -161,6 +162,7 @@ const (
 	auditMapPOI       auditKind = "map_poi"
 	auditStoreCreate  auditKind = "store_create"
 	auditStoreUpdate  auditKind = "store_update"
+	auditGoods        auditKind = "goods"
 )
 
 // audit is one review. Its id is audit_id, of a map_poi base_id.
@@ -188,6 +190,7 @@ const (
 	auditApproved      = "approved"
 	auditRejected      = "rejected"
 	auditAdminRejected = "admin_rejected"
+	auditWithdrawn     = "withdrawn" // by its merchant, goods only
 )
 
 // push is one message to the gateway, before encryption.

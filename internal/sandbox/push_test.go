@@ -144,10 +144,8 @@ func TestHold(t *testing.T) {
 	got := b.post("/wxa/add_store?access_token="+token, addStoreExample(), nil)
 	b.control("POST", "clock", `{"advance":"1h"}`, nil)
 	b.control("POST", "messages", `{"appid":"`+DemoOfficialAccount+`","xml":"<xml><Event>second</Event></xml>","name":"second"}`, nil)
-	var audits struct{ Audits []audit }
-	b.control("GET", "audits?status=pending", "", &audits)
-	if len(audits.Audits) != 1 || audits.Audits[0].ID != got.Data.AuditID {
-		t.Fatalf("pending while held = %+v", audits.Audits)
+	if waiting := b.audits(auditStoreCreate); len(waiting) != 1 || waiting[0].ID != got.Data.AuditID {
+		t.Fatalf("pending while held = %+v", waiting)
 	}
 	// An explicit decision counts, its push waits.
 	b.control("POST", "audits/"+auditKey(auditStoreCreate, got.Data.AuditID), `{"decision":"reject","reason":"图片不清楚"}`, nil)

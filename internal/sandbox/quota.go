@@ -1,12 +1,21 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// dailyLimit is of a path that an account sets no own limit for; WeChat publishes none for these calls.
+// quota is how often an account may make a call on one day. The zero value is dailyLimit for the path
+// alone, and 45009 beyond it.
+type quota struct {
+	bucket string // the path that counts, where calls share one quota
+	daily  int64
+	code   int
+}
+
+// dailyLimit is of a call for which WeChat publishes none.
 const dailyLimit = 10_000
 
 var beijing = time.FixedZone("Asia/Shanghai", 8*60*60)
@@ -18,29 +27,32 @@ func quotaEndpoints() []endpoint {
 	}
 }
 
-func (s *Server) limit(acc *account, path string) int64 {
-	if n, set := acc.DailyLimits[path]; set {
+func (ep endpoint) bucket() string { return cmp.Or(ep.quota.bucket, ep.path) }
+
+func (s *Server) limit(acc *account, ep endpoint) int64 {
+	if n, set := acc.DailyLimits[ep.bucket()]; set {
 		return n
 	}
-	return dailyLimit
+	return cmp.Or(ep.quota.daily, dailyLimit)
 }
 
-func (s *Server) used(acc *account, path string) *usage {
-	u := s.st.usage.get(acc.AppID + " " + path)
+func (s *Server) used(acc *account, ep endpoint) *usage {
+	u := s.st.usage.get(acc.AppID + " " + ep.bucket())
 	if day := s.now().In(beijing).Format(time.DateOnly); u == nil || u.Day != day {
 		u = &usage{Day: day} // the day turns at Beijing midnight, by common report
 	}
 	return u
 }
 
-// use counts a call against the account's own daily quota, or refuses it with 45009.
-func (s *Server) use(acc *account, path string) error {
-	u := s.used(acc, path)
-	if u.Count >= s.limit(acc, path) {
-		return refuse(45009)
+// use counts a call against the account's own daily quota, or refuses it. What was counted is never
+// given back, also not for a call that is refused later or an audit that is withdrawn (wechat/004 §2).
+func (s *Server) use(acc *account, ep endpoint) error {
+	u := s.used(acc, ep)
+	if u.Count >= s.limit(acc, ep) {
+		return refuse(cmp.Or(ep.quota.code, 45009))
 	}
 	u.Count++
-	s.st.usage.put(acc.AppID+" "+path, u)
+	s.st.usage.put(acc.AppID+" "+ep.bucket(), u)
 	return nil
 }
 
@@ -49,7 +61,8 @@ func getQuota(c *call) (any, error) {
 	if !isText || !strings.HasPrefix(path, "/") {
 		return nil, refuse(76003)
 	}
-	if !c.hasPath(path) {
+	ep, found := c.endpointOf(path)
+	if !found {
 		return nil, refuse(76021)
 	}
 	type quota struct {
@@ -63,8 +76,8 @@ func getQuota(c *call) (any, error) {
 	}
 	q := quota{DailyLimit: dailyLimit, Remain: dailyLimit}
 	if c.acc != nil {
-		n := c.used(c.acc, path).Count
-		q = quota{c.limit(c.acc, path), n, max(0, c.limit(c.acc, path)-n)}
+		limit, n := c.limit(c.acc, ep), c.used(c.acc, ep).Count
+		q = quota{limit, n, max(0, limit-n)}
 	}
 	return struct {
 		okReply
@@ -74,11 +87,11 @@ func getQuota(c *call) (any, error) {
 	}{ok, q, rate{1000, 60}, rate{5000, 60}}, nil
 }
 
-func (s *Server) hasPath(path string) bool {
+func (s *Server) endpointOf(path string) (endpoint, bool) {
 	for _, ep := range s.endpoints() {
 		if ep.path == path {
-			return true
+			return ep, true
 		}
 	}
-	return false
+	return endpoint{}, false
 }

@@ -16,7 +16,8 @@ func TestREADME(t *testing.T) {
 	for _, want := range []string{
 		DefaultComponentAppID, DefaultComponentSecret, DefaultMessageToken, DefaultEncodingAESKey,
 		DemoOfficialAccount, DemoMiniProgram, NoStoreSetsAccount, LeavingAccount,
-		sampleMapPOI, sampleUpdate, sampleSearch, sampleMediaID, phoneRejected, phoneStays,
+		sampleMapPOI, sampleUpdate, sampleSearch, sampleMediaID, sampleCoverID, phoneRejected, phoneStays,
+		nameBlocked, nameIllegal, namePicture, nameNotAdded, nameNotAudited, nameNoID, nameNeverAudited, pathUnreleased,
 	} {
 		contains(t, string(text), "`"+want+"`")
 	}

@@ -113,7 +113,7 @@ func TestCategories(t *testing.T) {
 	}
 }
 
-// Set 37 alone opens categories, districts and the map, but no store (platform.md §8.2).
+// Set 37 alone opens categories, districts, the map and uploadimg, but no store (platform.md §8.2).
 func TestSet37(t *testing.T) {
 	t.Parallel()
 	b, token := authorized(t)
@@ -128,6 +128,8 @@ func TestSet37(t *testing.T) {
 			want = 0
 		case "/wxa/search_map_poi", "/wxa/create_map_poi":
 			want = 44002 // past the permission sets, on to the body
+		case "/cgi-bin/media/uploadimg":
+			want = 41005 // likewise, to the file
 		}
 		if got := b.call(ep.method, ep.path+"?access_token="+token, "", nil); got.ErrCode != want {
 			t.Errorf("%s = %s, want %d", ep.path, got.raw, want)

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -24,13 +26,17 @@ type scene struct {
 	token             string // what the call is made with
 	name              string // of the query parameter
 	method            string
+	account           string // whose access token it is
 }
 
 func newScene(t *testing.T, ep endpoint) *scene {
 	t.Helper()
 	b := connected(t)
-	s := &scene{bundle: b, access: b.accessToken(DemoOfficialAccount), name: "access_token", method: ep.method}
-	s.component = b.componentToken()
+	s := &scene{bundle: b, name: "access_token", method: ep.method, account: DemoOfficialAccount}
+	if ep.kind == miniProgram {
+		s.account = DemoMiniProgram
+	}
+	s.access, s.component = b.accessToken(s.account), b.componentToken()
 	b.control("POST", "accounts/"+DemoOfficialAccount+"/stores", `{"stores":[{"poi_id":"472671857","map_poi_id":"5938314494307741153"}]}`, nil)
 	switch ep.token {
 	case tokenComponent:
@@ -43,10 +49,17 @@ func newScene(t *testing.T, ep endpoint) *scene {
 
 func (s *scene) send(path string, body any) reply {
 	s.t.Helper()
-	if s.token != "" {
-		path += "?" + s.name + "=" + s.token
+	if path += "?"; s.token != "" {
+		path += s.name + "=" + s.token
 	}
-	return s.call(s.method, path, encode(s.t, body), nil)
+	switch v := body.(type) {
+	case url.Values:
+		return s.call(s.method, path+"&"+v.Encode(), "", nil)
+	case upload:
+		return s.upload(s.method, path, v)
+	default:
+		return s.call(s.method, path, encode(s.t, body), nil)
+	}
 }
 
 // valid is a request that passes, by path; the store calls have the documents' examples.
@@ -91,6 +104,12 @@ func valid(s *scene, path string) any {
 		return obj{"offset": 0, "limit": 10}
 	case "/cgi-bin/openapi/quota/get":
 		return obj{"cgi_path": "/wxa/add_store"}
+	}
+	if body := goodsExample(s, path); body != nil {
+		return body
+	}
+	if body, found := mediaExamples()[path]; found {
+		return body
 	}
 	return ""
 }
@@ -170,25 +189,28 @@ func common(ep endpoint) []refusal {
 		rows = append(rows,
 			refusal{name: "component's token", cite: "platform.md §9.1", want: 61015, prep: func(s *scene) { s.token = s.component }},
 			refusal{name: "de-authorised", cite: "platform.md §5.6, §6", want: 61003, prep: func(s *scene) {
-				s.control("POST", "accounts/"+DemoOfficialAccount+"/unauthorize", "", nil)
+				s.control("POST", "accounts/"+s.account+"/unauthorize", "", nil)
 			}},
 			refusal{name: "token from before a new authorization", cite: "platform.md §5.2, §9.1", want: 40001, prep: func(s *scene) {
-				s.control("POST", "accounts/"+DemoOfficialAccount+"/unauthorize", "", nil)
-				s.control("POST", "accounts/"+DemoOfficialAccount+"/authorize", "", nil)
+				s.control("POST", "accounts/"+s.account+"/unauthorize", "", nil)
+				s.control("POST", "accounts/"+s.account+"/authorize", "", nil)
 			}},
 			refusal{name: "no set that opens it", cite: "platform.md §8.2", want: 61007, prep: func(s *scene) {
-				s.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","sets":[1,11]}`, nil)
+				s.control("POST", "accounts", `{"appid":"`+s.account+`","sets":[4]}`, nil)
 			}},
-			refusal{name: "a mini program with the set", cite: "platform.md §8.2", want: 48001, prep: func(s *scene) {
-				s.control("POST", "accounts", `{"appid":"`+DemoMiniProgram+`","sets":[8,52]}`, nil)
-				s.token = s.accessToken(DemoMiniProgram)
-			}},
-			refusal{name: "daily quota", cite: "platform.md §9.2", want: 45009, prep: func(s *scene) {
-				s.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","daily_limits":{"`+ep.path+`":0}}`, nil)
+			refusal{name: "daily quota", cite: "platform.md §9.2, wechat/004", want: cmp.Or(ep.quota.code, 45009), prep: func(s *scene) {
+				s.control("POST", "accounts", `{"appid":"`+s.account+`","daily_limits":{"`+ep.path+`":0}}`, nil)
 			}},
 		)
 	}
-	if ep.method == http.MethodPost {
+	if ep.kind != "" {
+		other := map[accountKind]string{officialAccount: DemoMiniProgram, miniProgram: DemoOfficialAccount}[ep.kind]
+		rows = append(rows, refusal{name: "an account of the other kind with the set", cite: "platform.md §8.2", want: 48001, prep: func(s *scene) {
+			s.control("POST", "accounts", `{"appid":"`+other+`","sets":[8,52]}`, nil)
+			s.token = s.accessToken(other)
+		}})
+	}
+	if ep.method == http.MethodPost && !ep.upload {
 		rows = append(rows,
 			refusal{name: "empty body", cite: "platform.md §9.2, §11.1 no. 8", want: 44002, body: ""},
 			refusal{name: "bad JSON", cite: "platform.md §9.2", want: 47001, body: `{"a":1,}`},
@@ -242,7 +264,7 @@ func specific() map[string][]refusal {
 		refusal{"value a number", "platform.md §5.5, always a string", 61013, account.with(obj{"option_name": "voice_recognize", "option_value": 1}), nil})
 
 	const s48, s49, s47 = "wechat/000 §4.8, 002 §2", "wechat/000 §4.9, 003 §2", "wechat/000 §4.7"
-	return map[string][]refusal{
+	tables := map[string][]refusal{
 		"/cgi-bin/component/api_start_push_ticket": {
 			{"no appid", "platform.md §2.2, §9.1", 41018, secret.without("component_appid"), nil},
 			{"wrong appid", "platform.md §2.2", 40013, secret.with(obj{"component_appid": "wxffffffffffffffff"}), nil},
@@ -378,6 +400,9 @@ func specific() map[string][]refusal {
 			{"unknown path", "platform.md §9.2", 76021, obj{"cgi_path": "/wxa/nothing"}, nil},
 		},
 	}
+	maps.Copy(tables, goodsRefusals())
+	maps.Copy(tables, mediaRefusals())
+	return tables
 }
 
 // A call is refused with the code that the document names, and a refused call has no effect.

@@ -28,6 +28,8 @@ type state struct {
 	mapPOIs   table[mapPOI]        // by id
 	stores    table[store]         // by poi id
 	audits    table[audit]         // by kind/id
+	media     table[media]         // by media id
+	goods     table[goods]         // by goods id
 	pushes    table[push]          // by id
 	usage     table[usage]         // by appid, path and day
 	truthIDs  table[truthID]       // by number
@@ -131,6 +133,8 @@ func (st *state) clear() {
 	st.mapPOIs.open(st, "map_poi")
 	st.stores.open(st, "store")
 	st.audits.open(st, "audit")
+	st.media.open(st, "media")
+	st.goods.open(st, "goods")
 	st.pushes.open(st, "push")
 	st.usage.open(st, "usage")
 	st.truthIDs.open(st, "truth_id")

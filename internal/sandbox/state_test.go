@@ -36,6 +36,14 @@ func busy(t *testing.T, b *bundle) {
 	b.control("POST", "accounts/"+DemoOfficialAccount+"/stores", `{"stores":[{"poi_id":"472671857"},{"poi_id":"472671858"}]}`, nil)
 	b.post("/wxa/update_store?access_token="+token, updateStoreExample().with(obj{"pic_list": `{"list":["http://mmbiz.qpic.cn/new"]}`}), nil)
 	b.post("/wxa/del_store?access_token="+token, obj{"poi_id": "472671858"}, nil)
+	live := b.accessToken(DemoMiniProgram)
+	b.upload(http.MethodPost, "/cgi-bin/media/upload?access_token="+live, temporary("png", 300))
+	b.control("POST", "accounts/"+DemoMiniProgram+"/goods", `{"goods":[{"goods_id":9},{"goods_id":10,"audit_status":0}]}`, nil)
+	b.post("/wxaapi/broadcast/goods/add?access_token="+live, addGoodsExample(nil), nil)
+	b.post("/wxaapi/broadcast/goods/audit?access_token="+live, obj{"goodsId": 10}, nil)
+	b.post("/wxaapi/broadcast/goods/resetaudit?access_token="+live, obj{"goodsId": 10, "auditId": b.audits(auditGoods)[2].ID}, nil)
+	b.post("/wxaapi/broadcast/goods/update?access_token="+live, updateGoodsExample(obj{"goodsId": 10}), nil)
+	b.post("/wxaapi/broadcast/goods/delete?access_token="+live, obj{"goodsId": 9}, nil)
 	b.control("POST", "settings", `{"rotate_refresh_tokens":true,"audit_delay":"7s"}`, nil)
 	b.control("POST", "accounts", `{"appid":"`+LeavingAccount+`","daily_limits":{"/wxa/add_store":3}}`, nil)
 	s := &scene{bundle: b, component: b.componentToken()}
@@ -77,7 +85,7 @@ func TestStateSurvivesKill(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, table := range []string{"account", "authorization", "token", "ticket", "code", "map_poi", "store", "audit", "push", "usage", "truth_id", "effect"} {
+	for _, table := range []string{"account", "authorization", "token", "ticket", "code", "map_poi", "store", "audit", "media", "goods", "push", "usage", "truth_id", "effect"} {
 		if !strings.Contains(encode(t, got), `"`+table+` `) {
 			t.Errorf("the test left no row in %s", table)
 		}

@@ -32,9 +32,6 @@ var (
 	phoneRE = regexp.MustCompile(`^[0-9][0-9-]{4,31}$`) // the samples have 6 and 10 digits
 )
 
-// sampleMediaID is the temporary media of the documents' examples; it never expires here.
-const sampleMediaID = "RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P"
-
 // pictures reads pic_list: a string that holds JSON, {"list":[…]} of URLs that WeChat hosts.
 func (f fields) pictures() ([]string, error) {
 	text, isText := f.text("pic_list")
@@ -169,7 +166,7 @@ func (c *call) checkQualifications(company string) error {
 		return refuse(40097)
 	}
 	for _, id := range ids {
-		if strings.TrimSpace(id) != sampleMediaID {
+		if c.media(strings.TrimSpace(id)) == nil {
 			return refuse(85056)
 		}
 	}

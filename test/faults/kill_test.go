@@ -209,7 +209,7 @@ func (p *place) compareAudits() {
 	defer p.Hold(true)
 	p.Eventually("every audit is decided", func() error {
 		for _, a := range p.Audits() {
-			if a["status"] == "pending" {
+			if a["status"] == "pending" && a["due_at"] != nil { // not the demo's goods, which wait for people
 				return fmt.Errorf("pending at WeChat: %v", a)
 			}
 		}
