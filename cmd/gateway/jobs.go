@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/mendian/mendian/internal/inbox"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/outbox"
 )
 
@@ -54,7 +55,7 @@ func (g *gateway) tellTickets(ctx context.Context) error {
 }
 
 // run does the job until ctx ends, never twice at once.
-func (j job) run(ctx context.Context, log *slog.Logger) {
+func (j job) run(ctx context.Context, background *observe.Background) {
 	for {
 		// Spread, so that processes started together don't look together.
 		wait := j.every/2 + rand.N(j.every) // #nosec G404 -- jitter
@@ -63,10 +64,32 @@ func (j job) run(ctx context.Context, log *slog.Logger) {
 			return
 		case <-time.After(wait):
 		}
-		if err := j.do(ctx); err != nil && ctx.Err() == nil {
-			log.Warn("background job", "job", j.name, "err", err)
+		background.Run(ctx, j.name, j.do)
+	}
+}
+
+// keep does what goes on as long as the process: a panic only interrupts it.
+func (g *gateway) keep(ctx context.Context, work string, do func(context.Context)) {
+	for ctx.Err() == nil {
+		g.background.Run(ctx, work, func(ctx context.Context) error { do(ctx); return nil })
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
+}
+
+// failures counts what River logs, and tries again later, by itself.
+type failures struct{ metrics *observe.Metrics }
+
+func (f failures) HandleError(_ context.Context, job *rivertype.JobRow, _ error) *river.ErrorHandlerResult {
+	f.metrics.BackgroundRan(job.Kind, "failed")
+	return nil
+}
+
+func (f failures) HandlePanic(_ context.Context, job *rivertype.JobRow, _ any, _ string) *river.ErrorHandlerResult {
+	f.metrics.BackgroundRan(job.Kind, "panicked")
+	return nil
 }
 
 // newRiver makes the client that works the jobs which pushes insert.
@@ -77,7 +100,7 @@ func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
 	}
 	return g.db.NewRiver(&river.Config{
 		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: max(2, int(g.cfg.DBMaxConns)/4)}},
-		Workers: workers, Logger: g.log,
+		Workers: workers, Logger: g.log, ErrorHandler: failures{g.metrics},
 		FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 	})

@@ -76,14 +76,16 @@ type gateway struct {
 	spool   *spool.Spool
 	changes *postgres.Changes
 	metrics *observe.Metrics
-	tenants *tenant.Tenants
-	keys    *tenant.Keys
-	wechat  *wechat.Client
-	auth    *authorizer.Authorizer
-	ledger  *ledger.Ledger
-	inbox   *inbox.Inbox
-	edge    *handlers.Edge
-	river   *river.Client[pgx.Tx]
+	// background runs what goes on beside the requests.
+	background *observe.Background
+	tenants    *tenant.Tenants
+	keys       *tenant.Keys
+	wechat     *wechat.Client
+	auth       *authorizer.Authorizer
+	ledger     *ledger.Ledger
+	inbox      *inbox.Inbox
+	edge       *handlers.Edge
+	river      *river.Client[pgx.Tx]
 
 	replayed atomic.Bool
 	draining atomic.Bool
@@ -98,6 +100,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 		log.Warn("settings that production refuses", "settings", unsafe)
 	}
 	g := &gateway{cfg: cfg, log: log, metrics: observe.NewMetrics()}
+	g.background = observe.NewBackground(log, g.metrics)
 	defer func() {
 		if err != nil {
 			g.close(ctx)
@@ -119,15 +122,15 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.wechat = wechat.NewClient(cfg.WeChatAPIURL, func(endpoint string, class wechat.Class, took time.Duration) {
 		g.metrics.UpstreamObserved(endpoint, class.String(), took)
 	})
-	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Log: log,
+	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Log: log, Background: g.background,
 		Metrics: authorizer.Metrics{
 			TokenRefreshed: g.metrics.TokenRefreshed,
 			TicketReceived: func(t uuid.UUID, _ time.Duration) { g.metrics.TicketAge(t.String(), 0) },
 		},
 		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance()}})
 	g.ledger = ledger.New(ledger.Deps{DB: g.db, Keyset: g.keyset, Authorizer: g.auth, Spool: g.spool, Changes: g.changes,
-		Schedule: schedule(), Log: log})
-	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Log: log})
+		Schedule: schedule(), Log: log, Background: g.background})
+	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
 	if g.edge, err = g.newEdge(); err != nil {
 		return nil, err
 	}
@@ -221,7 +224,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	log.Info("listening", "addr", ln.Addr().String(), "admin_addr", adminLn.Addr().String(), "instance", g.spool.Instance(), "version", currentVersion().Version)
 	defer admin.Close()
 
-	background.Go(func() { g.changes.Run(life) })
+	background.Go(func() { g.keep(life, "hear changes", g.changes.Run) })
 	if err := g.ledger.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
 	}
@@ -229,9 +232,9 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	// Not before: what is accepted now must not be taken for what an earlier
 	// process left. Until then connections wait in the listener's queue.
 	go func() { failed <- public.Serve(ln) }()
-	background.Go(func() { g.keys.Run(life) })
+	background.Go(func() { g.keep(life, "note used keys", g.keys.Run) })
 	for _, job := range g.jobs() {
-		background.Go(func() { job.run(life, log) })
+		background.Go(func() { job.run(life, g.background) })
 	}
 	if err := g.river.Start(life); err != nil {
 		return errors.Join(err, public.Close())

@@ -25,6 +25,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -60,6 +61,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics Metrics
 	Config  Config
+	// Background runs what goes on beside the callers.
+	Background *observe.Background
 }
 
 // How much is kept in memory.
@@ -134,9 +137,7 @@ func (a *Authorizer) beside(what string, fn func(context.Context) error) {
 		defer a.background.Done()
 		ctx, cancel := context.WithTimeout(a.running, time.Minute)
 		defer cancel()
-		if err := fn(ctx); err != nil && ctx.Err() == nil {
-			a.Log.WarnContext(ctx, "background work failed", "what", what, "err", err)
-		}
+		a.Background.Run(ctx, what, fn)
 	}()
 }
 

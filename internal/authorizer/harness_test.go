@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
@@ -148,7 +149,7 @@ func (b *bundle) addNode(wechatURL string) *node {
 	tenants := tenant.New(tenant.Deps{DB: db, Keyset: b.keyset, Changes: changes, Log: log})
 	client := wechat.NewClient(wechatURL, nil)
 	n := &node{db: db, tenants: tenants, Authorizer: New(Deps{
-		DB: db, Keyset: b.keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log,
+		DB: db, Keyset: b.keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
 		Config: Config{PublicURL: b.front.URL, MPURL: b.sim, OpenURL: b.sim, Instance: fmt.Sprintf("node-%d", len(b.node))},
 	})}
 	b.node = append(b.node, n)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mendian/mendian/internal/fault"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
@@ -139,7 +140,8 @@ func (a *Authorizer) renew(ctx context.Context, r tokenRow, rejected int32) (hel
 		defer a.background.Done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		defer cancel()
-		h, err := a.lead(ctx, r, rejected)
+		var h held
+		err := observe.Caught(func() (err error) { h, err = a.lead(ctx, r, rejected); return err })
 		if err == nil {
 			r.cache.Drop(r.key)
 		}

@@ -2,7 +2,7 @@ package authorizer
 
 import (
 	"context"
-	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,17 +197,17 @@ func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
-			if err != nil || m.usable() != nil {
-				return
-			}
-			if _, err := a.renewMerchant(ctx, m.account(), noGen); err != nil {
-				if !errors.Is(err, context.Canceled) {
-					a.Log.WarnContext(ctx, "a token was not refreshed ahead", "tenant_id", d.Tenant, "merchant_id", d.ID, "err", err)
+			a.Background.Run(ctx, "refresh ahead", func(ctx context.Context) error {
+				m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
+				if err != nil || m.usable() != nil {
+					return nil
 				}
-				return
-			}
-			done.Add(1)
+				if _, err := a.renewMerchant(ctx, m.account(), noGen); err != nil {
+					return err
+				}
+				done.Add(1)
+				return nil
+			}, slog.Any("tenant_id", d.Tenant), slog.Any("merchant_id", d.ID))
 		})
 	}
 	wg.Wait()

@@ -5,10 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,7 +41,7 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		ctx := postgres.WithTripCounter(context.WithValue(r.Context(), stateKey{}, s), e.cfg.Metrics.Trips())
 		c.SetRequest(r.WithContext(ctx))
 
-		if err := e.guarded(next, c, s); err != nil {
+		if err := e.guarded(next, c); err != nil {
 			c.Error(err)
 		}
 
@@ -66,16 +65,14 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 
 // guarded turns a panic into an error. The stack goes to the log, the body of
 // the request never.
-func (e *Edge) guarded(next echo.HandlerFunc, c echo.Context, s *state) (err error) {
+func (e *Edge) guarded(next echo.HandlerFunc, c echo.Context) (err error) {
 	defer func() {
 		switch p := recover(); p {
 		case nil:
 		case http.ErrAbortHandler: //nolint:errorlint // net/http panics with this very value
 			panic(p) // its own way to drop a connection
 		default:
-			stack := make([]byte, 8<<10)
-			s.panicked = stack[:runtime.Stack(stack, false)]
-			err = problem.Of(problem.CodeInternal).WithErr(fmt.Errorf("panic: %v", p))
+			err = problem.Of(problem.CodeInternal).WithErr(&observe.Panic{Value: p, Stack: debug.Stack()})
 		}
 	}()
 	return next(c)
@@ -115,8 +112,8 @@ func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, 
 	if s.err != nil {
 		attrs = append(attrs, slog.String("err", observe.Scrub(s.err.Error())))
 	}
-	if s.panicked != nil {
-		attrs = append(attrs, slog.String("stack", observe.Scrub(string(s.panicked))))
+	if p, ok := errors.AsType[*observe.Panic](s.err); ok {
+		attrs = append(attrs, slog.String("stack", observe.Scrub(string(p.Stack))))
 	}
 	e.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
 }

@@ -75,7 +75,7 @@ func newConnected(t *testing.T) *connected {
 	front := httptest.NewUnstartedServer(nil)
 	c.url = "http://" + front.Listener.Addr().String()
 	client := wechat.NewClient(c.sim, nil)
-	c.auth = authorizer.New(authorizer.Deps{DB: c.db, Keyset: keyset, Tenants: c.tenants, WeChat: client, Changes: changes, Log: log,
+	c.auth = authorizer.New(authorizer.Deps{DB: c.db, Keyset: keyset, Tenants: c.tenants, WeChat: client, Changes: changes, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
 		Config: authorizer.Config{PublicURL: c.url, MPURL: c.sim, OpenURL: c.sim, Instance: "test"}})
 	server := NewServer(Deps{Tenants: c.tenants, Keys: c.keys, Authorizer: c.auth, Keyset: keyset, Log: log, PublicURL: c.url})
 	edge, err := New(Config{

@@ -22,7 +22,6 @@ type state struct {
 	leakedKey string // key_… that came in the query
 	problem   *problem.Error
 	err       error // what the log shows beside the problem
-	panicked  []byte
 }
 
 type stateKey struct{}

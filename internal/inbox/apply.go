@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -214,9 +215,8 @@ func (in *Inbox) ApplyDue(ctx context.Context) error {
 		if len(taken) == 0 {
 			continue
 		}
-		if err := in.Apply(ctx, d.Tenant, d.ID); err != nil {
-			in.Log.WarnContext(ctx, "event not applied", "inbox_id", d.ID, "err", err)
-		}
+		in.Background.Run(ctx, "apply a waiting event", func(ctx context.Context) error { return in.Apply(ctx, d.Tenant, d.ID) },
+			slog.Any("inbox_id", d.ID))
 	}
 	return nil
 }

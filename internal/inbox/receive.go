@@ -40,6 +40,7 @@ type Deps struct {
 	Authorizer *authorizer.Authorizer
 	Ledger     *ledger.Ledger
 	Metrics    *observe.Metrics
+	Background *observe.Background
 	Log        *slog.Logger
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -44,6 +45,7 @@ type Deps struct {
 	Changes    *postgres.Changes
 	Schedule   Schedule
 	Log        *slog.Logger
+	Background *observe.Background
 }
 
 // Ledger is safe for concurrent use.
@@ -266,11 +268,11 @@ type commit struct {
 func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) <-chan commit {
 	done := make(chan commit, 1)
 	own, begun := *op, time.Now()
-	l.work.Go(func() {
+	l.beside("commit an outcome", &own, func(context.Context) error {
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), 10*time.Second)
 			stop := context.AfterFunc(l.ctx, cancel)
-			err := l.settle(ctx, &own, out, read)
+			err := observe.Caught(func() error { return l.settle(ctx, &own, out, read) })
 			stop()
 			cancel()
 			// There is no such operation where T1 was lost on its way; later
@@ -278,21 +280,35 @@ func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out O
 			lost := postgres.IsNotFound(err) && time.Since(begun) > 10*time.Second
 			if err == nil || lost {
 				done <- commit{&own, err}
-				return
+				return nil
 			}
-			if postgres.Refused(err) {
+			_, panicked := errors.AsType[*observe.Panic](err)
+			if panicked || postgres.Refused(err) {
 				l.saveIDs(&own, out)
+			}
+			if panicked {
+				// It would again. The operation stays open, and its answer in
+				// the spool, for a release that knows better.
+				done <- commit{&own, err}
+				return err
 			}
 			l.Log.Warn("outcome not committed yet", "operation_id", typeid.Format(typeid.Operation, own.ID), "err", err)
 			select {
 			case <-l.ctx.Done():
 				done <- commit{&own, errors.Join(err, l.ctx.Err())}
-				return
+				return nil
 			case <-time.After(wait):
 			}
 		}
 	})
 	return done
+}
+
+// beside runs do on a goroutine that Close waits for. ctx ends when nothing
+// more may be tried.
+func (l *Ledger) beside(work string, op *Operation, do func(ctx context.Context) error) {
+	id := slog.String("operation_id", typeid.Format(typeid.Operation, op.ID))
+	l.work.Go(func() { l.Background.Run(l.ctx, work, do, id) })
 }
 
 // saveIDs commits an outcome's ids by themselves, where the database refused

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -53,6 +54,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
+	background := observe.NewBackground(log, observe.NewMetrics())
 	for i := range b.ledgers {
 		s, err := spool.Open(t.TempDir(), keyset)
 		if err != nil {
@@ -60,8 +62,8 @@ func setup(t *testing.T) *bundle {
 		}
 		changes := b.db.NewChanges(log)
 		tenants := tenant.New(tenant.Deps{DB: b.db, Keyset: keyset, Changes: changes, Log: log})
-		auth := authorizer.New(authorizer.Deps{DB: b.db, Keyset: keyset, Tenants: tenants, Changes: changes, Log: log})
-		l := New(Deps{DB: b.db, Keyset: keyset, Authorizer: auth, Spool: s, Changes: changes, Schedule: DefaultSchedule, Log: log})
+		auth := authorizer.New(authorizer.Deps{DB: b.db, Keyset: keyset, Tenants: tenants, Changes: changes, Log: log, Background: background})
+		l := New(Deps{DB: b.db, Keyset: keyset, Authorizer: auth, Spool: s, Changes: changes, Schedule: DefaultSchedule, Log: log, Background: background})
 		b.ledgers[i] = l
 		t.Cleanup(func() {
 			l.Close(context.Background())

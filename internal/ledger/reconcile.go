@@ -3,12 +3,14 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -38,13 +40,17 @@ func (l *Ledger) ReconcileDue(ctx context.Context) error {
 	looks.SetLimit(looksAtOnce)
 	for _, d := range due {
 		looks.Go(func() error {
-			if err := l.reconcile(ctx, d); err != nil {
-				l.Log.Warn("operation not reconciled", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
-			}
+			l.look(ctx, d)
 			return nil
 		})
 	}
 	return looks.Wait()
+}
+
+// look reconciles one operation; that it can't keeps it from no other.
+func (l *Ledger) look(ctx context.Context, d postgres.Due) {
+	l.Background.Run(ctx, "look at an operation", func(ctx context.Context) error { return l.reconcile(ctx, d) },
+		slog.String("operation_id", typeid.Format(typeid.Operation, d.ID)))
 }
 
 func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
@@ -190,7 +196,7 @@ func (l *Ledger) Replay(ctx context.Context) error {
 		l.Log.Error("the spool holds damaged bytes", "places", damaged)
 	}
 	for _, r := range records {
-		err := l.replay(ctx, r)
+		err := observe.Caught(func() error { return l.replay(ctx, r) })
 		if postgres.Unavailable(err) {
 			return err
 		}
@@ -210,9 +216,7 @@ func (l *Ledger) Replay(ctx context.Context) error {
 			if l.ctx.Err() != nil {
 				return
 			}
-			if err := l.reconcile(l.ctx, d); err != nil {
-				l.Log.Warn("operation left by an earlier process", "operation_id", typeid.Format(typeid.Operation, d.ID), "err", err)
-			}
+			l.look(l.ctx, d)
 		}
 	})
 	return nil

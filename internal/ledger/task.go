@@ -75,11 +75,7 @@ func (l *Ledger) seenTask(ctx context.Context, who tenant.Caller, key string, fi
 
 // begun lets a task run beside whoever began it.
 func (l *Ledger) begun(op *Operation) {
-	l.work.Go(func() {
-		if err := l.run(op); err != nil {
-			l.Log.Warn("task", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
-		}
-	})
+	l.beside(op.Kind.Name, op, func(context.Context) error { return l.run(op) })
 }
 
 // run does a task to its end, telling how far it is once a second.

@@ -28,6 +28,7 @@ type Metrics struct {
 	pushes       *prometheus.CounterVec
 	applied      *prometheus.CounterVec
 	applyLag     *prometheus.HistogramVec
+	background   *prometheus.CounterVec
 	trips        atomic.Int64
 }
 
@@ -55,10 +56,11 @@ func NewMetrics() *Metrics {
 		applied: counter("mendian_inbox_applied_total", "Pushes applied in the background, by event and outcome.", "event", "outcome"),
 		applyLag: histogram("mendian_inbox_lag_seconds", "Time from receiving a push to having applied it.",
 			[]float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}, "event"),
+		background: counter("mendian_background_total", "Work done beside the requests, by what it is and outcome.", "work", "outcome"),
 	}
 	trips := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "mendian_database_round_trips_total",
 		Help: "Round trips to Postgres that requests made."}, func() float64 { return float64(m.trips.Load()) })
-	m.registry.MustRegister(m.requests, m.problems, m.authFailures, m.upstream, m.refreshes, m.ticketAge, m.pushes, m.applied, m.applyLag,
+	m.registry.MustRegister(m.requests, m.problems, m.authFailures, m.upstream, m.refreshes, m.ticketAge, m.pushes, m.applied, m.applyLag, m.background,
 		trips, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -104,6 +106,12 @@ func (m *Metrics) PushReceived(kind, outcome string) { m.pushes.WithLabelValues(
 func (m *Metrics) InboxApplied(event, outcome string, lag time.Duration) {
 	m.applied.WithLabelValues(event, outcome).Inc()
 	m.applyLag.WithLabelValues(event).Observe(lag.Seconds())
+}
+
+// BackgroundRan counts work beside the requests: outcome is done, failed or
+// panicked.
+func (m *Metrics) BackgroundRan(work, outcome string) {
+	m.background.WithLabelValues(work, outcome).Inc()
 }
 
 // Trips counts the round trips to Postgres that requests made, those of the

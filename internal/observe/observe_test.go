@@ -73,6 +73,7 @@ func all(m *Metrics) {
 	m.TicketAge("ten_1", time.Minute)
 	m.PushReceived("component", "stored")
 	m.InboxApplied("add_store_audit_info", "applied", time.Second)
+	m.BackgroundRan("reconcile operations", "done")
 	m.Trips().Add(1)
 }
 

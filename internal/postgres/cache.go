@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/mendian/mendian/internal/observe"
 )
 
 // How long an entry may be believed. While heartbeats come back silence means
@@ -103,7 +105,8 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		defer cancel()
 		before := c.drops.Load()
 		at := time.Now()
-		v, err := load(ctx)
+		var v V
+		err := observe.Caught(func() (err error) { v, err = load(ctx); return err })
 		if err != nil {
 			return v, err
 		}

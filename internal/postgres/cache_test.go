@@ -13,6 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mendian/mendian/internal/observe"
 )
 
 // A cacheBundle is a cache whose heartbeats the test sends.
@@ -184,4 +186,14 @@ func TestDatabaseAway(t *testing.T) {
 			t.Errorf("after a minute: %v", err)
 		}
 	})
+}
+
+// A load that panics fails, and the process goes on: singleflight would end it.
+func TestLoadPanics(t *testing.T) {
+	t.Parallel()
+	b := newCacheBundle()
+	_, err := b.Get(t.Context(), b.key, func(context.Context) (string, error) { panic("out of range") })
+	if _, ok := errors.AsType[*observe.Panic](err); !ok {
+		t.Errorf("Get() = %v, want the panic", err)
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -183,7 +184,8 @@ func (k *kept[T]) get(ctx context.Context, tenant uuid.UUID, load func(context.C
 	}
 	ch := k.loads.DoChan(tenant.String(), func() (any, error) {
 		// Not the first caller's context: others wait for the same answer.
-		t, err := load(context.WithoutCancel(ctx))
+		var t Tree[T]
+		err := observe.Caught(func() (err error) { t, err = load(context.WithoutCancel(ctx)); return err })
 		if err == nil {
 			k.trees.Set(tenant, t)
 		} else {

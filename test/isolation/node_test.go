@@ -71,14 +71,15 @@ func start(t *testing.T, s setup) *node {
 	n.db, err = postgres.Open(ctx, s.db)
 	must(err)
 	metrics := observe.NewMetrics()
+	besides := observe.NewBackground(log, metrics)
 	changes := n.db.NewChanges(log)
 	tenants := tenant.New(tenant.Deps{DB: n.db, Keyset: keyset, Changes: changes, Log: log, DefaultRate: tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}})
 	keys := tenant.NewKeys(tenants)
 	client := wechat.NewClient(s.wechat, nil)
-	auth := authorizer.New(authorizer.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log,
+	auth := authorizer.New(authorizer.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log, Background: besides,
 		Config: authorizer.Config{PublicURL: s.public, MPURL: s.wechat, OpenURL: s.wechat, Instance: records.Instance()}})
-	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log})
-	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Log: log})
+	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log, Background: besides})
+	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Background: besides, Log: log})
 	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in,
 		Reference: reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
 	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
