@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A magic ending of the contact phone, or of the name of goods, decides what becomes of an audit (README.md).
+// A magic ending of the phone, of the store program's nickname or of the name of goods decides what becomes
+// of an audit (README.md).
 const (
 	phoneRejected = "0003" // rejected when its time has come
 	phoneStays    = "0009" // waits for the control API
@@ -49,9 +50,12 @@ func (s *Server) decideDue() time.Duration {
 			wait = min(wait, a.Due.Sub(now))
 			continue
 		}
-		if a.AutoDeny {
+		switch {
+		case a.AwaitsAdmin:
+			s.expireProgram(a)
+		case a.AutoDeny:
 			s.decide(a, auditRejected, "the input ends in "+phoneRejected)
-		} else {
+		default:
 			s.decide(a, auditApproved, "")
 		}
 	}
@@ -75,6 +79,10 @@ func (s *Server) decide(a *audit, decision, reason string) {
 		s.mapPOIDecided(acc, a)
 	case auditStoreProgram:
 		s.programDecided(acc, a)
+	case auditLegacyCreate:
+		s.legacyCreateDecided(acc, a)
+	case auditLegacyUpdate:
+		s.legacyUpdateDecided(a)
 	}
 }
 
@@ -112,6 +120,7 @@ func (s *Server) storeCreateDecided(acc *account, a *audit) {
 	upgrade := "0"
 	if a.Upgrade {
 		upgrade = "1"
+		s.migrationDecided(a)
 	}
 	s.event(acc, "add_store_audit_info",
 		element{"audit_id", strconv.FormatInt(a.ID, 10), false}, element{"status", auditStatus(a.Status), false},
@@ -141,27 +150,16 @@ func (s *Server) mapPOIDecided(acc *account, a *audit) {
 		p.ID = id
 		s.st.mapPOIs.put(id, p)
 		s.told("map_poi_id", id, a.AppID, strconv.FormatInt(a.ID, 10), "create_map_poi_audit_info")
+		if l := s.st.legacy.get(a.LegacyPOIID); l != nil {
+			l.MapPOIID = id
+			s.st.legacy.put(l.POIID, l)
+		}
 	}
 	s.event(acc, "create_map_poi_audit_info",
 		element{"audit_id", strconv.FormatInt(a.ID, 10), false}, element{"status", status, false},
 		element{"map_poi_id", id, true}, element{"name", p.Name, true}, element{"address", p.Address, true},
 		element{"latitude", decimal(p.Latitude), true}, element{"longitude", decimal(p.Longitude), true},
 		element{"sh_remark", a.Reason, true})
-}
-
-// programDecided is the event of wechat/000 §4.2.
-func (s *Server) programDecided(acc *account, a *audit) {
-	acc.Program = storeProgram{State: programFailed, AuditID: a.ID, Reason: a.Reason}
-	switch a.Status {
-	case auditApproved:
-		acc.Program.State = programApproved
-	case auditAdminRejected:
-		acc.Program.State = programAdminRejected
-	}
-	s.st.accounts.put(acc.AppID, acc)
-	s.event(acc, "apply_merchant_audit_info",
-		element{"audit_id", strconv.FormatInt(a.ID, 10), false}, element{"status", auditStatus(a.Status), false},
-		element{"reason", a.Reason, true})
 }
 
 func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

@@ -19,34 +19,35 @@ import (
 // The control API (README.md). Its first part is fixed by architecture.md, "The sandbox".
 func (s *Server) routeControl(mux *http.ServeMux) {
 	for pattern, serve := range map[string]func(*http.Request) (any, error){
-		"POST /_sandbox/authorizations":               s.controlAuthorize,
-		"GET /_sandbox/audits":                        s.controlAudits,
-		"POST /_sandbox/audits/{kind}/{id}":           s.controlDecide,
-		"GET /_sandbox/faults":                        s.controlFaults,
-		"POST /_sandbox/faults":                       s.controlAddFault,
-		"DELETE /_sandbox/faults":                     s.controlClearFaults,
-		"GET /_sandbox/clock":                         s.controlClock,
-		"POST /_sandbox/clock":                        s.controlAdvance,
-		"GET /_sandbox/truth":                         s.controlTruth,
-		"GET /_sandbox/journal":                       s.controlJournal,
-		"GET /_sandbox/pushes":                        s.controlPushes,
-		"POST /_sandbox/pushes":                       s.controlHold,
-		"POST /_sandbox/pushes/{id}/copies":           s.controlCopies,
-		"POST /_sandbox/pushes/{id}/release":          s.controlRelease,
-		"POST /_sandbox/component":                    s.controlComponent,
-		"GET /_sandbox/component":                     s.controlShowComponent,
-		"POST /_sandbox/reset":                        s.controlReset,
-		"GET /_sandbox/accounts":                      s.controlAccounts,
-		"POST /_sandbox/accounts":                     s.controlAccount,
-		"POST /_sandbox/accounts/{appid}/authorize":   s.controlConsoleAuthorize,
-		"POST /_sandbox/accounts/{appid}/unauthorize": s.controlUnauthorize,
-		"POST /_sandbox/accounts/{appid}/stores":      s.controlSeedStores,
-		"POST /_sandbox/accounts/{appid}/goods":       s.controlSeedGoods,
-		"GET /_sandbox/settings":                      s.controlShowSettings,
-		"POST /_sandbox/settings":                     s.controlSettings,
-		"POST /_sandbox/credentials":                  s.controlCredentials,
-		"POST /_sandbox/messages":                     s.controlMessage,
-		"POST /_sandbox/map-pois":                     s.controlSeedPlaces,
+		"POST /_sandbox/authorizations":                 s.controlAuthorize,
+		"GET /_sandbox/audits":                          s.controlAudits,
+		"POST /_sandbox/audits/{kind}/{id}":             s.controlDecide,
+		"GET /_sandbox/faults":                          s.controlFaults,
+		"POST /_sandbox/faults":                         s.controlAddFault,
+		"DELETE /_sandbox/faults":                       s.controlClearFaults,
+		"GET /_sandbox/clock":                           s.controlClock,
+		"POST /_sandbox/clock":                          s.controlAdvance,
+		"GET /_sandbox/truth":                           s.controlTruth,
+		"GET /_sandbox/journal":                         s.controlJournal,
+		"GET /_sandbox/pushes":                          s.controlPushes,
+		"POST /_sandbox/pushes":                         s.controlHold,
+		"POST /_sandbox/pushes/{id}/copies":             s.controlCopies,
+		"POST /_sandbox/pushes/{id}/release":            s.controlRelease,
+		"POST /_sandbox/component":                      s.controlComponent,
+		"GET /_sandbox/component":                       s.controlShowComponent,
+		"POST /_sandbox/reset":                          s.controlReset,
+		"GET /_sandbox/accounts":                        s.controlAccounts,
+		"POST /_sandbox/accounts":                       s.controlAccount,
+		"POST /_sandbox/accounts/{appid}/authorize":     s.controlConsoleAuthorize,
+		"POST /_sandbox/accounts/{appid}/unauthorize":   s.controlUnauthorize,
+		"POST /_sandbox/accounts/{appid}/stores":        s.controlSeedStores,
+		"POST /_sandbox/accounts/{appid}/goods":         s.controlSeedGoods,
+		"POST /_sandbox/accounts/{appid}/legacy-stores": s.controlSeedLegacy,
+		"GET /_sandbox/settings":                        s.controlShowSettings,
+		"POST /_sandbox/settings":                       s.controlSettings,
+		"POST /_sandbox/credentials":                    s.controlCredentials,
+		"POST /_sandbox/messages":                       s.controlMessage,
+		"POST /_sandbox/map-pois":                       s.controlSeedPlaces,
 	} {
 		mux.HandleFunc(pattern, s.control(serve))
 	}
@@ -192,8 +193,11 @@ func (s *Server) controlAudits(r *http.Request) (any, error) {
 	return map[string]any{"audits": out}, nil
 }
 
-var decisions = map[string]string{"approve": auditApproved, "reject": auditRejected, "admin_reject": auditAdminRejected}
+var decisions = map[string]string{
+	"approve": auditApproved, "reject": auditRejected, "admin_reject": auditAdminRejected, "confirm": "", "expire": auditExpired,
+}
 
+// controlDecide decides an audit, or is the administrator who confirms a store program, or never does.
 func (s *Server) controlDecide(r *http.Request) (any, error) {
 	var in struct{ Decision, Reason string }
 	if err := read(r, &in); err != nil {
@@ -201,11 +205,12 @@ func (s *Server) controlDecide(r *http.Request) (any, error) {
 	}
 	decision, known := decisions[in.Decision]
 	kind := auditKind(r.PathValue("kind"))
+	judged := decision == auditApproved || decision == auditRejected
 	switch {
 	case !known:
-		return nil, bad("decision must be approve, reject or admin_reject")
-	case decision == auditAdminRejected && kind != auditStoreProgram:
-		return nil, bad("only a store_program can be rejected by its administrator")
+		return nil, bad("decision must be approve or reject; of a store_program also confirm, admin_reject or expire")
+	case !judged && kind != auditStoreProgram:
+		return nil, bad("only a store_program waits for its administrator")
 	}
 	return s.change(func() (any, error) {
 		a := s.st.audits.get(string(kind) + "/" + r.PathValue("id"))
@@ -214,8 +219,19 @@ func (s *Server) controlDecide(r *http.Request) (any, error) {
 			return nil, problem(http.StatusNotFound, "no such audit")
 		case a.Status != auditPending:
 			return nil, problem(http.StatusConflict, "already %s", a.Status)
+		case a.AwaitsAdmin && judged:
+			return nil, problem(http.StatusConflict, "it waits for the administrator: confirm, admin_reject or expire")
+		case !a.AwaitsAdmin && (in.Decision == "confirm" || in.Decision == "expire"):
+			return nil, problem(http.StatusConflict, "its administrator has confirmed it")
 		}
-		s.decide(a, decision, in.Reason)
+		switch in.Decision {
+		case "confirm":
+			s.confirmProgram(a)
+		case "expire":
+			s.expireProgram(a)
+		default:
+			s.decide(a, decision, in.Reason)
+		}
 		return *a, nil
 	})
 }

@@ -15,6 +15,7 @@ type accountReply struct {
 	Granted    []int `json:"granted"`
 	Stores     int   `json:"stores"`
 	Goods      int   `json:"goods"`
+	Legacy     int   `json:"legacy_stores"`
 }
 
 func (s *Server) showAccount(a *account) accountReply {
@@ -32,6 +33,7 @@ func (s *Server) showAccount(a *account) accountReply {
 			r.Goods++
 		}
 	}
+	r.Legacy = len(s.legacyOf(a.AppID))
 	return r
 }
 
@@ -59,6 +61,7 @@ func (s *Server) controlAccount(r *http.Request) (any, error) {
 		Reason       *string          `json:"reason"`
 		StoreLimit   *int             `json:"store_limit"`
 		NeedsUpgrade *bool            `json:"needs_upgrade"`
+		Individual   *bool            `json:"individual"`
 		DailyLimits  map[string]int64 `json:"daily_limits"`
 	}
 	if err := read(r, &in); err != nil {
@@ -90,6 +93,7 @@ func (s *Server) controlAccount(r *http.Request) (any, error) {
 		set(&a.Program.Reason, in.Reason)
 		set(&a.StoreLimit, in.StoreLimit)
 		set(&a.NeedsUpgrade, in.NeedsUpgrade)
+		set(&a.Individual, in.Individual)
 		if in.DailyLimits != nil {
 			a.DailyLimits = map[string]int64{}
 			for path, n := range in.DailyLimits {

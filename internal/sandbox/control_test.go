@@ -69,7 +69,7 @@ func TestAccountsControl(t *testing.T) {
 	for _, a := range list.Accounts {
 		got = append(got, a.AppID)
 	}
-	want := strings.Join([]string{DemoOfficialAccount, DemoMiniProgram, NoStoreSetsAccount, LeavingAccount, "wx00000000000000bb"}, " ")
+	want := strings.Join([]string{DemoOfficialAccount, DemoMiniProgram, NoStoreSetsAccount, LeavingAccount, MigratingAccount, "wx00000000000000bb"}, " ")
 	if strings.Join(got, " ") != want || list.Accounts[0].Stores != 3 {
 		t.Errorf("accounts = %v, stores %d", got, list.Accounts[0].Stores)
 	}

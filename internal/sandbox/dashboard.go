@@ -15,11 +15,13 @@ td,th{border-bottom:1px solid #ccc;padding:.25em .5em;text-align:left;vertical-a
 <p>Component {{.Component.AppID}} · pushes go to {{or .Component.PushURL "nowhere yet"}} · virtual time {{.Now}}
 <form method="post" action="/_sandbox/pushes"><input type="hidden" name="hold" value="{{not .Hold}}"><button>{{if .Hold}}release pushes and audits{{else}}hold pushes and audits{{end}}</button></form>
 <form method="post" action="/_sandbox/clock"><input name="advance" value="72h" size="6"><button>advance the clock</button></form></p>
-<h2>Accounts</h2><table><tr><th>appid</th><th>kind</th><th>name</th><th>authorised</th><th>sets</th><th>store program</th><th>stores</th></tr>
-{{range .Accounts}}<tr><td>{{.AppID}}</td><td>{{.Kind}}</td><td>{{.Nickname}}</td><td>{{.Authorized}}</td><td>{{.Sets}}</td><td>{{.Program.State}}</td><td>{{.Stores}}</td></tr>
+<h2>Accounts</h2><table><tr><th>appid</th><th>kind</th><th>name</th><th>authorised</th><th>sets</th><th>store program</th><th>stores</th><th>legacy stores</th></tr>
+{{range .Accounts}}<tr><td>{{.AppID}}</td><td>{{.Kind}}</td><td>{{.Nickname}}</td><td>{{.Authorized}}</td><td>{{.Sets}}</td><td>{{.Program.State}}</td><td>{{.Stores}}</td><td>{{.Legacy}}</td></tr>
 {{end}}</table>
 <h2>Audits</h2><table><tr><th>kind</th><th>id</th><th>appid</th><th>about</th><th>status</th><th></th></tr>
-{{range .Audits}}<tr><td>{{.Kind}}</td><td>{{.ID}}</td><td>{{.AppID}}</td><td>{{.Subject}}</td><td>{{.Status}} {{.Reason}}</td><td>{{if eq .Status "pending"}}
+{{range .Audits}}<tr><td>{{.Kind}}</td><td>{{.ID}}</td><td>{{.AppID}}</td><td>{{.Subject}}</td><td>{{.Status}}{{if .AwaitsAdmin}}, waits for the administrator{{end}} {{.Reason}}</td><td>{{if .AwaitsAdmin}}{{if eq .Status "pending"}}
+<form method="post" action="/_sandbox/audits/{{.Kind}}/{{.ID}}"><input type="hidden" name="decision" value="confirm"><button>confirm</button></form>
+<form method="post" action="/_sandbox/audits/{{.Kind}}/{{.ID}}"><input type="hidden" name="decision" value="admin_reject"><input name="reason" placeholder="reason" size="12"><button>refuse</button></form>{{end}}{{else if eq .Status "pending"}}
 <form method="post" action="/_sandbox/audits/{{.Kind}}/{{.ID}}"><input type="hidden" name="decision" value="approve"><button>approve</button></form>
 <form method="post" action="/_sandbox/audits/{{.Kind}}/{{.ID}}"><input type="hidden" name="decision" value="reject"><input name="reason" placeholder="reason" size="12"><button>reject</button></form>{{end}}</td></tr>
 {{end}}</table>

@@ -23,6 +23,9 @@ const (
 	NoStoreSetsAccount = "wx5ab0d1c0ffee0a03"
 	// LeavingAccount grants {8, 11, 13}; it is there to be de-authorised.
 	LeavingAccount = "wx5ab0d1c0ffee0a04"
+	// MigratingAccount grants {8, 11, 13}, has an approved store program, and legacy stores in every
+	// state of the migration (wechat/000 §4.13).
+	MigratingAccount = "wx5ab0d1c0ffee0a05"
 )
 
 // samplePhoto is the picture of the documents' examples.
@@ -48,6 +51,7 @@ func (s *Server) seedDefaults() {
 		s.seedStore(demo, store{MapPOIID: p.ID, Status: status, Credential: "91440101DEMO000" + strconv.Itoa(i)})
 	}
 	s.seedDemoGoods(live)
+	s.seedMigration(s.makeAccount(MigratingAccount, officialAccount, "Mendian Migrating", []int{8, 11, 13}))
 }
 
 // makeAccount makes an account with an approved store program if it is an Official Account.
@@ -57,7 +61,7 @@ func (s *Server) makeAccount(appid string, kind accountKind, nickname string, se
 		Nickname: nickname, Principal: nickname + " Co., Ltd.", Sets: sets, Program: storeProgram{State: programNone},
 	}
 	if kind == officialAccount {
-		a.Program = storeProgram{State: programApproved, AuditID: s.newAuditID()}
+		a.Program = storeProgram{State: programApproved, AuditID: s.newAuditID(), Nickname: nickname}
 	}
 	s.st.accounts.put(appid, a)
 	return a

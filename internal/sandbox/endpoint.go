@@ -50,9 +50,12 @@ func (s *Server) endpoints() []endpoint {
 		authorizerEndpoints(),
 		referenceEndpoints(),
 		mapPOIEndpoints(),
+		programEndpoints(),
 		storeEndpoints(),
 		goodsEndpoints(),
 		mediaEndpoints(),
+		cardEndpoints(),
+		legacyEndpoints(),
 		quotaEndpoints(),
 	)
 }

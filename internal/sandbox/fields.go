@@ -65,3 +65,9 @@ func (f fields) digits(name string) (string, bool) {
 	n, ok := f.number(name)
 	return strconv.FormatInt(n, 10), ok && n >= 0
 }
+
+// object is a member that must be a JSON object.
+func (f fields) object(name string) (fields, bool) {
+	var o fields
+	return o, json.Unmarshal(f[name], &o) == nil && o != nil
+}

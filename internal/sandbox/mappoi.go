@@ -159,8 +159,14 @@ func createMapPOI(c *call) (any, error) {
 			return nil, refuse(65111)
 		}
 	}
-	if _, err := f.optional("poi_id"); err != nil {
+	legacy, err := f.optional("poi_id")
+	if err != nil {
 		return nil, err
+	}
+	if legacy != "" {
+		if _, err := c.migratable(legacy); err != nil {
+			return nil, err
+		}
 	}
 	if strings.Contains(text["name"], "refused-by-map") {
 		return mapPOIReply{Error: "the name is not allowed"}, nil // the documents' own way to say no
@@ -171,7 +177,7 @@ func createMapPOI(c *call) (any, error) {
 		Name: text["name"], Address: text["address"], Province: text["province"], City: text["city"], District: d.fullname,
 		Category: text["category"], Telephone: text["telephone"], Longitude: lng, Latitude: lat, DataSupply: 2,
 	}
-	c.submit(&audit{Kind: auditMapPOI, ID: base, AppID: c.acc.AppID, Subject: p.Name, Place: p}, mapPOIDelay, text["telephone"])
+	c.submit(&audit{Kind: auditMapPOI, ID: base, AppID: c.acc.AppID, Subject: p.Name, Place: p, LegacyPOIID: legacy}, mapPOIDelay, text["telephone"])
 	id := strconv.FormatInt(base, 10)
 	c.told("base_id", id, c.acc.AppID, p.Name, "create_map_poi")
 	c.told("rich_id", strconv.FormatInt(rich, 10), c.acc.AppID, p.Name, "create_map_poi")

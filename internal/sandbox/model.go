@@ -26,6 +26,7 @@ type settings struct {
 	IPWhitelist             []string `json:"ip_whitelist"`
 	MapPOIErrcodeShape      bool     `json:"map_poi_errcode_shape"`
 	GoodsPricesInFen        bool     `json:"goods_prices_in_fen"`
+	LegacyBlankKeys         bool     `json:"legacy_blank_keys"`
 }
 
 type accountKind string
@@ -47,6 +48,7 @@ type account struct {
 	Program      storeProgram      `json:"store_program"`
 	StoreLimit   int               `json:"store_limit,omitempty"`
 	NeedsUpgrade bool              `json:"needs_upgrade,omitempty"`
+	Individual   bool              `json:"individual,omitempty"` // no store program for it: 43104
 	DailyLimits  map[string]int64  `json:"daily_limits,omitempty"`
 	Options      map[string]string `json:"options,omitempty"`
 }
@@ -55,15 +57,23 @@ func (a *account) seq() int64 { return a.Seq }
 
 // storeProgram is the account's store mini program (wechat/000 §4.2, §4.3).
 type storeProgram struct {
-	State   programState `json:"state"`
-	AuditID int64        `json:"audit_id,omitempty"`
-	Reason  string       `json:"reason,omitempty"`
+	State    programState `json:"state"`
+	AuditID  int64        `json:"audit_id,omitempty"`
+	Reason   string       `json:"reason,omitempty"`
+	Nickname string       `json:"nickname,omitempty"`
+	Intro    string       `json:"intro,omitempty"`
+	HeadImg  string       `json:"headimg_mediaid,omitempty"`
+	Told     bool         `json:"told,omitempty"` // its audit_id has left the simulator
+	// Changes are what modify_merchant did in Month, which is of Beijing.
+	Month   string         `json:"month,omitempty"`
+	Changes map[string]int `json:"changes,omitempty"`
 }
 
 type programState string
 
 const (
 	programNone          programState = "none"
+	programAwaitingAdmin programState = "awaiting_admin" // sent, and not confirmed by the administrator yet
 	programInReview      programState = "in_review"
 	programApproved      programState = "approved"
 	programFailed        programState = "failed"
@@ -163,9 +173,12 @@ const (
 	auditStoreCreate  auditKind = "store_create"
 	auditStoreUpdate  auditKind = "store_update"
 	auditGoods        auditKind = "goods"
+	auditLegacyCreate auditKind = "legacy_create"
+	auditLegacyUpdate auditKind = "legacy_update"
 )
 
-// audit is one review. Its id is audit_id, of a map_poi base_id.
+// audit is one review. Its id is audit_id, of a map_poi base_id, of a legacy_create poi_id; that of a
+// legacy_update is the simulator's own, since WeChat gives it none.
 type audit struct {
 	Seq       int64      `json:"seq"`
 	Kind      auditKind  `json:"kind"`
@@ -179,8 +192,13 @@ type audit struct {
 	Decided   *time.Time `json:"decided_at"`
 	Pictures  []string   `json:"pictures,omitempty"` // of a store_update
 	Place     *mapPOI    `json:"place,omitempty"`    // of a map_poi
-	Upgrade   bool       `json:"upgrade,omitempty"`  // of a store_create that migrates a store
-	AutoDeny  bool       `json:"auto_deny,omitempty"`
+	// LegacyPOIID is the store to migrate that a map_poi is for.
+	LegacyPOIID string `json:"legacy_poi_id,omitempty"`
+	Upgrade     bool   `json:"upgrade,omitempty"` // of a store_create that migrates a store
+	AutoDeny    bool   `json:"auto_deny,omitempty"`
+	// AwaitsAdmin: the store_program was not confirmed yet; it expires when due.
+	AwaitsAdmin bool           `json:"awaits_admin,omitempty"`
+	Service     *legacyService `json:"service,omitempty"` // of a legacy_update
 }
 
 func (a *audit) seq() int64 { return a.Seq }
@@ -191,6 +209,7 @@ const (
 	auditRejected      = "rejected"
 	auditAdminRejected = "admin_rejected"
 	auditWithdrawn     = "withdrawn" // by its merchant, goods only
+	auditExpired       = "expired"   // never confirmed: no event
 )
 
 // push is one message to the gateway, before encryption.

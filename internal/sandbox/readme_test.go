@@ -15,7 +15,7 @@ func TestREADME(t *testing.T) {
 	}
 	for _, want := range []string{
 		DefaultComponentAppID, DefaultComponentSecret, DefaultMessageToken, DefaultEncodingAESKey,
-		DemoOfficialAccount, DemoMiniProgram, NoStoreSetsAccount, LeavingAccount,
+		DemoOfficialAccount, DemoMiniProgram, NoStoreSetsAccount, LeavingAccount, MigratingAccount,
 		sampleMapPOI, sampleUpdate, sampleSearch, sampleMediaID, sampleCoverID, phoneRejected, phoneStays,
 		nameBlocked, nameIllegal, namePicture, nameNotAdded, nameNotAudited, nameNoID, nameNeverAudited, pathUnreleased,
 	} {

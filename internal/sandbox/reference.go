@@ -2,31 +2,15 @@ package sandbox
 
 import "net/http"
 
-// Categories, districts and the state of the store mini program (wechat/000 §4.1, §4.3, §4.5).
+// Categories and districts (wechat/000 §4.1, §4.5).
 func referenceEndpoints() []endpoint {
 	get := func(path string, sets []int, serve func(*call) (any, error)) endpoint {
 		return endpoint{method: http.MethodGet, path: "/wxa/" + path, token: tokenAuthorizer, sets: sets, kind: officialAccount, serve: serve}
 	}
 	return []endpoint{
 		get("get_merchant_category", mapPlaceSets, getMerchantCategory),
-		get("get_merchant_audit_info", storeSets, getMerchantAuditInfo),
 		get("get_district", mapPlaceSets, getDistrict),
 	}
-}
-
-// getMerchantAuditInfo is wechat/000 §4.3; its statuses are its own (platform.md §11.2).
-func getMerchantAuditInfo(c *call) (any, error) {
-	p := c.acc.Program
-	status := map[programState]int{programNone: 0, programApproved: 1, programInReview: 2, programFailed: 3, programAdminRejected: 4}[p.State]
-	type data struct {
-		AuditID int64  `json:"audit_id"`
-		Status  int    `json:"status"`
-		Reason  string `json:"reason"`
-	}
-	return struct {
-		okReply
-		Data data `json:"data"`
-	}{ok, data{p.AuditID, status, p.Reason}}, nil
 }
 
 type category struct {
@@ -118,4 +102,16 @@ func getMerchantCategory(*call) (any, error) {
 		okReply
 		Data data `json:"data"`
 	}{ok, data{info{all}}}, nil
+}
+
+// storeCategory finds a secondary category below a primary one.
+func storeCategory(first, second int64) (subcategory, bool) {
+	for _, p := range categoryTable {
+		for _, sub := range p.children {
+			if int64(p.id) == first && int64(sub.id) == second {
+				return sub, true
+			}
+		}
+	}
+	return subcategory{}, false
 }

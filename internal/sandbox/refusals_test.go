@@ -38,6 +38,9 @@ func newScene(t *testing.T, ep endpoint) *scene {
 	}
 	s.access, s.component = b.accessToken(s.account), b.componentToken()
 	b.control("POST", "accounts/"+DemoOfficialAccount+"/stores", `{"stores":[{"poi_id":"472671857","map_poi_id":"5938314494307741153"}]}`, nil)
+	if strings.HasPrefix(ep.path, "/cgi-bin/poi/") {
+		b.control("POST", "accounts/"+DemoOfficialAccount+"/legacy-stores", `{"stores":[{"poi_id":"271262077"},{"poi_id":"271864249"}]}`, nil)
+	}
 	switch ep.token {
 	case tokenComponent:
 		s.token = s.component
@@ -102,6 +105,23 @@ func valid(s *scene, path string) any {
 		return obj{"poi_id": "472671857"}
 	case "/wxa/get_store_list":
 		return obj{"offset": 0, "limit": 10}
+	case "/wxa/apply_merchant":
+		s.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","store_program":"none"}`, nil)
+		return applyMerchantExample()
+	case "/wxa/modify_merchant":
+		return modifyMerchantExample()
+	case "/card/storewxa/get":
+		return obj{"poi_id": 472671857}
+	case "/card/storewxa/set":
+		return obj{"poi_id": 472671857, "card_id": "pabcedfg1234567hijklmn"}
+	case "/cgi-bin/poi/addpoi":
+		return business(addPOIExample())
+	case "/cgi-bin/poi/getpoi", "/cgi-bin/poi/delpoi":
+		return obj{"poi_id": "271262077"}
+	case "/cgi-bin/poi/getpoilist":
+		return obj{"begin": 0, "limit": 10}
+	case "/cgi-bin/poi/updatepoi":
+		return business(updatePOIExample())
 	case "/cgi-bin/openapi/quota/get":
 		return obj{"cgi_path": "/wxa/add_store"}
 	}

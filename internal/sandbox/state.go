@@ -27,6 +27,7 @@ type state struct {
 	codes     table[authCode]      // by code
 	mapPOIs   table[mapPOI]        // by id
 	stores    table[store]         // by poi id
+	legacy    table[legacyStore]   // by poi id
 	audits    table[audit]         // by kind/id
 	media     table[media]         // by media id
 	goods     table[goods]         // by goods id
@@ -132,6 +133,7 @@ func (st *state) clear() {
 	st.codes.open(st, "code")
 	st.mapPOIs.open(st, "map_poi")
 	st.stores.open(st, "store")
+	st.legacy.open(st, "legacy_store")
 	st.audits.open(st, "audit")
 	st.media.open(st, "media")
 	st.goods.open(st, "goods")

@@ -103,7 +103,7 @@ func addStore(c *call) (any, error) {
 	}
 	credential, _ := f.text("credential")
 	cardID, isText := f.text("card_id") // required, but may be empty
-	if credential == "" || !isText {
+	if credential == "" || !isText || customCode(cardID) {
 		return nil, refuse(40097)
 	}
 	company, err := f.optional("company_name")
@@ -113,12 +113,9 @@ func addStore(c *call) (any, error) {
 	if err := c.checkQualifications(company); err != nil {
 		return nil, err
 	}
-	legacy, err := f.optional("poi_id")
-	switch {
-	case err != nil:
+	legacy, err := c.migrates()
+	if err != nil {
 		return nil, err
-	case legacy == "" && c.acc.NeedsUpgrade:
-		return nil, refuse(85054)
 	}
 	if err := c.checkUnique(mapID, credential); err != nil {
 		return nil, err
@@ -128,8 +125,12 @@ func addStore(c *call) (any, error) {
 		Seq: c.st.next("store", 1), POIID: legacy, AppID: c.acc.AppID, MapPOIID: mapID, Pictures: v.pictures,
 		Phone: v.phone, Hour: v.hour, Credential: credential, Company: company, CardID: cardID, Status: storeInAudit,
 	}
-	if legacy == "" || c.st.stores.get(legacy) != nil {
+	if legacy == "" {
 		st.POIID = c.newPOIID()
+	} else {
+		former := c.st.stores.get(legacy) // of a migration that failed
+		st.Told = former != nil && former.Told
+		c.migrationBegins(legacy)
 	}
 	c.st.stores.put(st.POIID, st)
 	a := &audit{Kind: auditStoreCreate, ID: c.newAuditID(), AppID: c.acc.AppID, Subject: st.POIID, Upgrade: legacy != ""}
@@ -149,28 +150,31 @@ type auditReply struct {
 	Data auditData `json:"data"`
 }
 
-// checkQualifications: up to five media ids joined by commas, needed when the entity is another one.
+// checkQualifications: documents are needed when the entity is another one.
 func (c *call) checkQualifications(company string) error {
-	list, err := c.fields.optional("qualification_list")
-	if err != nil {
-		return err
+	list, err := c.mediaList("qualification_list")
+	if err == nil && company != "" && len(list) == 0 {
+		return refuse(40097)
 	}
-	if list == "" {
-		if company != "" {
-			return refuse(40097)
-		}
-		return nil
+	return err
+}
+
+// mediaList is a member of up to five media ids joined by commas; it may be absent or empty.
+func (c *call) mediaList(name string) ([]string, error) {
+	list, err := c.fields.optional(name)
+	if err != nil || list == "" {
+		return nil, err
 	}
 	ids := strings.Split(list, ",")
 	if len(ids) > 5 {
-		return refuse(40097)
+		return nil, refuse(40097)
 	}
 	for _, id := range ids {
 		if c.media(strings.TrimSpace(id)) == nil {
-			return refuse(85056)
+			return nil, refuse(85056)
 		}
 	}
-	return nil
+	return ids, nil
 }
 
 // checkUnique: a place carries one store, of whomever; a credential is used once by an account; and an
@@ -232,6 +236,9 @@ func updateStore(c *call) (any, error) {
 	cardID, err := c.fields.optional("card_id") // 003 calls it required, its example leaves it out
 	if err != nil {
 		return nil, err
+	}
+	if customCode(cardID) {
+		return nil, refuse(40097)
 	}
 	if st.Status != storeApproved {
 		return nil, refuse(65118)
