@@ -156,6 +156,10 @@ func TestSettleWhatT1NeverMade(t *testing.T) {
 func TestOutcomesInAnyOrder(t *testing.T) {
 	t.Parallel()
 	refused := Outcome{Class: wechat.Refused, Source: FromReconciler}
+	told := Outcome{Class: wechat.Refused, Source: FromSpool, Errno: 85066}
+	present := func(poi string) Outcome {
+		return Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: []ID{{PoiID, poi}}}
+	}
 	unknown := Outcome{Class: wechat.Ambiguous, Source: FromResponse}
 	notSent := Outcome{Class: wechat.NotSent, Source: FromReconciler}
 	b := setup(t)
@@ -166,15 +170,20 @@ func TestOutcomesInAnyOrder(t *testing.T) {
 		store    string
 		ids      string
 	}{
-		"once":                         {[]Outcome{executed(FromResponse, "1")}, "succeeded", "in_review", "1"},
-		"the same from the spool":      {[]Outcome{executed(FromResponse, "2"), executed(FromSpool, "2")}, "succeeded", "in_review", "2,2"},
-		"unknown, then from the spool": {[]Outcome{unknown, executed(FromSpool, "3")}, "succeeded", "in_review", "3"},
-		"given up, then WeChat's word": {[]Outcome{unknown, notSent, executed(FromSpool, "4")}, "succeeded", "in_review", "4"},
-		"refused, then WeChat's word":  {[]Outcome{refused, executed(FromEvent, "5")}, "succeeded", "in_review", "5"},
-		"a late conclusion":            {[]Outcome{executed(FromResponse, "6"), refused}, "succeeded", "in_review", "6"},
-		"a late doubt":                 {[]Outcome{executed(FromResponse, "7"), unknown}, "succeeded", "in_review", "7"},
-		"a doubt after a refusal":      {[]Outcome{refused, unknown}, "failed", "failed", ""},
-		"a refusal with an id":         {[]Outcome{{Class: wechat.Refused, Source: FromResponse, IDs: []ID{{AuditID, "8"}}}}, "failed", "failed", "8"},
+		"once":                            {[]Outcome{executed(FromResponse, "1")}, "succeeded", "in_review", "1"},
+		"the same from the spool":         {[]Outcome{executed(FromResponse, "2"), executed(FromSpool, "2")}, "succeeded", "in_review", "2,2"},
+		"unknown, then from the spool":    {[]Outcome{unknown, executed(FromSpool, "3")}, "succeeded", "in_review", "3"},
+		"given up, then WeChat's word":    {[]Outcome{unknown, notSent, executed(FromSpool, "4")}, "succeeded", "in_review", "4"},
+		"refused, then WeChat's word":     {[]Outcome{refused, executed(FromEvent, "5")}, "succeeded", "in_review", "5"},
+		"a late conclusion":               {[]Outcome{executed(FromResponse, "6"), refused}, "succeeded", "in_review", "6"},
+		"a late doubt":                    {[]Outcome{executed(FromResponse, "7"), unknown}, "succeeded", "in_review", "7"},
+		"a doubt after a refusal":         {[]Outcome{refused, unknown}, "failed", "failed", ""},
+		"present, then WeChat's refusal":  {[]Outcome{unknown, present("75"), told}, "failed", "in_review", "75"},
+		"WeChat's refusal twice":          {[]Outcome{present("76"), told, told}, "failed", "in_review", "76"},
+		"WeChat's refusal, then a look":   {[]Outcome{told, present("77")}, "failed", "failed", "77"},
+		"WeChat's refusal, then an event": {[]Outcome{told, executed(FromEvent, "78")}, "failed", "failed", "78"},
+		"WeChat's yes, then a refusal":    {[]Outcome{executed(FromResponse, "79"), told}, "succeeded", "in_review", "79"},
+		"a refusal with an id":            {[]Outcome{{Class: wechat.Refused, Source: FromResponse, IDs: []ID{{AuditID, "8"}}}}, "failed", "failed", "8"},
 	} {
 		op := b.began(t, name)
 		for _, out := range tc.outcomes {
@@ -189,6 +198,10 @@ func TestOutcomesInAnyOrder(t *testing.T) {
 		if state != tc.state || store != tc.store || ids != tc.ids {
 			t.Errorf("%s: operation %s, store %s, ids %q, want %s, %s, %q", name, state, store, ids, tc.state, tc.store, tc.ids)
 		}
+	}
+
+	if got := b.texts(t, `SELECT status FROM audits WHERE wechat_audit_id IS NULL`); got != "submit_failed,submit_failed" {
+		t.Errorf("audits that were inferred only: %s", got)
 	}
 
 	// The answer to the first attempt, found while the second one runs.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/mendian/mendian/internal/fault"
@@ -17,24 +18,21 @@ import (
 
 // settle is T2: one batch that records the outcome. It is idempotent, so that
 // the spool may bring it again. When the operation has been settled otherwise
-// meanwhile, only what must never be lost is added: the ids.
+// meanwhile, WeChat's own word overrules what was inferred before it came; of
+// anything else only what must never be lost is added: the ids.
 func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) error {
-	b, err := l.settlement(op, out, read)
-	if err != nil {
-		return err
-	}
 	fault.At("before_t2")
-	err = l.DB.Run(ctx, b)
+	err := l.finish(ctx, op, out, nil, read)
 	fault.At("after_t2")
+	if inferred := overruled(out); postgres.IsCode(err, postgres.RefusedState) && inferred != nil {
+		err = l.finish(ctx, op, out, inferred, read)
+	}
 	if !postgres.IsCode(err, postgres.RefusedState) {
-		if err == nil {
-			op.State = state(out)
-		}
 		return err
 	}
-	b = l.DB.NewBatch(op.TenantID)
+	b := l.DB.NewBatch(op.TenantID)
 	l.queueIDs(b, op, out)
-	if out.Class == wechat.Executed {
+	if out.ID(AuditID) != "" {
 		l.queueAudit(b, op, out)
 	}
 	now := op.Operation
@@ -46,6 +44,34 @@ func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read fu
 		return err // op stays as it is: it may be tried again
 	}
 	op.Operation = now
+	return nil
+}
+
+// overruled are the states that an outcome may change although they are not
+// open, because they were concluded and not told.
+func overruled(out Outcome) []string {
+	switch told := out.Source == FromResponse || out.Source == FromSpool; {
+	case !settled(out.Class), out.Source == FromReconciler:
+		return nil
+	case out.Class == wechat.Executed:
+		return []string{"failed", "needs_attention"}
+	case told:
+		return []string{"succeeded", "needs_attention"}
+	}
+	return nil
+}
+
+// finish records the outcome of an open operation, or of one in a state that
+// the outcome overrules.
+func (l *Ledger) finish(ctx context.Context, op *Operation, out Outcome, overruled []string, read func(*postgres.Batch)) error {
+	b, err := l.settlement(op, out, overruled, read)
+	if err != nil {
+		return err
+	}
+	if err := l.DB.Run(ctx, b); err != nil {
+		return err
+	}
+	op.State = state(out)
 	return nil
 }
 
@@ -61,15 +87,16 @@ func state(out Outcome) string {
 	}
 }
 
-func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batch)) (*postgres.Batch, error) {
+func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read func(*postgres.Batch)) (*postgres.Batch, error) {
 	b := l.DB.NewBatch(op.TenantID)
 	finish := dbsqlc.OperationFinishParams{State: state(out), TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt,
 		States: []string{"executing", "reconciling"}, AbsentSince: op.AbsentSince}
+	if overruled != nil {
+		finish.States = overruled
+	}
 	var err error
 	switch out.Class {
 	case wechat.Executed:
-		// WeChat's own word overrules what was inferred before it came.
-		finish.States = append(finish.States, "failed", "needs_attention")
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
 	case wechat.Ambiguous:
@@ -110,9 +137,14 @@ func (l *Ledger) settlement(op *Operation, out Outcome, read func(*postgres.Batc
 	if out.Class == wechat.Executed {
 		l.queueAudit(b, op, out)
 	}
-	// Whoever got 202 with a reconciling operation hears how it ended.
-	if settled(out.Class) && (out.Source != FromResponse || op.unwatched) {
-		err := outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "resolved"), Type: outbox.OperationResolved, MerchantID: op.Merchant.ID,
+	if overruled != nil && out.Class != wechat.Executed && op.AuditID != nil {
+		b.Queue(dbsqlc.AuditRetract, dbsqlc.AuditRetractParams{Status: string(SubmitFailed), StatusRank: SubmitFailed.rank(), Source: out.Source,
+			TenantID: op.TenantID, ID: *op.AuditID})
+	}
+	// Whoever got 202 with a reconciling operation hears how it ended, and
+	// hears it again when that was wrong.
+	if settled(out.Class) && (out.Source != FromResponse || op.unwatched || overruled != nil) {
+		err := outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, fmt.Sprint("resolved ", op.Attempt, " ", state(out))), Type: outbox.OperationResolved, MerchantID: op.Merchant.ID,
 			Object: map[string]any{"id": typeid.Format(typeid.Operation, op.ID), "kind": op.Kind.Name, "status": state(out)}})
 		if err != nil {
 			return nil, err

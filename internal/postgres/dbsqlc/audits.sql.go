@@ -329,6 +329,37 @@ func (q *Queries) AuditList(ctx context.Context, db DBTX, arg AuditListParams) (
 	return items, nil
 }
 
+const AuditRetract = `-- name: AuditRetract :exec
+WITH a AS (
+    UPDATE audits u SET status = $1, status_rank = $2, source = $3, updated_at = now()
+    WHERE u.tenant_id = $4 AND u.id = $5 AND u.wechat_audit_id IS NULL AND u.status_rank < $2
+    RETURNING u.tenant_id, u.id, u.status, u.source
+)
+INSERT INTO audit_history (tenant_id, audit_id, status, source) SELECT a.tenant_id, a.id, a.status, a.source FROM a
+ON CONFLICT DO NOTHING
+`
+
+type AuditRetractParams struct {
+	Status     string
+	StatusRank int32
+	Source     string
+	TenantID   uuid.UUID
+	ID         uuid.UUID
+}
+
+// AuditRetract ends an audit that was only inferred, from a submission that
+// WeChat turned out to have refused. One that WeChat has numbered stays.
+func (q *Queries) AuditRetract(ctx context.Context, db DBTX, arg AuditRetractParams) error {
+	_, err := db.Exec(ctx, AuditRetract,
+		arg.Status,
+		arg.StatusRank,
+		arg.Source,
+		arg.TenantID,
+		arg.ID,
+	)
+	return err
+}
+
 const AuditsByID = `-- name: AuditsByID :many
 SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
 `
@@ -381,6 +412,7 @@ func (q *Queries) AuditsByID(ctx context.Context, db DBTX, arg AuditsByIDParams)
 const AuditsWithoutWechatID = `-- name: AuditsWithoutWechatID :many
 SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits
 WHERE tenant_id = $1 AND merchant_id = $2 AND kind = $3 AND wechat_audit_id IS NULL AND status_rank < 100
+  AND status <> 'submit_failed'
 ORDER BY id LIMIT 3
 `
 

@@ -219,11 +219,13 @@ func (q *Queries) OperationAttention(ctx context.Context, db DBTX, arg Operation
 
 const OperationFinish = `-- name: OperationFinish :exec
 WITH o AS (
-    UPDATE operations SET state = $1, result = $2, error = $3,
+    UPDATE operations p SET state = $1, result = $2, error = $3,
         lease_owner = NULL, lease_until = NULL, next_check_at = $4, absent_since = $5,
         candidates = NULL,
         finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
-    WHERE tenant_id = $6 AND id = $7 AND attempt = $8 AND state = ANY ($9::text[])
+    WHERE p.tenant_id = $6 AND p.id = $7 AND p.attempt = $8 AND p.state = ANY ($9::text[])
+      AND (p.finished_at IS NULL OR NOT EXISTS (SELECT 1 FROM operation_attempts a WHERE a.tenant_id = $6
+          AND a.operation_id = $7 AND a.n = $8 AND a.outcome <> 'ambiguous'))
     RETURNING 1
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
@@ -242,7 +244,8 @@ type OperationFinishParams struct {
 }
 
 // OperationFinish closes an operation, or leaves it to the reconciler, unless
-// it has left the states that the outcome may still change.
+// it has left the states that the outcome may still change. What WeChat itself
+// answered to the attempt stays.
 func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFinishParams) error {
 	_, err := db.Exec(ctx, OperationFinish,
 		arg.State,

@@ -24,6 +24,17 @@ UPDATE audits SET status = @status, status_rank = @status_rank, reason = @reason
 WHERE tenant_id = @tenant_id AND id = @id AND status_rank < @status_rank
 RETURNING *;
 
+-- AuditRetract ends an audit that was only inferred, from a submission that
+-- WeChat turned out to have refused. One that WeChat has numbered stays.
+-- name: AuditRetract :exec
+WITH a AS (
+    UPDATE audits u SET status = @status, status_rank = @status_rank, source = @source, updated_at = now()
+    WHERE u.tenant_id = @tenant_id AND u.id = @id AND u.wechat_audit_id IS NULL AND u.status_rank < @status_rank
+    RETURNING u.tenant_id, u.id, u.status, u.source
+)
+INSERT INTO audit_history (tenant_id, audit_id, status, source) SELECT a.tenant_id, a.id, a.status, a.source FROM a
+ON CONFLICT DO NOTHING;
+
 -- name: AuditByWechatID :one
 SELECT * FROM audits
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND wechat_audit_id = @wechat_audit_id;
@@ -33,6 +44,7 @@ WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND
 -- name: AuditsWithoutWechatID :many
 SELECT * FROM audits
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND wechat_audit_id IS NULL AND status_rank < 100
+  AND status <> 'submit_failed'
 ORDER BY id LIMIT 3;
 
 -- name: AuditGet :one

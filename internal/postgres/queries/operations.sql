@@ -40,14 +40,17 @@ WITH o AS (
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
 
 -- OperationFinish closes an operation, or leaves it to the reconciler, unless
--- it has left the states that the outcome may still change.
+-- it has left the states that the outcome may still change. What WeChat itself
+-- answered to the attempt stays.
 -- name: OperationFinish :exec
 WITH o AS (
-    UPDATE operations SET state = @state, result = @result, error = @error,
+    UPDATE operations p SET state = @state, result = @result, error = @error,
         lease_owner = NULL, lease_until = NULL, next_check_at = @next_check_at, absent_since = @absent_since,
         candidates = NULL,
         finished_at = CASE WHEN @state::text IN ('succeeded', 'failed', 'cancelled') THEN now() END, updated_at = now()
-    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state = ANY (@states::text[])
+    WHERE p.tenant_id = @tenant_id AND p.id = @id AND p.attempt = @attempt AND p.state = ANY (@states::text[])
+      AND (p.finished_at IS NULL OR NOT EXISTS (SELECT 1 FROM operation_attempts a WHERE a.tenant_id = @tenant_id
+          AND a.operation_id = @id AND a.n = @attempt AND a.outcome <> 'ambiguous'))
     RETURNING 1
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
