@@ -48,7 +48,8 @@ func (d *Decimal) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if s != "" {
-		if _, err := strconv.ParseFloat(s, 64); err != nil {
+		// ParseFloat takes more than a number in digits: NaN, hexadecimals.
+		if _, err := strconv.ParseFloat(s, 64); err != nil || strings.Trim(s, "0123456789+-.eE") != "" {
 			return fmt.Errorf("%w: %q", errNumber, s)
 		}
 	}
