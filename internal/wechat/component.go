@@ -10,29 +10,29 @@ import (
 const componentTimeout = 5 * time.Second
 
 // The calls of the platform itself (platform.md §2 to §5). Success comes
-// without errcode. All of them carry a secret or a token in their body: no
+// without errcode, and with what was asked for. All of them carry a secret or a token in their body: no
 // body of theirs may be logged.
 var (
 	// StartPushTicket asks WeChat to push tickets again (platform.md §2.2).
-	StartPushTicket = component("component.start_push_ticket", "api_start_push_ticket", Harmless)
+	StartPushTicket = component("component.start_push_ticket", "api_start_push_ticket", Harmless, "errcode")
 	// GetComponentToken makes a component token from a ticket (platform.md §3).
-	GetComponentToken = component("component.token", "api_component_token", Overwrite)
+	GetComponentToken = component("component.token", "api_component_token", Overwrite, "component_access_token")
 	// CreatePreAuthCode makes the code that opens one consent page (platform.md §4.1).
-	CreatePreAuthCode = component("component.pre_auth_code", "api_create_preauthcode", Harmless)
+	CreatePreAuthCode = component("component.pre_auth_code", "api_create_preauthcode", Harmless, "pre_auth_code")
 	// QueryAuth exchanges an authorization code, once (platform.md §5.1).
-	QueryAuth = component("component.query_auth", "api_query_auth", SelfFencing)
+	QueryAuth = component("component.query_auth", "api_query_auth", SelfFencing, "authorization_info")
 	// GetAuthorizerToken refreshes a merchant's token (platform.md §5.2).
-	GetAuthorizerToken = component("component.authorizer_token", "api_authorizer_token", Overwrite)
+	GetAuthorizerToken = component("component.authorizer_token", "api_authorizer_token", Overwrite, "authorizer_access_token")
 	// GetAuthorizerInfo tells what an account is and what it granted (platform.md §5.3).
-	GetAuthorizerInfo = component("component.authorizer_info", "api_get_authorizer_info", Read)
+	GetAuthorizerInfo = component("component.authorizer_info", "api_get_authorizer_info", Read, "authorizer_info")
 	// GetAuthorizerList pages through the authorised accounts (platform.md §5.4).
-	GetAuthorizerList = component("component.authorizer_list", "api_get_authorizer_list", Read)
+	GetAuthorizerList = component("component.authorizer_list", "api_get_authorizer_list", Read, "total_count")
 )
 
-func component(name, call string, risk Risk) *Endpoint {
+func component(name, call string, risk Risk, proof string) *Endpoint {
 	return &Endpoint{
 		Name: name, Method: http.MethodPost, Path: "/cgi-bin/component/" + call,
-		Family: FamilyComponent, Risk: risk, Timeout: componentTimeout, envelope: looseEnvelope,
+		Family: FamilyComponent, Risk: risk, Timeout: componentTimeout, envelope: looseEnvelope, proof: proof,
 	}
 }
 

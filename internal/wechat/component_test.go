@@ -38,6 +38,11 @@ func TestComponentReplies(t *testing.T) {
 		t.Errorf("list = %+v, %v", list, err)
 	}
 	read(StartPushTicket, `{"errcode":0,"errmsg":"ok"}`)
+	for _, e := range []*Endpoint{StartPushTicket, GetComponentToken, CreatePreAuthCode, QueryAuth, GetAuthorizerToken, GetAuthorizerInfo, GetAuthorizerList} {
+		if class, _ := Classify(e, Reply{200, []byte(`{}`)}); class != Ambiguous {
+			t.Errorf("%s: {} is %s", e.Name, class)
+		}
+	}
 }
 
 // The only mark of a Mini Program is the presence of MiniProgramInfo.

@@ -5,6 +5,8 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -120,6 +122,51 @@ func TestParseMessage(t *testing.T) {
 	}
 }
 
+// documentEvents are the five events of documents 000 and 001, as they print them.
+func documentEvents(tb testing.TB) map[string][]byte {
+	tb.Helper()
+	files, err := filepath.Glob("testdata/documents/*.xml")
+	if err != nil || len(files) != 5 {
+		tb.Fatalf("%d events of the documents, %v", len(files), err)
+	}
+	out := map[string][]byte{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		out[strings.TrimSuffix(filepath.Base(f), ".xml")] = b
+	}
+	return out
+}
+
+func TestDocumentsEvents(t *testing.T) {
+	t.Parallel()
+	want := map[string]map[string]string{
+		"apply_merchant_audit_info": {"audit_id": "11111", "status": "3", "reason": "xxx", "CreateTime": "1488856741", "ToUserName": "gh_4346ac1514d8",
+			"FromUserName": "od1P50M-fNQI5Gcq-trm4a7apsU8"},
+		"create_map_poi_audit_info": {"audit_id": "11111", "status": "1", "map_poi_id": "xxx", "name": "xxx", "address": "xxx", "latitude": "xxx", "longitude": "xxx", "sh_remark": "xxx"},
+		"add_store_audit_info":      {"audit_id": "11111", "status": "3", "reason": "xxx", "is_upgrade": "3", "poiid": "12344"},
+		"modify_store_audit_info":   {"audit_id": "11111", "status": "3", "reason": "xxx"},
+		"poi_check_notify":          {"UniqId": "123adb", "PoiId": "123123", "Result": "fail", "msg": "xxxxxx", "CreateTime": "1408622107", "ToUserName": "toUser"},
+	}
+	for event, doc := range documentEvents(t) {
+		m, err := msgcrypt.ParseMessage(doc)
+		if err != nil {
+			t.Errorf("%s: %v", event, err)
+			continue
+		}
+		if want[event] == nil || m.Get("Event") != event || m.Get("MsgType") != "event" {
+			t.Errorf("%s: Event %q, MsgType %q", event, m.Get("Event"), m.Get("MsgType"))
+		}
+		for name, text := range want[event] {
+			if m.Get(name) != text {
+				t.Errorf("%s: %s = %q, want %q", event, name, m.Get(name), text)
+			}
+		}
+	}
+}
+
 func TestBuildReply(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectors(t).Vectors {
@@ -159,9 +206,15 @@ func FuzzParseMessage(f *testing.F) {
 	for _, doc := range refusedXML {
 		f.Add([]byte(doc))
 	}
+	for _, doc := range documentEvents(f) {
+		f.Add(doc)
+	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		m, err := msgcrypt.ParseMessage(msg)
 		if err != nil {
+			if !errors.Is(err, msgcrypt.ErrXML) || len(err.Error()) > 100 {
+				t.Errorf("refused with %v", err)
+			}
 			return
 		}
 		seen := map[string]int{}
