@@ -255,18 +255,11 @@ func setOption(c *call) (any, error) {
 // authorize is the administrator's consent to sets: it makes or changes the authorization, queues the
 // event and gives the code. An update that changes no set sends no event (platform.md §6).
 func (s *Server) authorize(acc *account, sets []int, preAuthCode string) string {
-	auth := s.st.auths.get(acc.AppID)
-	name := "authorized"
-	changed := true
-	if auth == nil {
-		auth = &authorization{Seq: s.st.next("authorization", 1), AppID: acc.AppID, RefreshToken: newRefreshToken(), At: time.Now()}
-	} else {
+	name, changed := "authorized", true
+	if auth := s.st.auths.get(acc.AppID); auth != nil {
 		name, changed = "updateauthorized", !slices.Equal(auth.Granted, sets)
 	}
-	auth.Granted = slices.Clone(sets)
-	s.st.auths.put(acc.AppID, auth)
-	code := "queryauthcode@@@" + random(86)
-	s.st.codes.put(code, &authCode{Seq: s.st.next("code", 1), AppID: acc.AppID, Expires: s.now().Add(codeLife)})
+	code := s.grant(acc, sets)
 	if changed {
 		s.queue("", name, componentXML(s.st.Component.AppID, name,
 			element{"AuthorizerAppid", acc.AppID, true},
@@ -274,6 +267,19 @@ func (s *Server) authorize(acc *account, sets []int, preAuthCode string) string 
 			element{"AuthorizationCodeExpiredTime", unix(time.Now().Add(codeLife)), false},
 			element{"PreAuthCode", preAuthCode, true}))
 	}
+	return code
+}
+
+// grant makes or changes the authorization and gives the code; nobody is told.
+func (s *Server) grant(acc *account, sets []int) string {
+	auth := s.st.auths.get(acc.AppID)
+	if auth == nil {
+		auth = &authorization{Seq: s.st.next("authorization", 1), AppID: acc.AppID, RefreshToken: newRefreshToken(), At: time.Now()}
+	}
+	auth.Granted = slices.Clone(sets)
+	s.st.auths.put(acc.AppID, auth)
+	code := "queryauthcode@@@" + random(86)
+	s.st.codes.put(code, &authCode{Seq: s.st.next("code", 1), AppID: acc.AppID, Expires: s.now().Add(codeLife)})
 	return code
 }
 

@@ -122,7 +122,10 @@ func (s *Server) ticketDue() time.Duration {
 	return s.nextTick.Sub(now)
 }
 
-func (s *Server) pushTicket() {
+func (s *Server) pushTicket() { s.queue("", "component_verify_ticket", s.newTicket()) }
+
+// newTicket makes a ticket and the event that brings it.
+func (s *Server) newTicket() string {
 	now := s.now()
 	for value, t := range s.st.tickets.rows {
 		if now.Sub(t.Issued) > ticketLife+time.Hour { // the hour is for answering 61005
@@ -131,8 +134,7 @@ func (s *Server) pushTicket() {
 	}
 	value := "ticket@@@" + random(86)
 	s.st.tickets.put(value, &ticket{Seq: s.st.next("ticket", 1), Value: value, Issued: now})
-	s.queue("", "component_verify_ticket", componentXML(s.st.Component.AppID, "component_verify_ticket",
-		element{"ComponentVerifyTicket", value, true}))
+	return componentXML(s.st.Component.AppID, "component_verify_ticket", element{"ComponentVerifyTicket", value, true})
 }
 
 // random is n characters of a credential, always unpredictable, whatever the seed.

@@ -47,6 +47,7 @@ func (s *Server) routeControl(mux *http.ServeMux) {
 		"POST /_sandbox/settings":                       s.controlSettings,
 		"POST /_sandbox/credentials":                    s.controlCredentials,
 		"POST /_sandbox/messages":                       s.controlMessage,
+		"POST /_sandbox/release-check":                  s.controlReleaseCheck,
 		"POST /_sandbox/map-pois":                       s.controlSeedPlaces,
 	} {
 		mux.HandleFunc(pattern, s.control(serve))

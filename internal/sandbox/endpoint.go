@@ -40,6 +40,7 @@ var (
 	storeSets       = []int{8, 9, 10, 13}
 	mapPlaceSets    = []int{8, 9, 10, 13, 37}
 	goodsSets       = []int{52}
+	messageSets     = []int{1, 19}
 	uploadSets      = []int{1, 3, 8, 9, 11, 19, 30, 31, 100}
 	uploadImageSets = []int{1, 8, 9, 11, 18, 37, 100}
 )
@@ -56,6 +57,7 @@ func (s *Server) endpoints() []endpoint {
 		mediaEndpoints(),
 		cardEndpoints(),
 		legacyEndpoints(),
+		messageEndpoints(),
 		quotaEndpoints(),
 	)
 }

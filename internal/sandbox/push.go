@@ -22,6 +22,7 @@ const (
 	pushAttempts = 4 // the first and three retries (platform.md §7.3)
 	pushParallel = 8
 	pushKept     = 500 // finished pushes that stay listed
+	maxReply     = 64 << 10
 )
 
 // element is one element of a push; the samples say which are CDATA.
@@ -60,11 +61,16 @@ const systemUser = "od1P50M-fNQI5Gcq-trm4a7apsU8"
 
 // eventXML is a merchant's event in the shape of the samples of wechat/000.
 func eventXML(toUser, event string, extra ...element) string {
+	return messageXML(toUser, systemUser, "event", append([]element{{"Event", event, true}}, extra...)...)
+}
+
+// messageXML is whatever somebody sends to an account.
+func messageXML(toUser, fromUser, msgType string, extra ...element) string {
 	var b strings.Builder
 	b.WriteString("<xml>")
 	for _, e := range append([]element{
-		{"ToUserName", toUser, true}, {"FromUserName", systemUser, true}, {"CreateTime", unix(time.Now()), false},
-		{"MsgType", "event", true}, {"Event", event, true},
+		{"ToUserName", toUser, true}, {"FromUserName", fromUser, true}, {"CreateTime", unix(time.Now()), false},
+		{"MsgType", msgType, true},
 	}, extra...) {
 		fmt.Fprintf(&b, " \n  %s", e)
 	}
@@ -136,18 +142,22 @@ type sealed struct {
 	err   error
 }
 
+// aesKey is the EncodingAESKey that pushes are encrypted with.
+func (st *state) aesKey() string {
+	if st.Settings.UsePreviousKey && st.Component.PreviousEncodingAESKey != "" {
+		return st.Component.PreviousEncodingAESKey
+	}
+	return st.Component.EncodingAESKey
+}
+
 func (s *Server) seal(p *push) func() sealed {
-	comp, previous := s.st.Component, s.st.Settings.UsePreviousKey
+	comp, aesKey := s.st.Component, s.st.aesKey()
 	user := ""
 	if acc := s.st.accounts.get(p.AppID); acc != nil {
 		user = acc.UserName
 	}
 	xml := p.XML
 	return func() sealed {
-		aesKey := comp.EncodingAESKey
-		if previous && comp.PreviousEncodingAESKey != "" {
-			aesKey = comp.PreviousEncodingAESKey
-		}
 		key, err := msgcrypt.ParseKey(aesKey)
 		if err != nil {
 			return sealed{err: err}
@@ -225,31 +235,38 @@ var errNotSuccess = errors.New("the receiver did not answer success")
 
 // post is one delivery: only HTTP 200 with `success` or nothing stops the retries (platform.md §7.3).
 func (s *Server) post(ctx context.Context, to string, m sealed) error {
+	status, body, err := s.deliver(ctx, to, m)
+	if err == nil && !accepted(status, body) {
+		err = fmt.Errorf("%w: HTTP %d, %q", errNotSuccess, status, body[:min(len(body), 200)])
+	}
+	return err
+}
+
+func accepted(status int, body []byte) bool {
+	return status == http.StatusOK && (len(body) == 0 || string(body) == "success")
+}
+
+// deliver sends a push and reads what the receiver answers.
+func (s *Server) deliver(ctx context.Context, to string, m sealed) (status int, body []byte, err error) {
 	if m.err != nil {
-		return m.err
+		return 0, nil, m.err
 	}
 	u, err := url.Parse(to)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	u.RawQuery = m.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(m.body))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "text/xml")
 	req.Header.Set("User-Agent", "Mozilla/4.0")
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || (len(body) > 0 && string(body) != "success") {
-		return fmt.Errorf("%w: HTTP %d, %q", errNotSuccess, resp.StatusCode, body[:min(len(body), 200)])
-	}
-	return nil
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	return resp.StatusCode, body, err
 }

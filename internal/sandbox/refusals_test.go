@@ -33,8 +33,11 @@ func newScene(t *testing.T, ep endpoint) *scene {
 	t.Helper()
 	b := connected(t)
 	s := &scene{bundle: b, name: "access_token", method: ep.method, account: DemoOfficialAccount}
-	if ep.kind == miniProgram {
+	switch {
+	case ep.kind == miniProgram:
 		s.account = DemoMiniProgram
+	case slices.Equal(ep.sets, messageSets):
+		s.account = NoStoreSetsAccount
 	}
 	s.access, s.component = b.accessToken(s.account), b.componentToken()
 	b.control("POST", "accounts/"+DemoOfficialAccount+"/stores", `{"stores":[{"poi_id":"472671857","map_poi_id":"5938314494307741153"}]}`, nil)
@@ -122,6 +125,8 @@ func valid(s *scene, path string) any {
 		return obj{"begin": 0, "limit": 10}
 	case "/cgi-bin/poi/updatepoi":
 		return business(updatePOIExample())
+	case "/cgi-bin/message/custom/send":
+		return customSendExample()
 	case "/cgi-bin/openapi/quota/get":
 		return obj{"cgi_path": "/wxa/add_store"}
 	}
@@ -422,6 +427,7 @@ func specific() map[string][]refusal {
 	}
 	maps.Copy(tables, goodsRefusals())
 	maps.Copy(tables, mediaRefusals())
+	maps.Copy(tables, messageRefusals())
 	return tables
 }
 

@@ -56,6 +56,8 @@ type Server struct {
 	journal  journal
 	sending  map[int64]bool // pushes under way
 	nextTick time.Time      // wall time of the next ticket
+	release  *releaseRun    // the release check under way
+	released *releaseReport // what the last one found
 	stopped  bool
 }
 
