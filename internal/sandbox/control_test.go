@@ -134,6 +134,27 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 }
 
+// Uploads are kept whole, but only as many as fit; a text has no such bound.
+func TestJournalBoundsUploads(t *testing.T) {
+	t.Parallel()
+	var j journal
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x/y", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload, text := make([]byte, journalBytes/8), make([]byte, journalBytes/8) // the same bytes each time: nothing is copied
+	upload[0] = 0xff
+	j.open(r, text)
+	for range 20 {
+		j.open(r, upload)
+	}
+	j.open(r, []byte("a"))
+	got := j.since(0, "")
+	if len(got) != 9 || got[0].Seq != 14 || len(got[0].BodyBase64) != len(upload) || got[8].Body != "a" || got[8].BodyBase64 != nil {
+		t.Errorf("kept %d from %d on", len(got), got[0].Seq)
+	}
+}
+
 func TestClock(t *testing.T) {
 	t.Parallel()
 	b := start(t)

@@ -44,7 +44,7 @@ func serveChild(path string) error {
 	return http.Serve(l, sim.Handler()) // #nosec G114 -- a child of the test
 }
 
-// A process killed at any moment has written every change that it answered for.
+// A process killed at any moment has written every change that it answered for, whatever the table.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state")
@@ -65,20 +65,28 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		}
 		base := "http://" + strings.TrimSpace(addr) + "/_sandbox/"
 		kill := time.AfterFunc(time.Duration(20+round*30)*time.Millisecond, func() { _ = child.Process.Kill() })
-		for {
-			resp, err := http.Post(base+"accounts/"+DemoOfficialAccount+"/stores", "application/json", strings.NewReader(`{"count":1}`)) //nolint:noctx // ends with the child
+		for n := 0; ; n++ {
+			kind := []string{"stores", "goods"}[n%2]
+			account := map[string]string{"stores": DemoOfficialAccount, "goods": DemoMiniProgram}[kind]
+			resp, err := http.Post(base+"accounts/"+account+"/"+kind, "application/json", strings.NewReader(`{"count":1}`)) //nolint:noctx // ends with the child
 			if err != nil {
 				break
 			}
 			raw, err := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
 			var reply struct {
-				IDs []string `json:"poi_ids"`
+				Stores []string `json:"poi_ids"`
+				Goods  []int64  `json:"goods_ids"`
 			}
-			if err != nil || json.Unmarshal(raw, &reply) != nil || len(reply.IDs) != 1 {
+			if err != nil || json.Unmarshal(raw, &reply) != nil || len(reply.Stores)+len(reply.Goods) != 1 {
 				break // cut off while it was read
 			}
-			acked[reply.IDs[0]] = true
+			for _, id := range reply.Stores {
+				acked["stores "+id] = true
+			}
+			for _, id := range reply.Goods {
+				acked["goods "+itoa(id)] = true
+			}
 		}
 		kill.Stop()
 		_ = child.Process.Kill()
@@ -91,12 +99,13 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	defer func() { _ = st.close() }()
 	lost := 0
 	for id := range acked {
-		if st.stores.get(id) == nil {
+		kind, id, _ := strings.Cut(id, " ")
+		if (kind == "stores" && st.stores.get(id) == nil) || (kind == "goods" && st.goods.get(id) == nil) {
 			lost++
 		}
 	}
 	if lost > 0 || len(acked) < 10 {
-		t.Errorf("lost %d of %d acknowledged stores", lost, len(acked))
+		t.Errorf("lost %d of %d acknowledged rows", lost, len(acked))
 	}
 	t.Log(strconv.Itoa(len(acked)) + " acknowledged over four kills")
 }

@@ -46,6 +46,7 @@ type Request struct {
 	Query   string         `json:"query"`
 	Headers map[string]any `json:"headers"`
 	Body    string         `json:"body"`
+	Bytes   []byte         `json:"body_base64"` // the body of an upload
 	Status  int            `json:"status"`
 	Reply   string         `json:"reply"`
 }
