@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -51,6 +52,13 @@ func newScene(t *testing.T, ep endpoint) *scene {
 		s.token = s.access
 	}
 	return s
+}
+
+// of is the scene for another test.
+func (s *scene) of(t *testing.T) *scene {
+	b, c := *s.bundle, *s
+	b.t, c.bundle = t, &b
+	return &c
 }
 
 func (s *scene) send(path string, body any) reply {
@@ -353,6 +361,7 @@ func specific() map[string][]refusal {
 			{"phones split by a comma", s47, 65111, create.with(obj{"telephone": "010-6666666,010-6666667"}), nil},
 			{"phone in brackets", s47, 65111, create.with(obj{"telephone": "(010)6666666"}), nil},
 			{"poi_id a number", s47, 40097, create.with(obj{"poi_id": 1}), nil},
+			{"unknown legacy store", s47 + ", wechat/001 §5", 65115, create.with(obj{"poi_id": "1"}), nil},
 		}...),
 		"/wxa/add_store": append(append(missing(s48, add, 40097, "pic_list", "contract_phone", "hour", "credential", "card_id"),
 			missing(s48, add, 85055, "map_poi_id")...), []refusal{
@@ -378,6 +387,22 @@ func specific() map[string][]refusal {
 			{"migration pending, no poi_id", "wechat/000 §4.8, 002 §6", 85054, nil, func(s *scene) {
 				s.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","needs_upgrade":true}`, nil)
 			}},
+			{"legacy stores that are not migrated, no poi_id", "wechat/000 §4.8, §4.13, 002 §6", 85054, nil, legacyStores(`{"count":1}`)},
+			{"poi_id a number", s48, 40097, add.with(obj{"poi_id": 271262077}), legacyStores(`{"count":1}`)},
+			{"unknown legacy store", "wechat/001 §5", 65115, add.with(obj{"poi_id": "1"}), nil},
+			{"another account's legacy store", "wechat/001 §5", 65115, add.with(obj{"poi_id": "271262077"}), func(s *scene) {
+				s.control("POST", "accounts/"+LeavingAccount+"/legacy-stores", `{"stores":[{"poi_id":"271262077"}]}`, nil)
+			}},
+			{"deleted legacy store", "platform.md §9.3", 65116, add.with(obj{"poi_id": "271262077"}), func(s *scene) {
+				legacyStores(`{"stores":[{"poi_id":"271262077"}]}`)(s)
+				s.post("/cgi-bin/poi/delpoi?access_token="+s.access, obj{"poi_id": "271262077"}, nil)
+			}},
+			{"legacy store in audit", "wechat/001 §5", 65106, add.with(obj{"poi_id": "271262077"}), legacyStores(`{"stores":[{"poi_id":"271262077","available_state":2}]}`)},
+			{"migration under way", "wechat/000 §4.8, §4.13", 85038, add.with(obj{"poi_id": "271262077"}), legacyStores(`{"stores":[{"poi_id":"271262077","upgrade_status":2}]}`)},
+			{"migration done", "wechat/000 §4.8, §4.13", 85040, add.with(obj{"poi_id": "271262077"}), legacyStores(`{"stores":[{"poi_id":"271262077","upgrade_status":3}]}`)},
+			{"migration not allowed", "wechat/000 §4.8, §4.13", 85039, add.with(obj{"poi_id": "271262077"}), legacyStores(`{"stores":[{"poi_id":"271262077","upgrade_status":4}]}`)},
+			{"rejected legacy store", "wechat/000 §4.13", 85039, add.with(obj{"poi_id": "271262077"}), legacyStores(`{"stores":[{"poi_id":"271262077","available_state":4}]}`)},
+			{"custom-code card", s48 + ", §14", 40097, add.with(obj{"card_id": "p-custom-1"}), nil},
 			{"twice, the first in audit", "wechat/000 §4.8, 002 §6", 85038, nil, func(s *scene) { s.send("/wxa/add_store", add) }},
 			{"twice, the first approved", "wechat/000 §4.8, 002 §6", 85040, nil, func(s *scene) {
 				s.send("/wxa/add_store", add)
@@ -397,6 +422,7 @@ func specific() map[string][]refusal {
 			{"unknown store", "wechat/000 §4.9, 003 §6", 65115, update.with(obj{"poi_id": "1"}), nil},
 			{"poi_id a number", s49 + ", type string", 40097, update.with(obj{"poi_id": 472671857}), nil},
 			{"card_id a number", s49, 40097, update.with(obj{"card_id": 1}), nil},
+			{"custom-code card", "003 §2, wechat/000 §14", 40097, update.with(obj{"card_id": "p-custom-1"}), nil},
 			{"hour", s49, 40097, update.with(obj{"hour": "9:00-21:00"}), nil},
 			{"picture elsewhere", "platform.md §9.3", 65105, update.with(obj{"pic_list": `{"list":["ftp://mmbiz.qpic.cn/a"]}`}), nil},
 			{"store in audit", "wechat/000 §4.9, 003 §6", 65118, nil, func(s *scene) {
@@ -425,6 +451,9 @@ func specific() map[string][]refusal {
 			{"unknown path", "platform.md §9.2", 76021, obj{"cgi_path": "/wxa/nothing"}, nil},
 		},
 	}
+	maps.Copy(tables, programRefusals())
+	maps.Copy(tables, cardRefusals())
+	maps.Copy(tables, legacyRefusals())
 	maps.Copy(tables, goodsRefusals())
 	maps.Copy(tables, mediaRefusals())
 	maps.Copy(tables, messageRefusals())
@@ -438,13 +467,20 @@ func TestRefusals(t *testing.T) {
 	for _, ep := range (&Server{}).endpoints() {
 		rows := append(common(ep), tables[ep.path]...)
 		delete(tables, ep.path)
+		// A refused call changes nothing, so those that need no preparation share a simulator.
+		shared := sync.OnceValue(func() *scene { return newScene(t, ep) })
 		for _, row := range rows {
 			t.Run(trimSlash(ep.path)+"/"+row.name, func(t *testing.T) {
 				t.Parallel()
 				if row.cite == "" {
 					t.Error("no citation")
 				}
-				s := newScene(t, ep)
+				var s *scene
+				if row.prep == nil && row.body != nil {
+					s = shared().of(t)
+				} else {
+					s = newScene(t, ep)
+				}
 				body := row.body
 				if body == nil {
 					body = valid(s, ep.path)

@@ -36,6 +36,14 @@ func busy(t *testing.T, b *bundle) {
 	b.control("POST", "accounts/"+DemoOfficialAccount+"/stores", `{"stores":[{"poi_id":"472671857"},{"poi_id":"472671858"}]}`, nil)
 	b.post("/wxa/update_store?access_token="+token, updateStoreExample().with(obj{"pic_list": `{"list":["http://mmbiz.qpic.cn/new"]}`}), nil)
 	b.post("/wxa/del_store?access_token="+token, obj{"poi_id": "472671858"}, nil)
+	b.post("/card/storewxa/set?access_token="+token, obj{"poi_id": 472671857, "card_id": "pabcedfg1234567hijklmn"}, nil)
+	b.control("POST", "accounts/"+DemoOfficialAccount+"/legacy-stores", `{"stores":[{"poi_id":"271864249"},{"poi_id":"271262077"}]}`, nil)
+	b.post("/cgi-bin/poi/addpoi?access_token="+token, business(addPOIExample()), nil)
+	b.post("/cgi-bin/poi/updatepoi?access_token="+token, business(updatePOIExample()), nil)
+	b.post("/cgi-bin/poi/delpoi?access_token="+token, obj{"poi_id": "271262077"}, nil)
+	b.post("/wxa/modify_merchant?access_token="+token, modifyMerchantExample(), nil)
+	b.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","store_program":"none"}`, nil)
+	b.post("/wxa/apply_merchant?access_token="+token, applyMerchantExample(), nil)
 	live := b.accessToken(DemoMiniProgram)
 	b.upload(http.MethodPost, "/cgi-bin/media/upload?access_token="+live, temporary("png", 300))
 	b.control("POST", "accounts/"+DemoMiniProgram+"/goods", `{"goods":[{"goods_id":9},{"goods_id":10,"audit_status":0}]}`, nil)
@@ -85,7 +93,7 @@ func TestStateSurvivesKill(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, table := range []string{"account", "authorization", "token", "ticket", "code", "map_poi", "store", "audit", "media", "goods", "push", "usage", "truth_id", "effect"} {
+	for _, table := range []string{"account", "authorization", "token", "ticket", "code", "map_poi", "store", "legacy_store", "audit", "media", "goods", "push", "usage", "truth_id", "effect"} {
 		if !strings.Contains(encode(t, got), `"`+table+` `) {
 			t.Errorf("the test left no row in %s", table)
 		}
