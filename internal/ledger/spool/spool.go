@@ -33,6 +33,7 @@ const (
 	keepFor     = 7 * 24 * time.Hour // after a failover of the database the last day is applied again
 	maxRecord   = 12 << 20
 	maxUsed     = 80 // percent of the file system
+	probeEvery  = time.Second
 )
 
 // A Record is an answer of WeChat that the database may not know yet.
@@ -67,6 +68,12 @@ type Spool struct {
 	written int64 // records
 	synced  int64 // of which on disk
 	broken  error // nothing more is accepted
+
+	probe struct {
+		sync.Mutex
+		at  time.Time
+		err error
+	}
 }
 
 // Open takes the directory, makes it if need be, and starts a new segment.
@@ -130,8 +137,9 @@ func (s *Spool) Close() error {
 }
 
 // Ready returns nil when an answer can be kept as far as is known: no write has
-// failed, and the file system is not over 80 % full with less than 1 GiB left.
-// Writes are refused before WeChat is called otherwise.
+// failed, the file system is not over 80 % full with less than 1 GiB left, and
+// something could be written and synced there within the last second. Writes
+// are refused before WeChat is called otherwise.
 func (s *Spool) Ready() error {
 	s.mu.Lock()
 	broken := s.broken
@@ -146,7 +154,34 @@ func (s *Spool) Ready() error {
 	if used := st.Blocks - st.Bfree; st.Blocks > 0 && used*100/(used+st.Bavail) >= maxUsed && st.Bavail*uint64(st.Bsize) < 1<<30 {
 		return fmt.Errorf("the file system of %s is over %d %% full", s.dir, maxUsed)
 	}
-	return nil
+	return s.probed()
+}
+
+// probed tells whether a file can be written in the directory, and tries it if
+// that is longer ago than a second. Whoever comes meanwhile waits for the same
+// try: a disk that hangs lets nothing through.
+func (s *Spool) probed() error {
+	s.probe.Lock()
+	defer s.probe.Unlock()
+	if s.probe.at.IsZero() || time.Since(s.probe.at) > probeEvery {
+		s.probe.err = writeProbe(filepath.Join(s.dir, "probe"))
+		s.probe.at = time.Now()
+	}
+	return s.probe.err
+}
+
+// writeProbe writes and removes a file as long as any usual answer. It is a new
+// file each time: to overwrite one takes no room, and proves none.
+func writeProbe(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), os.Remove(path))
 }
 
 // Append writes r and returns when it is on disk. Concurrent calls share a sync.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,6 +161,49 @@ func TestConcurrentAppends(t *testing.T) {
 	defer s.Close()
 	if got, damaged, err := s.Pending(); len(got) != n || damaged != 0 || err != nil {
 		t.Errorf("Pending() = %d records, %d damaged, %v, want %d", len(got), damaged, err, n)
+	}
+}
+
+// What can't be written is found before an answer needs it, and once a second
+// is enough.
+func TestReadyWrites(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	s := open(t, dir, k)
+	defer s.Close()
+	later := func() { s.probe.at = s.probe.at.Add(-2 * probeEvery) }
+	if err := s.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	probe := filepath.Join(dir, "probe")
+	if _, err := os.Stat(probe); !os.IsNotExist(err) {
+		t.Errorf("the probe stays: %v", err)
+	}
+	if err := os.Mkdir(probe, 0o700); err != nil { // no file can be made there
+		t.Fatal(err)
+	}
+	if err := s.Ready(); err != nil {
+		t.Errorf("tried again within a second: %v", err)
+	}
+	later()
+	if err := s.Ready(); err == nil {
+		t.Error("ready, and nothing can be written")
+	}
+	if err := os.RemoveAll(probe); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/dev/full"); err == nil { // Linux and BSD have it
+		if err := os.Symlink("/dev/full", probe); err != nil {
+			t.Fatal(err)
+		}
+		later()
+		if err := s.Ready(); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("Ready() = %v on a full disk, want no space left", err)
+		}
+	}
+	later()
+	if err := s.Ready(); err != nil {
+		t.Errorf("there is room again, and %v", err)
 	}
 }
 
