@@ -68,7 +68,8 @@ func New(d Deps) *Ledger {
 }
 
 // Close waits for outcomes that are still being committed, as long as ctx
-// allows; what it leaves is in the spool.
+// allows, and then a moment for what has been told to stop. What it leaves is
+// in the spool, or is taken over when its lease ends.
 func (l *Ledger) Close(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { l.work.Wait(); close(done) }()
@@ -77,8 +78,15 @@ func (l *Ledger) Close(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	l.stop()
-	<-done
+	select {
+	case <-done:
+	case <-time.After(stopFor):
+		l.Log.Warn("some writes were not waited for; what they sent is taken over")
+	}
 }
+
+// stopFor is how long work may take to notice that nothing more may be tried.
+const stopFor = 2 * time.Second
 
 // A Write is a request to change something at WeChat. Its fields have been
 // validated and the merchant's permission checked.
