@@ -177,6 +177,7 @@ func TestSecurityDefinersReturnIDsOnly(t *testing.T) {
 	listed := map[string]string{
 		"newest_tickets": "when each tenant's newest ticket came: for the metrics",
 		"sweep_expired":  "how many rows went",
+		"sweep_spent":    "how many rows went",
 	}
 	var name, result, config string
 	_, err = pgx.ForEachRow(rows, []any{&name, &result, &config}, func() error {
