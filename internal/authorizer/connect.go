@@ -46,7 +46,7 @@ type Connect struct {
 
 var statePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
-// Show finds the link of a state. Errors: not_found; link_expired when it was
+// Show finds the link of a state. Errors: link_unknown; link_expired when it was
 // used, is over, or its tenant is not active.
 func (a *Authorizer) Show(ctx context.Context, state string) (Connect, error) {
 	c, err := a.connect(ctx, state)
@@ -58,14 +58,14 @@ func (a *Authorizer) Show(ctx context.Context, state string) (Connect, error) {
 
 func (a *Authorizer) connect(ctx context.Context, state string) (Connect, error) {
 	if !statePattern.MatchString(state) {
-		return Connect{}, problem.Of(problem.CodeNotFound)
+		return Connect{}, problem.Of(problem.CodeLinkUnknown)
 	}
 	due, err := a.DB.Due(ctx, postgres.LinkByState, 1, sum(state))
 	if err != nil {
 		return Connect{}, storage(err)
 	}
 	if len(due) == 0 {
-		return Connect{}, problem.Of(problem.CodeNotFound)
+		return Connect{}, problem.Of(problem.CodeLinkUnknown)
 	}
 	t, err := a.Tenants.Tenant(ctx, due[0].Tenant)
 	if err != nil {
@@ -168,7 +168,7 @@ var authCodePattern = regexp.MustCompile(`^[A-Za-z0-9@_.+/=~-]{4,1000}$`)
 const pushWait = 5 * time.Second
 
 // Callback is where WeChat sends the browser with the code. The code is never
-// logged nor kept, only its hash. Errors: not_found, link_expired,
+// logged nor kept, only its hash. Errors: link_unknown, link_expired,
 // invalid_parameter (the code), authorization_code_expired,
 // merchant_bound_to_other_tenant, unexpected_account, and those of Problem.
 func (a *Authorizer) Callback(ctx context.Context, state, authCode, browser string) (Callback, error) {

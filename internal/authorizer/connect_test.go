@@ -298,9 +298,9 @@ func TestCallbackRefusals(t *testing.T) {
 	state := func(u string) string { return strings.TrimPrefix(u, b.front.URL+"/connect/") }
 	before := len(b.calls(""))
 	for _, tc := range []struct{ name, state, code, want string }{
-		{"unknown state", randomText(), "queryauthcode@@@x", problem.CodeNotFound},
-		{"no state", "", "queryauthcode@@@x", problem.CodeNotFound},
-		{"state of another shape", "'; DROP TABLE merchants; --", "queryauthcode@@@x", problem.CodeNotFound},
+		{"unknown state", randomText(), "queryauthcode@@@x", problem.CodeLinkUnknown},
+		{"no state", "", "queryauthcode@@@x", problem.CodeLinkUnknown},
+		{"state of another shape", "'; DROP TABLE merchants; --", "queryauthcode@@@x", problem.CodeLinkUnknown},
 		{"expired", state(e), "queryauthcode@@@x", problem.CodeLinkExpired},
 		{"used", state(u), "queryauthcode@@@x", problem.CodeLinkExpired},
 		{"no code", state(open), "", problem.CodeInvalidParameter},

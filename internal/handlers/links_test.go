@@ -178,9 +178,9 @@ func TestConnectProblems(t *testing.T) {
 	}
 	link := decode[oapi.AuthorizationLinkCreated](t, c.call(t, "POST", "/v1/authorization-links", `{"expected_appid":"`+sandbox.DemoOfficialAccount+`"}`).want(t, 201, ""))
 	unknown := c.url + "/connect/" + strings.Repeat("A", 43)
-	page(unknown, 404, "Not found")
-	page(unknown+"/callback?auth_code=queryauthcode@@@x", 404, "Not found")
-	page(c.url+"/connect/%27%3B--", 404, "Not found")
+	page(unknown, 404, "Unknown link")
+	page(unknown+"/callback?auth_code=queryauthcode@@@x", 404, "Unknown link")
+	page(c.url+"/connect/%27%3B--", 404, "Unknown link")
 	page(link.URL+"/callback", 400, "Invalid parameter")
 	page(link.URL+"/callback?auth_code="+strings.Repeat("x", 2<<10), 400, "Invalid parameter")
 	if res, _ := v.open(t, "GET", link.URL+"/callback?auth_code="+strings.Repeat("x", 10<<10), nil); res.StatusCode != 400 {

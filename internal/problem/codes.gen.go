@@ -72,6 +72,7 @@ const (
 	CodeStorageUnavailable             = "storage_unavailable"
 	CodeOverloaded                     = "overloaded"
 	CodeShuttingDown                   = "shutting_down"
+	CodeLinkUnknown                    = "link_unknown"
 	CodeLinkExpired                    = "link_expired"
 	CodeAuthorizationCodeExpired       = "authorization_code_expired"
 	CodeMerchantBoundToOtherTenant     = "merchant_bound_to_other_tenant"
@@ -326,6 +327,9 @@ var catalogue = map[string]entry{
 	CodeShuttingDown: {kind: Unavailable, retryable: true, where: "",
 		title:  [2]string{"Shutting down", "正在关闭"},
 		detail: [2]string{"This replica is stopping; repeat the request and another one takes it.", "此实例正在停止，请重试，其他实例会处理。"}},
+	CodeLinkUnknown: {kind: NotFound, retryable: false, where: "page",
+		title:  [2]string{"Unknown link", "链接无效"},
+		detail: [2]string{"This is no authorisation link of ours; part of it may be missing. Open it anew from where you got it, or ask for a new one.", "这不是有效的授权链接，地址可能不完整。请从原处重新打开，或索取新的链接。"}},
 	CodeLinkExpired: {kind: Gone, retryable: false, where: "page",
 		title:  [2]string{"Link used or expired", "链接已使用或已过期"},
 		detail: [2]string{"This authorisation link was used or is older than seven days; ask for a new one.", "此授权链接已被使用或已超过七天，请索取新的链接。"}},
