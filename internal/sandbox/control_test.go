@@ -203,6 +203,18 @@ func TestDashboard(t *testing.T) {
 		t.Errorf("approve = %d, want 303", got)
 	}
 	b.pushes.wait("add_store_audit_info", nil)
+	applicant := &applicant{b, token}
+	b.control("POST", "accounts", `{"appid":"`+DemoOfficialAccount+`","store_program":"none"}`, nil)
+	program := auditKey(auditStoreProgram, applicant.apply(nil))
+	if _, page := b.do("GET", "/", ""); !strings.Contains(page, "waits for the administrator") || !strings.Contains(page, `action="/_sandbox/audits/`+program+`"><input type="hidden" name="decision" value="confirm"`) {
+		t.Error("no form for the administrator's confirmation")
+	}
+	if got := form("audits/"+program, url.Values{"decision": {"confirm"}}, b.base); got != http.StatusSeeOther {
+		t.Errorf("confirm = %d, want 303", got)
+	}
+	if _, page := b.do("GET", "/", ""); strings.Contains(page, "waits for the administrator") {
+		t.Error("it waits although it was confirmed")
+	}
 	if got := form("pushes", url.Values{"hold": {"true"}}, b.base); got != http.StatusSeeOther {
 		t.Errorf("hold = %d, want 303", got)
 	}

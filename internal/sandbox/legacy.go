@@ -158,7 +158,7 @@ func addPOI(c *call) (any, error) {
 // legacyCreateDecided is the event of wechat/001 §3.3.
 func (s *Server) legacyCreateDecided(acc *account, a *audit) {
 	l := s.st.legacy.get(a.Subject)
-	if l == nil || l.Deleted {
+	if l.Deleted {
 		return
 	}
 	result, msg := "succ", "ok"
@@ -210,9 +210,6 @@ func updatePOI(c *call) (any, error) {
 // legacyUpdateDecided: what was sent is adopted or not, silently.
 func (s *Server) legacyUpdateDecided(a *audit) {
 	l := s.st.legacy.get(a.Subject)
-	if l == nil || l.Updated == nil {
-		return
-	}
 	if a.Status == auditApproved {
 		l.legacyService = *a.Service
 	}

@@ -66,10 +66,14 @@ func (c *call) migrates() (string, error) {
 	if l.Available != legacyApproved {
 		return "", refuse(65106)
 	}
-	if st := c.st.stores.get(id); st != nil && st.Status != storeFailed {
+	switch st := c.st.stores.get(id); {
+	case st == nil || st.Status == storeFailed:
+		return id, nil
+	case st.Status == storeInAudit:
+		return "", refuse(85038)
+	default:
 		return "", refuse(85040)
 	}
-	return id, nil
 }
 
 func (s *Server) migrationBegins(id string) {
