@@ -143,7 +143,7 @@ func (m *demo) authorise(ctx context.Context) error {
 	}
 	return m.until(ctx, "the first comparison of stores", func() error {
 		fresh, err := m.g.auth.MerchantByID(ctx, m.tenant.ID, m.shops.ID)
-		if err == nil && fresh.StoresSyncedAt == nil {
+		if err == nil && fresh.SyncedAt("store") == nil {
 			err = errors.New("not yet")
 		}
 		return err

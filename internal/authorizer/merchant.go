@@ -50,7 +50,7 @@ type Merchant struct {
 	Metadata        json.RawMessage
 	AuthorizedAt    time.Time
 	InfoSyncedAt    *time.Time
-	StoresSyncedAt  *time.Time // the last complete comparison of stores with WeChat
+	Synced          map[string]time.Time // the last complete comparison with WeChat, by type of resource
 	RowVersion      int64
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
@@ -64,14 +64,28 @@ func (m Merchant) ShownStatus() string {
 	return m.Status
 }
 
+// SyncedAt is when the merchant's resources of this type were last compared
+// with WeChat whole; nil: never.
+func (m Merchant) SyncedAt(typ string) *time.Time {
+	if at, ok := m.Synced[typ]; ok {
+		at = at.UTC()
+		return &at
+	}
+	return nil
+}
+
 func fromRow(r dbsqlc.Merchant) Merchant {
+	var synced map[string]time.Time
+	if err := json.Unmarshal(r.Synced, &synced); err != nil {
+		synced = nil // as if it had never been compared
+	}
 	return Merchant{
 		TenantID: r.TenantID, ID: r.ID, AppID: r.Appid, Status: r.Status, Disabled: r.DisabledAt != nil,
 		PermissionSets: r.PermissionSets, AccountType: text(r.AccountType), UserName: text(r.UserName),
 		Nickname: text(r.Nickname), PrincipalName: text(r.PrincipalName), HeadImageURL: text(r.HeadImageURL),
 		AccountStatus: r.AccountStatus, Verified: r.Verified, StoreProgram: text(r.StoreProgram),
 		ClientReference: r.ClientReference, Metadata: r.Metadata, AuthorizedAt: r.AuthorizedAt.UTC(),
-		InfoSyncedAt: r.InfoSyncedAt, StoresSyncedAt: r.StoresSyncedAt, RowVersion: r.RowVersion,
+		InfoSyncedAt: r.InfoSyncedAt, Synced: synced, RowVersion: r.RowVersion,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}
 }

@@ -36,18 +36,18 @@ func (s *Server) ListStores(ctx context.Context, req oapi.ListStoresRequestObjec
 		return nil, err
 	}
 	limit := limitOf(p.Limit)
-	filter := ledger.StoreFilter{Merchants: merchants, Status: deref(p.Status), ClientReference: deref(p.ClientReference), PoiID: deref(p.PoiID),
+	filter := ledger.Filter{Merchants: merchants, Status: deref(p.Status), ClientReference: deref(p.ClientReference), Numbers: oneOf(p.PoiID),
 		MapPoiID: deref(p.MapPoiID), UpdatedAfter: p.UpdatedAfter, Limit: limit + 1}
 	if at.Before != uuid.Nil {
 		filter.Before = &at.Before
 	}
-	rows, err := s.Ledger.Stores(ctx, who.TenantID, filter)
+	rows, err := s.Ledger.Stores.List(ctx, who.TenantID, filter)
 	if err != nil {
 		return nil, err
 	}
 	out := oapi.StoreList{Data: []oapi.Store{}}
 	if m != nil {
-		out.SyncedAt = utc(m.StoresSyncedAt)
+		out.SyncedAt = m.SyncedAt("store")
 	}
 	if out.HasMore = len(rows) > limit; out.HasMore {
 		rows = rows[:limit]
@@ -86,7 +86,7 @@ func (s *Server) listLiveStores(ctx context.Context, p oapi.ListStoresParams) (o
 	if err != nil {
 		return nil, err
 	}
-	out := oapi.StoreList{Data: []oapi.Store{}, SyncedAt: utc(m.StoresSyncedAt), Total: new(int64(total))}
+	out := oapi.StoreList{Data: []oapi.Store{}, SyncedAt: m.SyncedAt("store"), Total: new(int64(total))}
 	for _, st := range stores {
 		out.Data = append(out.Data, liveToAPI(m, st))
 	}
@@ -144,7 +144,7 @@ func (s *Server) GetStore(ctx context.Context, req oapi.GetStoreRequestObject) (
 		if live {
 			return s.getLiveStore(ctx, m, poi, nil)
 		}
-		id, err := s.Ledger.StoreID(ctx, m, poi)
+		id, err := s.Ledger.Stores.ByNumber(ctx, m, poi)
 		if err != nil {
 			return nil, err
 		}
@@ -157,14 +157,14 @@ func (s *Server) GetStore(ctx context.Context, req oapi.GetStoreRequestObject) (
 	if !live {
 		return storeResponse(st, req.Params.IfNoneMatch), nil
 	}
-	if st.PoiID == nil {
+	if st.WechatID == nil {
 		return nil, problem.Of(problem.CodeStoreStateUnknown)
 	}
-	return s.getLiveStore(ctx, m, *st.PoiID, &st)
+	return s.getLiveStore(ctx, m, *st.WechatID, &st)
 }
 
 func (s *Server) getStore(ctx context.Context, m authorizer.Merchant, id uuid.UUID, p oapi.GetStoreParams) (oapi.GetStoreResponseObject, error) {
-	st, err := s.Ledger.Store(ctx, m.TenantID, id)
+	st, err := s.Ledger.Stores.Get(ctx, m.TenantID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -274,6 +274,14 @@ func (s *Server) byNumber(ctx context.Context, segment string, header *string) (
 	return m, segment, true, err
 }
 
+// oneOf is a filter by one value, or none.
+func oneOf(v *string) []string {
+	if v == nil {
+		return nil
+	}
+	return []string{*v}
+}
+
 var wechatNumber = regexp.MustCompile(`^[0-9]{1,20}$`)
 
 // storeByID reads our record and its merchant, for a caller who may see both.
@@ -287,7 +295,7 @@ func (s *Server) storeByID(ctx context.Context, segment string, header *string) 
 	if err != nil {
 		return ledger.Store{}, acting, err
 	}
-	st, err := s.Ledger.Store(ctx, who.TenantID, id)
+	st, err := s.Ledger.Stores.Get(ctx, who.TenantID, id)
 	switch {
 	case err != nil:
 		return st, acting, err
@@ -310,7 +318,7 @@ func (s *Server) storeToWrite(ctx context.Context, segment string, header *strin
 		return m, uuid.Nil, err
 	}
 	if ok {
-		id, err := s.Ledger.StoreID(ctx, m, poi)
+		id, err := s.Ledger.Stores.ByNumber(ctx, m, poi)
 		return m, id, err
 	}
 	st, m, err := s.storeByID(ctx, segment, header)
@@ -360,7 +368,7 @@ func storeToAPI(s ledger.Store) oapi.Store {
 	out := fieldsToAPI(s.Known)
 	out.ID = new(typeid.Format(typeid.Store, s.ID))
 	out.MerchantID = typeid.Format(typeid.Merchant, s.MerchantID)
-	out.ClientReference, out.PoiID, out.MapPoiID = s.ClientReference, s.PoiID, s.MapPoiID
+	out.ClientReference, out.PoiID, out.MapPoiID = s.ClientReference, s.WechatID, s.MapPoiID
 	out.PreviousID = idPointer(typeid.Store, s.PreviousID)
 	out.Status, out.UpstreamStatus = oapi.StoreStatus(s.Status), s.UpstreamStatus
 	out.CreatedAt, out.UpdatedAt, out.SyncedAt = utc(&s.CreatedAt), utc(&s.UpdatedAt), utc(s.SyncedAt)

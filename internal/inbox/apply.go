@@ -152,7 +152,7 @@ func (in *Inbox) dispatch(ctx context.Context, row dbsqlc.EventInbox, msg msgcry
 // storeAudit applies the decision on a store (document 000 §4.8, §4.9) and
 // then reads the store once: its name, address and pictures are known only now.
 func (in *Inbox) storeAudit(ctx context.Context, m authorizer.Merchant, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
-	ev := ledger.AuditEvent{Kind: "store_create", AuditID: msg.Get("audit_id"), Reason: msg.Get("reason"), InboxID: row.ID, At: time.Unix(row.CreateTime, 0)}
+	ev := ledger.News{Kind: "store_create", Source: ledger.FromEvent, AuditID: msg.Get("audit_id"), Reason: msg.Get("reason"), InboxID: row.ID, At: time.Unix(row.CreateTime, 0)}
 	if row.Event == "modify_store_audit_info" {
 		ev.Kind = "store_update"
 	}
@@ -167,25 +167,25 @@ func (in *Inbox) storeAudit(ctx context.Context, m authorizer.Merchant, row dbsq
 		if !digits(poi) {
 			return notOurs("approved without a poiid")
 		}
-		ev.PoiID = poi
+		ev.Number = poi
 	}
 	if n, err := strconv.ParseInt(msg.Get("is_upgrade"), 10, 64); err == nil {
-		ev.Upgraded = &n
+		ev.Changed = ledger.StoreFields{Upgraded: &n}
 	}
-	audit, err := in.Ledger.ApplyAuditEvent(ctx, m, ev)
+	audit, err := in.Ledger.ApplyNews(ctx, m, ev)
 	if err != nil {
 		return err
 	}
 	if ev.Status != ledger.Approved {
 		return nil
 	}
-	poi := ev.PoiID
+	poi := ev.Number
 	if poi == "" {
-		s, err := in.Ledger.Store(ctx, m.TenantID, audit.SubjectID)
-		if err != nil || s.PoiID == nil {
+		s, err := in.Ledger.Stores.Get(ctx, m.TenantID, audit.SubjectID)
+		if err != nil || s.WechatID == nil {
 			return err
 		}
-		poi = *s.PoiID
+		poi = *s.WechatID
 	}
 	return in.Ledger.RefreshStore(ctx, m, poi)
 }

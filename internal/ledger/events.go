@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -16,73 +17,89 @@ import (
 	"github.com/mendian/mendian/internal/wechat"
 )
 
-// An AuditEvent is WeChat's word on an audit.
-type AuditEvent struct {
-	Kind     string // of the audit: store_create, store_update
-	AuditID  string // WeChat's
+// News is WeChat's word on an audit, from wherever it came.
+type News struct {
+	Kind     string // of the audit
+	AuditID  string // WeChat's; "": the audit has none, Number tells whose it is
 	Status   AuditStatus
 	Reason   string
-	PoiID    string // with an approved store_create
-	Upgraded *int64 // is_upgrade, as WeChat wrote it
+	Number   string // WeChat's number of what the audit is about, where it tells one
+	MapPoiID string // with an approved map POI
+	Changed  any    // fields of the resource that it tells, in our names
+	Source   string // FromEvent, FromPoll
 	InboxID  uuid.UUID
-	At       time.Time // CreateTime
+	At       time.Time // CreateTime, or when it was read
 }
 
-// auditSubjects are the kinds of audits that events move, and what their
-// decision changes in the subject's rows.
-var auditSubjects = map[string]struct {
-	write  *Kind // that starts such an audit
-	event  string
-	decide func(ctx context.Context, l *Ledger, tx postgres.DBTX, a dbsqlc.Audit, ev AuditEvent) error
-	// belongs, where set, asks WeChat whether an event that names its object
-	// can be about what op would have made.
-	belongs func(ctx context.Context, l *Ledger, op *Operation, ev AuditEvent) (bool, error)
-}{
-	"store_create": {storeCreate, outbox.StoreAuditDecided, applyStoreCreated, createdBy},
-	"store_update": {storeUpdate, outbox.StoreAuditDecided, nil, nil}, // the store is read from WeChat afterwards
+// An auditKind is one of the seven kinds of audits.
+type auditKind struct {
+	Writes []*Kind // that start such an audit
+	Type   *Type   // of what it is about
+	Event  string  // that tenants are told
+	// Decide is what a decision changes in the resource; nil, or a nil decision:
+	// nothing.
+	Decide func(n News) *decision
+	// Belongs, where set, asks WeChat whether news that name a number can be
+	// about what op would have made.
+	Belongs func(ctx context.Context, l *Ledger, op *Operation, n News) (bool, error)
+}
+
+// A decision is what the end of an audit does to a resource.
+type decision struct {
+	Status   string
+	Upstream *int32   // WeChat's status, where it follows
+	States   []string // from which it moves
+	Event    string   // that tenants are told when it moved; "": none
+}
+
+var auditKinds = map[string]auditKind{}
+
+func registerAudit(name string, k auditKind) struct{} {
+	auditKinds[name] = k
+	return struct{}{}
 }
 
 // ErrUnmatched is returned for an event whose audit nobody here knows yet: it
 // came before our reply, or belongs to a submission that wasn't ours.
 var ErrUnmatched = errors.New("no audit with this id is known yet")
 
-// ApplyAuditEvent moves the audit that ev tells of and what hangs on it, in
-// one transaction. It may be called any number of times, in any order.
+// ApplyNews moves the audit that n tells of and what hangs on it, in one
+// transaction. It may be called any number of times, in any order.
 // Errors: ErrUnmatched.
-func (l *Ledger) ApplyAuditEvent(ctx context.Context, m authorizer.Merchant, ev AuditEvent) (dbsqlc.Audit, error) {
-	a, err := l.applyAudit(ctx, m, ev)
+func (l *Ledger) ApplyNews(ctx context.Context, m authorizer.Merchant, n News) (dbsqlc.Audit, error) {
+	a, err := l.applyNews(ctx, m, n)
 	if !errors.Is(err, ErrUnmatched) {
 		return a, err
 	}
-	adopted, aerr := l.adopt(ctx, m, ev)
+	adopted, aerr := l.adopt(ctx, m, n)
 	if aerr != nil || !adopted {
 		return a, errors.Join(err, aerr)
 	}
-	return l.applyAudit(ctx, m, ev)
+	return l.applyNews(ctx, m, n)
 }
 
-func (l *Ledger) applyAudit(ctx context.Context, m authorizer.Merchant, ev AuditEvent) (a dbsqlc.Audit, _ error) {
-	subject := auditSubjects[ev.Kind]
+func (l *Ledger) applyNews(ctx context.Context, m authorizer.Merchant, n News) (a dbsqlc.Audit, _ error) {
+	kind := auditKinds[n.Kind]
 	err := l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
 		var err error
-		a, err = l.q.AuditByWechatID(ctx, tx, dbsqlc.AuditByWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: ev.Kind, WechatAuditID: &ev.AuditID})
-		if postgres.IsNotFound(err) {
-			a, err = l.anonymousAudit(ctx, tx, m, ev)
-		}
-		if err != nil {
+		if a, err = l.auditOf(ctx, tx, m, kind, n); err != nil {
 			return err
 		}
-		for _, id := range []ID{{AuditID, ev.AuditID}, {PoiID, ev.PoiID}} {
+		for _, id := range []ID{{AuditID, n.AuditID}, {kind.Type.Number, n.Number}, {MapPoiID, n.MapPoiID}} {
 			if id.Value == "" {
 				continue
 			}
 			if err := l.q.WechatIDRecord(ctx, tx, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: id.Type,
-				WechatID: id.Value, Source: FromEvent, OperationID: a.OperationID}); err != nil {
+				WechatID: id.Value, Source: n.Source, OperationID: a.OperationID}); err != nil {
 				return err
 			}
 		}
-		moved, err := l.q.AuditAdvance(ctx, tx, dbsqlc.AuditAdvanceParams{Status: string(ev.Status), StatusRank: ev.Status.rank(), Reason: optional(ev.Reason),
-			Source: FromEvent, WechatAuditID: &ev.AuditID, DecidedAt: &ev.At, TenantID: m.TenantID, ID: a.ID})
+		p := dbsqlc.AuditAdvanceParams{Status: string(n.Status), StatusRank: n.Status.rank(), Reason: optional(n.Reason),
+			Source: n.Source, WechatAuditID: optional(n.AuditID), TenantID: m.TenantID, ID: a.ID}
+		if n.Status.Final() {
+			p.DecidedAt = &n.At
+		}
+		moved, err := l.q.AuditAdvance(ctx, tx, p)
 		if postgres.IsNotFound(err) {
 			return nil // it was as far already
 		}
@@ -91,32 +108,79 @@ func (l *Ledger) applyAudit(ctx context.Context, m authorizer.Merchant, ev Audit
 		}
 		previous := a.Status
 		a = moved
-		if err := l.q.AuditHistoryInsert(ctx, tx, dbsqlc.AuditHistoryInsertParams{TenantID: m.TenantID, AuditID: a.ID, Status: a.Status, Source: FromEvent, InboxID: nullable(ev.InboxID)}); err != nil {
+		if err := l.q.AuditHistoryInsert(ctx, tx, dbsqlc.AuditHistoryInsertParams{TenantID: m.TenantID, AuditID: a.ID, Status: a.Status, Source: n.Source, InboxID: nullable(n.InboxID)}); err != nil {
 			return err
 		}
-		err = outbox.Add(ctx, tx, m.TenantID, outbox.Event{Type: subject.event, MerchantID: m.ID, PreviousStatus: previous, Object: map[string]any{
-			"id": typeid.Format(typeid.Audit, a.ID), "kind": a.Kind, "status": a.Status, "reason": a.Reason, "wechat_audit_id": a.WechatAuditID,
-			"subject": map[string]string{"type": a.SubjectType, "id": typeid.Format(typeid.Store, a.SubjectID)},
-		}})
-		if err != nil || subject.decide == nil {
-			return err
+		if n.Status.Final() {
+			err = outbox.Add(ctx, tx, m.TenantID, outbox.Event{Type: kind.Event, MerchantID: m.ID, PreviousStatus: previous, Object: map[string]any{
+				"id": typeid.Format(typeid.Audit, a.ID), "kind": a.Kind, "status": a.Status, "reason": a.Reason, "wechat_audit_id": a.WechatAuditID,
+				"subject": map[string]string{"type": a.SubjectType, "id": typeid.Format(kind.Type.Prefix, a.SubjectID)},
+			}})
+			if err != nil {
+				return err
+			}
 		}
-		return subject.decide(ctx, l, tx, a, ev)
+		return l.decide(ctx, tx, kind, a, n)
 	})
 	return a, err
 }
 
+// decide changes what the audit is about.
+func (l *Ledger) decide(ctx context.Context, tx postgres.DBTX, kind auditKind, a dbsqlc.Audit, n News) error {
+	if kind.Decide == nil {
+		return nil
+	}
+	d := kind.Decide(n)
+	if d == nil {
+		return nil
+	}
+	p := dbsqlc.ResourceDecideParams{TenantID: a.TenantID, ID: a.SubjectID, Status: d.Status, UpstreamStatus: d.Upstream, States: d.States,
+		WechatID: optional(n.Number), MapPoiID: optional(n.MapPoiID)}
+	if n.Number != "" {
+		err := l.q.ResourceReleaseNumber(ctx, tx, dbsqlc.ResourceReleaseNumberParams{TenantID: a.TenantID, MerchantID: a.MerchantID,
+			Type: kind.Type.Name, WechatID: &n.Number, ID: a.SubjectID})
+		if err != nil {
+			return err
+		}
+	}
+	if n.Changed != nil {
+		var err error
+		if p.Changed, err = json.Marshal(n.Changed); err != nil {
+			return err
+		}
+	}
+	row, err := l.q.ResourceDecide(ctx, tx, p)
+	if err != nil || d.Event == "" {
+		return ignoreNotFound(err)
+	}
+	return outbox.Add(ctx, tx, a.TenantID, outbox.Event{Type: d.Event, MerchantID: a.MerchantID, Object: map[string]any{
+		"id": typeid.Format(kind.Type.Prefix, row.ID), kind.Type.Number: row.WechatID, "map_poi_id": row.MapPoiID,
+		"client_reference": row.ClientReference, "status": row.Status,
+	}})
+}
+
+// auditOf finds the audit that n tells of. Errors: ErrUnmatched.
+func (l *Ledger) auditOf(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, kind auditKind, n News) (dbsqlc.Audit, error) {
+	if n.AuditID != "" {
+		a, err := l.q.AuditByWechatID(ctx, tx, dbsqlc.AuditByWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: n.Kind, WechatAuditID: &n.AuditID})
+		if !postgres.IsNotFound(err) {
+			return a, err
+		}
+	}
+	return l.anonymousAudit(ctx, tx, m, kind, n)
+}
+
 // anonymousAudit is the open audit of the kind whose id WeChat gave in an
-// answer that never arrived: that of the very store, where the event names
-// one, or the only one that there is.
-func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, ev AuditEvent) (dbsqlc.Audit, error) {
-	if ev.PoiID != "" {
-		a, err := l.auditOfPoi(ctx, tx, m, ev)
+// answer that never arrived, or never gives: that of the very resource, where
+// the news name one, or the only one that there is.
+func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, kind auditKind, n News) (dbsqlc.Audit, error) {
+	if n.Number != "" {
+		a, err := l.auditOfNumber(ctx, tx, m, kind, n)
 		if err == nil || !postgres.IsNotFound(err) {
 			return a, err
 		}
 	}
-	rows, err := l.q.AuditsWithoutWechatID(ctx, tx, dbsqlc.AuditsWithoutWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: ev.Kind})
+	rows, err := l.q.AuditsWithoutWechatID(ctx, tx, dbsqlc.AuditsWithoutWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: n.Kind})
 	if err != nil {
 		return dbsqlc.Audit{}, err
 	}
@@ -133,30 +197,30 @@ func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authori
 		}
 		since = op.CreatedAt
 	}
-	if ev.At.Before(since.Add(-clockSkew)) {
+	if n.At.Before(since.Add(-clockSkew)) {
 		return dbsqlc.Audit{}, ErrUnmatched
 	}
-	if ev.PoiID != "" {
-		s, err := l.q.StoreGet(ctx, tx, dbsqlc.StoreGetParams{TenantID: m.TenantID, ID: rows[0].SubjectID})
+	if n.Number != "" {
+		r, err := l.q.ResourceGet(ctx, tx, dbsqlc.ResourceGetParams{TenantID: m.TenantID, ID: rows[0].SubjectID, Type: kind.Type.Name})
 		if err != nil {
 			return dbsqlc.Audit{}, err
 		}
-		if s.PoiID != nil && *s.PoiID != ev.PoiID {
-			return dbsqlc.Audit{}, ErrUnmatched // another store's
+		if r.WechatID != nil && *r.WechatID != n.Number {
+			return dbsqlc.Audit{}, ErrUnmatched // another one's
 		}
 	}
 	return rows[0], nil
 }
 
-// auditOfPoi is the open audit, its id unknown, of the store that ev names.
-// Errors: pgx.ErrNoRows.
-func (l *Ledger) auditOfPoi(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, ev AuditEvent) (dbsqlc.Audit, error) {
-	s, err := l.q.StoreByPoi(ctx, tx, dbsqlc.StoreByPoiParams{TenantID: m.TenantID, MerchantID: m.ID, PoiID: &ev.PoiID})
-	if err != nil || s.AuditID == nil {
+// auditOfNumber is the open audit, its id unknown, of the resource that n
+// names. Errors: pgx.ErrNoRows.
+func (l *Ledger) auditOfNumber(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, kind auditKind, n News) (dbsqlc.Audit, error) {
+	r, err := l.q.ResourceByNumber(ctx, tx, dbsqlc.ResourceByNumberParams{TenantID: m.TenantID, MerchantID: m.ID, Type: kind.Type.Name, WechatID: &n.Number})
+	if err != nil || r.AuditID == nil {
 		return dbsqlc.Audit{}, errors.Join(err, pgx.ErrNoRows)
 	}
-	a, err := l.q.AuditGet(ctx, tx, dbsqlc.AuditGetParams{TenantID: m.TenantID, ID: *s.AuditID})
-	if err == nil && (a.Kind != ev.Kind || a.WechatAuditID != nil || AuditStatus(a.Status).Final()) {
+	a, err := l.q.AuditGet(ctx, tx, dbsqlc.AuditGetParams{TenantID: m.TenantID, ID: *r.AuditID})
+	if err == nil && (a.Kind != n.Kind || a.WechatAuditID != nil || AuditStatus(a.Status).Final()) {
 		err = pgx.ErrNoRows
 	}
 	return a, err
@@ -165,19 +229,25 @@ func (l *Ledger) auditOfPoi(ctx context.Context, tx postgres.DBTX, m authorizer.
 // clockSkew is how far WeChat's clock may be behind ours.
 const clockSkew = time.Minute
 
-// adopt gives the event to the one operation of its kind whose outcome is
-// unknown: the event proves that it was executed, and brings the id that the
-// lost reply held.
-func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, ev AuditEvent) (bool, error) {
-	subject := auditSubjects[ev.Kind]
+// adopt gives the news to the one operation of its kind whose outcome is
+// unknown: they prove that it was executed, and bring the id that the lost
+// reply held.
+func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, n News) (bool, error) {
+	kind := auditKinds[n.Kind]
 	var open []dbsqlc.Operation
 	b := l.DB.NewBatch(m.TenantID)
-	postgres.QueueMany(b, dbsqlc.OperationOpenOf, dbsqlc.OperationOpenOfParams{TenantID: m.TenantID, MerchantID: &m.ID, Kind: subject.write.Name}, &open)
+	for _, w := range kind.Writes {
+		b.QueueRows(dbsqlc.OperationOpenOf, dbsqlc.OperationOpenOfParams{TenantID: m.TenantID, MerchantID: &m.ID, Kind: w.Name}, func(rows pgx.Rows) error {
+			list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dbsqlc.Operation])
+			open = append(open, list...)
+			return err
+		})
+	}
 	if err := l.DB.Run(ctx, b); err != nil {
 		return false, err
 	}
 	// One that is executing has its own reply to wait for.
-	if len(open) != 1 || open[0].State == "executing" || ev.At.Before(open[0].CreatedAt.Add(-clockSkew)) {
+	if len(open) != 1 || open[0].State == "executing" || n.At.Before(open[0].CreatedAt.Add(-clockSkew)) {
 		return false, nil
 	}
 	op, err := l.load(ctx, m.TenantID, open[0].ID, nil)
@@ -185,14 +255,16 @@ func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, ev AuditEvent
 		return false, err
 	}
 	op.Merchant = m
-	if ev.PoiID != "" && subject.belongs != nil {
-		if ours, err := subject.belongs(ctx, l, op, ev); err != nil || !ours {
+	if n.Number != "" && kind.Belongs != nil {
+		if ours, err := kind.Belongs(ctx, l, op, n); err != nil || !ours {
 			return false, err
 		}
 	}
-	ids := []ID{{AuditID, ev.AuditID}}
-	if ev.PoiID != "" {
-		ids = append(ids, ID{PoiID, ev.PoiID})
+	var ids []ID
+	for _, id := range []ID{{AuditID, n.AuditID}, {kind.Type.Number, n.Number}} {
+		if id.Value != "" {
+			ids = append(ids, id)
+		}
 	}
-	return true, l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromEvent, IDs: ids}, nil)
+	return true, l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: n.Source, IDs: ids, Audited: true}, nil)
 }

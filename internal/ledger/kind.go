@@ -60,6 +60,9 @@ type ID struct {
 const (
 	AuditID = "audit_id"
 	PoiID   = "poi_id"
+	// MapPoiID names a place on Tencent's map: many stores of many merchants may
+	// have been made for it.
+	MapPoiID = "map_poi_id"
 )
 
 // An Operation is a write as the journal knows it.

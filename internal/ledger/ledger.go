@@ -31,7 +31,6 @@ import (
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
-	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -51,9 +50,11 @@ type Deps struct {
 // Ledger is safe for concurrent use.
 type Ledger struct {
 	Deps
-	q      *dbsqlc.Queries
-	pois   *postgres.Cache[knownStore] // by merchant and poi_id
-	behind chan struct{}               // bounds the projections that follow answers
+	q *dbsqlc.Queries
+
+	Stores *Collection[StoreFields]
+
+	collections []*collection // all of them
 
 	ctx  context.Context // ends when nothing more may be tried
 	stop context.CancelFunc
@@ -62,7 +63,8 @@ type Ledger struct {
 
 // New makes a Ledger. Replay must run before it serves.
 func New(d Deps) *Ledger {
-	l := &Ledger{Deps: d, q: dbsqlc.New(), pois: postgres.NewCache[knownStore](d.Changes, 200_000), behind: make(chan struct{}, 4)}
+	l := &Ledger{Deps: d, q: dbsqlc.New()}
+	l.Stores = newCollection[StoreFields](l, storeType)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
@@ -91,9 +93,8 @@ const stopFor = 2 * time.Second
 // A Write is a request to change something at WeChat. Its fields have been
 // validated and the merchant's permission checked.
 type Write struct {
+	Request
 	Kind     *Kind
-	Caller   tenant.Caller
-	Merchant authorizer.Merchant
 	Subject  uuid.UUID // ours: new for a creation
 	Body     []byte    // what WeChat is sent
 	Natural  string    // at most one write of a kind with this key is open in a merchant
@@ -105,10 +106,11 @@ type Write struct {
 	Refused func(ctx context.Context, err error) error
 	// Read queues into T2 what the caller wants to see after it.
 	Read func(b *postgres.Batch, op *Operation)
-
-	IdempotencyKey string
-	Fingerprint    []byte
 }
+
+// ErrValid is returned for a Write that was only to be validated, and could be
+// carried out: T1 was tried whole, and undone.
+var ErrValid = errors.New("valid")
 
 // Done is what became of a Write.
 type Done struct {
@@ -131,7 +133,8 @@ func leaseOf(e *wechat.Endpoint) time.Duration {
 // state says so. A client that goes away changes nothing once T1 is committed.
 //
 // Errors: 503 where nothing was sent; WeChat's refusal by its own code; 409
-// operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused.
+// operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused;
+// ErrValid where it was only to be validated.
 func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	if err := l.Spool.Ready(); err != nil {
 		// What can't be kept must not be caused.
@@ -147,12 +150,17 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 			return l.Do(ctx, w) // the key has just been forgotten for its age
 		}
 		return done, err
+	case postgres.IsCode(err, postgres.Validated):
+		return Done{}, ErrValid
 	case postgres.IsUnique(err, "operations_one_active"):
 		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
 	case postgres.Refused(err) && w.Refused != nil:
 		return Done{}, w.Refused(ctx, err)
 	case postgres.Refused(err):
 		return Done{}, err
+	}
+	if w.ValidateOnly {
+		return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 	}
 	// Whether it was committed is unknown, but nothing was sent, and nothing
 	// will be: say so as soon as the database can be told.
@@ -184,7 +192,7 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 	}
 
 	b := l.DB.NewBatch(op.TenantID)
-	if w.IdempotencyKey != "" {
+	if w.IdempotencyKey != "" && !w.ValidateOnly {
 		b.Queue(dbsqlc.IdempotencyKeyClaim, dbsqlc.IdempotencyKeyClaimParams{TenantID: op.TenantID, MerchantID: w.Merchant.ID,
 			Key: w.IdempotencyKey, Fingerprint: w.Fingerprint, OperationID: op.ID})
 	}
@@ -195,6 +203,9 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 	l.queueAttempt(b, op)
 	if err := w.Begin(b, op); err != nil {
 		return op, err
+	}
+	if w.ValidateOnly {
+		b.Queue(dbsqlc.OperationValidated, struct{}{})
 	}
 	fault.At("before_t1")
 	// Not the client's context: a T1 cut short would leave a row that says

@@ -78,11 +78,11 @@ func setup(t *testing.T) *bundle {
 
 // write is the creation of a store as Do is given it.
 func (b *bundle) write(place string) Write {
-	row := dbsqlc.StoreInsertParams{TenantID: b.merchant.TenantID, ID: typeid.New(), MerchantID: b.merchant.ID, MapPoiID: &place, Fields: []byte(`{}`)}
-	return Write{Kind: storeCreate, Caller: tenant.Caller{Actor: "test"}, Merchant: b.merchant, Subject: row.ID, Body: []byte(`{}`), Natural: place,
+	row := dbsqlc.ResourceInsertParams{TenantID: b.merchant.TenantID, ID: typeid.New(), MerchantID: b.merchant.ID, Type: "store", MapPoiID: &place, Fields: []byte(`{}`)}
+	return Write{Kind: storeCreate, Request: Request{Caller: tenant.Caller{Actor: "test"}, Merchant: b.merchant}, Subject: row.ID, Body: []byte(`{}`), Natural: place,
 		Begin: func(batch *postgres.Batch, op *Operation) error {
 			row.AuditID, row.OperationID = op.AuditID, &op.ID
-			batch.Queue(dbsqlc.StoreInsert, row)
+			batch.Queue(dbsqlc.ResourceInsert, row)
 			return nil
 		}}
 }
@@ -193,7 +193,7 @@ func TestOutcomesInAnyOrder(t *testing.T) {
 			}
 		}
 		state := b.texts(t, `SELECT state FROM operations WHERE id = $1`, op.ID)
-		store := b.texts(t, `SELECT status FROM stores WHERE id = $1`, *op.SubjectID)
+		store := b.texts(t, `SELECT status FROM resources WHERE id = $1`, *op.SubjectID)
 		ids := b.texts(t, `SELECT wechat_id FROM wechat_id_ledger WHERE operation_id = $1 ORDER BY seen_at`, op.ID)
 		if state != tc.state || store != tc.store || ids != tc.ids {
 			t.Errorf("%s: operation %s, store %s, ids %q, want %s, %s, %q", name, state, store, ids, tc.state, tc.store, tc.ids)
@@ -292,7 +292,7 @@ func TestOneOpenWriteOfAKind(t *testing.T) {
 	if begun.Load() != 1 || refused.Load() != 19 {
 		t.Errorf("%d began, %d were refused", begun.Load(), refused.Load())
 	}
-	if got := b.texts(t, `SELECT count(*)::text FROM stores`); got != "1" {
+	if got := b.texts(t, `SELECT count(*)::text FROM resources`); got != "1" {
 		t.Errorf("%s stores", got)
 	}
 	b.texts(t, `UPDATE operations SET state = 'failed' RETURNING state`)

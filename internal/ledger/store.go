@@ -1,10 +1,8 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +11,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -45,16 +44,29 @@ type Location struct {
 }
 
 // A Store is our record of a store with its newest audit and write.
-type Store struct {
-	dbsqlc.Store
-	Known     StoreFields
-	Audit     *dbsqlc.Audit
-	Operation *dbsqlc.Operation
+type Store = Resource[StoreFields]
+
+// storeType: a store's credential is unique in a merchant (85041).
+var storeType = Type{
+	Name: "store", Prefix: typeid.Store, Path: "/v1/stores", Number: PoiID,
+	Creation: "store.create", Natural: "credential_number", Shown: []string{"active"},
+	After: storeAfter, Each: inventoryOfStores,
 }
 
-func storeFrom(row dbsqlc.Store) (Store, error) {
-	s := Store{Store: row}
-	return s, json.Unmarshal(row.Fields, &s.Known)
+// storeAfter leaves a creation of ours that is in review to its audit, which
+// tells more.
+func storeAfter(row dbsqlc.ResourcesToProjectRow, s Shown) string {
+	switch {
+	case row.Status == "deleted" && row.MissingN > 0: // a comparison missed it
+		return s.Status
+	case row.Status == "deleted" || row.Status == "outcome_unknown" || row.Status == "submitting":
+		return row.Status
+	case s.Upstream == wechat.StoreApproved && (row.Origin == "discovered" || row.Status == "rejected"):
+		return "active"
+	case s.Upstream == wechat.StoreFailed && row.Origin == "discovered" && row.Status == "in_review":
+		return "rejected"
+	}
+	return row.Status
 }
 
 // fieldsOf is what WeChat shows of a store, in our names.
@@ -73,16 +85,17 @@ func fieldsOf(w wechat.Store) StoreFields {
 	return f
 }
 
+func shownStore(w wechat.Store) Shown {
+	return Shown{Number: string(w.PoiID), Natural: w.QualificationNum, Upstream: int(w.Status), Status: StatusOfUpstream(int(w.Status)),
+		Fields: fieldsOf(w), Hash: contentHash(w)}
+}
+
 // LiveStore is a store as WeChat shows it now, with our id where we know it.
 type LiveStore struct {
 	ID     *uuid.UUID
 	PoiID  string
 	Status int // WeChat's: 1 approved, 2 in audit, 3 failed
 	Known  StoreFields
-}
-
-func live(w wechat.Store) LiveStore {
-	return LiveStore{PoiID: string(w.PoiID), Status: int(w.Status), Known: fieldsOf(w)}
 }
 
 // StatusOfUpstream is our status of a store that only WeChat knew.
@@ -97,116 +110,6 @@ func StatusOfUpstream(n int) string {
 	}
 }
 
-// A storeReader reads a store, its newest audit and write, with a batch.
-type storeReader struct {
-	rows   []dbsqlc.Store
-	audits []dbsqlc.Audit
-	writes []dbsqlc.Operation
-}
-
-func (r *storeReader) queue(b *postgres.Batch, tenant, id uuid.UUID) {
-	postgres.QueueMany(b, dbsqlc.StoreGet, dbsqlc.StoreGetParams{TenantID: tenant, ID: id}, &r.rows)
-	postgres.QueueMany(b, dbsqlc.StoreAudit, dbsqlc.StoreAuditParams{TenantID: tenant, ID: id}, &r.audits)
-	postgres.QueueMany(b, dbsqlc.StoreOperation, dbsqlc.StoreOperationParams{TenantID: tenant, ID: id}, &r.writes)
-}
-
-// store returns what was read. Errors: not_found.
-func (r *storeReader) store() (Store, error) {
-	if len(r.rows) == 0 {
-		return Store{}, problem.Of(problem.CodeNotFound)
-	}
-	s, err := storeFrom(r.rows[0])
-	if len(r.audits) > 0 {
-		s.Audit = &r.audits[0]
-	}
-	if len(r.writes) > 0 {
-		s.Operation = &r.writes[0]
-	}
-	return s, err
-}
-
-// Store reads our record of a store. Errors: not_found.
-func (l *Ledger) Store(ctx context.Context, tenant, id uuid.UUID) (Store, error) {
-	var r storeReader
-	b := l.DB.NewBatch(tenant)
-	r.queue(b, tenant, id)
-	if err := l.DB.Run(ctx, b); err != nil {
-		return Store{}, err
-	}
-	return r.store()
-}
-
-// StoreID finds our id by WeChat's number, which is a merchant's own. Errors:
-// not_found.
-func (l *Ledger) StoreID(ctx context.Context, m authorizer.Merchant, poi string) (uuid.UUID, error) {
-	if k, ok := l.pois.Peek(poiKey(m, poi)); ok {
-		return k.id, nil
-	}
-	known, err := l.knownPois(ctx, m, []string{poi})
-	if err != nil {
-		return uuid.Nil, err
-	}
-	k, ok := known[poi]
-	if !ok {
-		return uuid.Nil, problem.Of(problem.CodeNotFound)
-	}
-	return k.id, nil
-}
-
-// A StoreFilter narrows a list of stores; zero fields don't.
-type StoreFilter struct {
-	Merchants       []uuid.UUID // nil: all of the tenant
-	Status          string      // "": all but failed and deleted ones
-	ClientReference string
-	PoiID           string
-	MapPoiID        string
-	UpdatedAfter    *time.Time
-	Before          *uuid.UUID // the last id of the page before
-	Limit           int
-}
-
-// Stores lists our records, newest first.
-func (l *Ledger) Stores(ctx context.Context, tenant uuid.UUID, f StoreFilter) ([]Store, error) {
-	var out []Store
-	err := l.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) error {
-		rows, err := l.q.StoreList(ctx, tx, dbsqlc.StoreListParams{TenantID: tenant, MerchantIds: f.Merchants, Status: optional(f.Status),
-			ClientReference: optional(f.ClientReference), PoiID: optional(f.PoiID), MapPoiID: optional(f.MapPoiID),
-			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)})
-		if err != nil {
-			return err
-		}
-		var auditIDs []uuid.UUID
-		for _, row := range rows {
-			s, err := storeFrom(row)
-			if err != nil {
-				return err
-			}
-			out = append(out, s)
-			if row.AuditID != nil {
-				auditIDs = append(auditIDs, *row.AuditID)
-			}
-		}
-		if len(auditIDs) == 0 {
-			return nil
-		}
-		audits, err := l.q.AuditsByID(ctx, tx, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: auditIDs})
-		if err != nil {
-			return err
-		}
-		byID := map[uuid.UUID]*dbsqlc.Audit{}
-		for i := range audits {
-			byID[audits[i].ID] = &audits[i]
-		}
-		for i := range out {
-			if out[i].AuditID != nil {
-				out[i].Audit = byID[*out[i].AuditID]
-			}
-		}
-		return nil
-	})
-	return out, err
-}
-
 // LiveStores asks WeChat for a page of the merchant's stores. total is what
 // WeChat says there are. Our records follow in the background, where they
 // differ.
@@ -217,87 +120,114 @@ func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, 
 	if err != nil {
 		return nil, 0, err
 	}
-	stores := reply.Stores()
-	out := make([]LiveStore, len(stores))
-	for i, s := range stores {
-		out[i] = live(s)
-	}
-	if err := l.identify(ctx, m, out); err != nil {
-		return nil, 0, err
-	}
-	l.projectLater(m, stores, asked)
-	return out, int(reply.TotalCount), nil
+	out, err := l.liveStores(ctx, m, reply.Stores(), asked)
+	return out, int(reply.TotalCount), err
 }
 
 // LiveStore asks WeChat for one store. Errors: store_not_found and what else
 // WeChat may say.
 func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi string) (LiveStore, error) {
 	asked := time.Now()
-	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
+	w, err := l.askStore(ctx, m, poi)
 	if err != nil {
 		return LiveStore{}, err
 	}
+	out, err := l.liveStores(ctx, m, []wechat.Store{w}, asked)
+	if err != nil {
+		return LiveStore{}, err
+	}
+	return out[0], nil
+}
+
+func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) ([]LiveStore, error) {
+	shown := make([]Shown, len(stores))
+	for i, s := range stores {
+		shown[i] = shownStore(s)
+	}
+	ids, err := l.Stores.identify(ctx, m, shown)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]LiveStore, len(stores))
+	for i, s := range shown {
+		out[i] = LiveStore{ID: ids[i], PoiID: s.Number, Status: s.Upstream, Known: s.Fields.(StoreFields)}
+	}
+	l.Stores.projectLater(m, shown, asked)
+	return out, nil
+}
+
+func (l *Ledger) askStore(ctx context.Context, m authorizer.Merchant, poi string) (wechat.Store, error) {
+	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, m, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: poi})
 	w := reply.Store()
 	if w.PoiID == "" {
 		w.PoiID = wechat.ID(poi)
 	}
-	out := []LiveStore{live(w)}
-	if err := l.identify(ctx, m, out); err != nil {
-		return LiveStore{}, err
-	}
-	l.projectLater(m, []wechat.Store{w}, asked)
-	return out[0], nil
+	return w, err
 }
 
-// A knownStore is what the reading of lists needs of our record.
-type knownStore struct {
-	id   uuid.UUID
-	hash []byte // of what WeChat last showed
+// RefreshStore reads one store from WeChat and brings our record up to it, as
+// after an approval.
+func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi string) error {
+	return l.Stores.refresh(ctx, m, func(ctx context.Context) (Shown, error) {
+		w, err := l.askStore(ctx, m, poi)
+		return shownStore(w), err
+	})
 }
 
-// identify fills in our ids: from memory, and by one query for what memory lacks.
-func (l *Ledger) identify(ctx context.Context, m authorizer.Merchant, stores []LiveStore) error {
-	var missing []string
-	for i := range stores {
-		if k, ok := l.pois.Peek(poiKey(m, stores[i].PoiID)); ok {
-			stores[i].ID = &k.id
-		} else {
-			missing = append(missing, stores[i].PoiID)
+// eachStore reads all of the merchant's stores at WeChat, page by page. A list
+// that ends early is an error: what it left out would count as gone.
+func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield func(wechat.Store)) error {
+	for offset := 0; ; {
+		reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
+			wechat.GetStoreListRequest{Offset: offset, Limit: wechat.MaxStorePage})
+		if err != nil {
+			return err
+		}
+		for _, s := range reply.Stores() {
+			yield(s)
+		}
+		offset += len(reply.BusinessList)
+		switch {
+		case offset >= int(reply.TotalCount):
+			return nil
+		case len(reply.BusinessList) == 0:
+			return fmt.Errorf("WeChat's list ended at %d of %d stores", offset, reply.TotalCount)
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+}
+
+// noStoreProgram is WeChat's "please apply merchant first": no stores, then.
+const noStoreProgram = 85053
+
+func inventoryOfStores(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error) {
+	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetStoreList) != nil {
+		return false, nil // it can't have stores that we may see
 	}
-	known, err := l.knownPois(ctx, m, missing)
+	if err := l.storeProgram(ctx, m); err != nil {
+		return true, fmt.Errorf("read the store program: %w", err)
+	}
+	err := l.eachStore(ctx, m, func(s wechat.Store) { yield(shownStore(s)) })
+	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == noStoreProgram {
+		err = nil
+	}
+	return true, err
+}
+
+// storeProgram notes where the merchant's Store Mini Program itself stands
+// (document 000 §4.3): without an approved one there are no stores.
+func (l *Ledger) storeProgram(ctx context.Context, m authorizer.Merchant) error {
+	reply, err := authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
 	if err != nil {
 		return err
 	}
-	for i := range stores {
-		if k, ok := known[stores[i].PoiID]; ok {
-			stores[i].ID = &k.id
-		}
+	status, ok := map[wechat.Int]string{wechat.MerchantNotSubmitted: "not_submitted", wechat.MerchantApproved: "approved", wechat.MerchantInAudit: "in_review",
+		wechat.MerchantFailed: "rejected", wechat.MerchantAdminRefused: "rejected_by_admin"}[reply.Data.Status]
+	if !ok {
+		return nil // a number that no document names tells us nothing
 	}
-	return nil
-}
-
-func (l *Ledger) knownPois(ctx context.Context, m authorizer.Merchant, pois []string) (map[string]knownStore, error) {
-	var rows []dbsqlc.StoresByPoiRow
-	b := l.DB.NewBatch(m.TenantID)
-	postgres.QueueMany(b, dbsqlc.StoresByPoi, dbsqlc.StoresByPoiParams{TenantID: m.TenantID, MerchantID: m.ID, PoiIds: pois}, &rows)
-	if err := l.DB.Run(ctx, b); err != nil {
-		return nil, err
-	}
-	known := map[string]knownStore{}
-	for _, row := range rows {
-		k := knownStore{row.ID, row.ContentSha256}
-		known[*row.PoiID] = k
-		l.pois.Put(poiKey(m, *row.PoiID), k)
-	}
-	return known, nil
-}
-
-func poiKey(m authorizer.Merchant, poi string) postgres.Key {
-	return postgres.Key{Tenant: m.TenantID, ID: m.ID.String() + " " + poi}
+	return l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
+		return l.q.MerchantStoreProgram(ctx, tx, dbsqlc.MerchantStoreProgramParams{StoreProgram: &status, TenantID: m.TenantID, ID: m.ID})
+	})
 }
 
 // contentHash tells whether what WeChat shows has changed (sameContent).
@@ -311,16 +241,4 @@ func contentHash(w wechat.Store) []byte {
 		hash = append(hash, hashOf(more)...)
 	}
 	return hash
-}
-
-// sameContent reports whether what is shown is what we know, or a part of it.
-func sameContent(known, shown []byte) bool { return bytes.HasPrefix(known, shown) }
-
-func hashOf(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings and numbers only
-	}
-	sum := sha256.Sum256(b)
-	return sum[:]
 }

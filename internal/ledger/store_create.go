@@ -7,13 +7,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
-	"github.com/mendian/mendian/internal/problem"
-	"github.com/mendian/mendian/internal/tenant"
-	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -31,88 +27,35 @@ type NewStore struct {
 	ClientReference       string
 }
 
-// A Request carries what every write has besides its own fields.
-type Request struct {
-	Caller         tenant.Caller
-	Merchant       authorizer.Merchant
-	IdempotencyKey string
-	Fingerprint    []byte
-}
-
 // storeCreate is POST /v1/stores: wxa/add_store (documents 000 §4.8, 002).
 //
 // WeChat refuses a second store of the same place or credential (85038, 85040,
 // 85041), so an attempt may be repeated once absence is proven.
 var storeCreate = register(&Kind{
 	Name: "store.create", Subject: "store", Endpoint: wechat.AddStore, AuditKind: "store_create",
-	IDs:    auditIDOf,
-	Judge:  judgeStoreCreate,
-	Settle: settleStoreCreate,
-	Reopen: func(b *postgres.Batch, op *Operation) {
-		b.Queue(dbsqlc.StoreReopen, dbsqlc.StoreReopenParams{TenantID: op.TenantID, ID: *op.SubjectID})
+	IDs:   auditIDOf,
+	Judge: judgeStoreCreate,
+	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
+		return storeType.settleCreation(b, op, out, "in_review", nil)
 	},
-	Prove: proveStoreCreate,
+	Reopen: reopen,
+	Prove:  proveStoreCreate,
 })
 
 // CreateStore submits a store for audit. Errors besides those of Do:
 // duplicate_client_reference with the existing store.
 func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store, Done, error) {
-	body, err := wechat.Encode(wechat.AddStoreRequest{
-		PoiID: n.LegacyPoiID, MapPoiID: n.MapPoiID, PicList: n.Photos, ContractPhone: n.ContactPhone, Hour: n.Hours,
-		Credential: n.CredentialNumber, CompanyName: n.CompanyName, QualificationList: n.QualificationMediaIDs, CardID: n.CardID,
-	})
-	if err != nil {
-		return Store{}, Done{}, err
-	}
-	fields, err := json.Marshal(StoreFields{
-		ContactPhone: n.ContactPhone, BusinessHoursText: n.Hours, Photos: n.Photos, CardID: optional(n.CardID), CredentialNumber: n.CredentialNumber,
-		CompanyName: n.CompanyName, QualificationMediaIDs: n.QualificationMediaIDs, LegacyPoiID: optional(n.LegacyPoiID),
-	})
-	if err != nil {
-		return Store{}, Done{}, err
-	}
-	row := dbsqlc.StoreInsertParams{TenantID: r.Merchant.TenantID, ID: typeid.New(), MerchantID: r.Merchant.ID,
-		MapPoiID: &n.MapPoiID, ClientReference: optional(n.ClientReference), Fields: fields}
-	var read storeReader
-	done, err := l.Do(ctx, Write{
-		Kind: storeCreate, Caller: r.Caller, Merchant: r.Merchant, Subject: row.ID, Body: body, Natural: n.MapPoiID,
-		Begin: func(b *postgres.Batch, op *Operation) error {
-			row.AuditID, row.OperationID = op.AuditID, &op.ID
-			b.Queue(dbsqlc.StoreInsert, row)
-			return nil
+	return l.Stores.create(ctx, r, creation{
+		Kind: storeCreate, Natural: n.MapPoiID, MapPoiID: &n.MapPoiID, ClientReference: n.ClientReference,
+		Body: wechat.AddStoreRequest{
+			PoiID: n.LegacyPoiID, MapPoiID: n.MapPoiID, PicList: n.Photos, ContractPhone: n.ContactPhone, Hour: n.Hours,
+			Credential: n.CredentialNumber, CompanyName: n.CompanyName, QualificationList: n.QualificationMediaIDs, CardID: n.CardID,
 		},
-		Refused: func(ctx context.Context, err error) error {
-			if postgres.IsUnique(err, "stores_client_reference_key") {
-				return l.duplicateReference(ctx, r.Merchant, n.ClientReference, err)
-			}
-			return err
+		Fields: StoreFields{
+			ContactPhone: n.ContactPhone, BusinessHoursText: n.Hours, Photos: n.Photos, CardID: optional(n.CardID), CredentialNumber: n.CredentialNumber,
+			CompanyName: n.CompanyName, QualificationMediaIDs: n.QualificationMediaIDs, LegacyPoiID: optional(n.LegacyPoiID),
 		},
-		Read:           func(b *postgres.Batch, op *Operation) { read.queue(b, op.TenantID, *op.SubjectID) },
-		IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint,
 	})
-	if err != nil {
-		return Store{}, done, err
-	}
-	if !done.Committed {
-		s, err := storeFrom(dbsqlc.Store{TenantID: row.TenantID, ID: *done.Operation.SubjectID, MerchantID: row.MerchantID, MapPoiID: row.MapPoiID,
-			ClientReference: row.ClientReference, Fields: fields, Status: "outcome_unknown", CreatedAt: *done.Operation.SentAt, UpdatedAt: *done.Operation.SentAt, RowVersion: 1})
-		s.Operation = &done.Operation.Operation
-		return s, done, err
-	}
-	s, err := read.store()
-	return s, done, err
-}
-
-func (l *Ledger) duplicateReference(ctx context.Context, m authorizer.Merchant, ref string, cause error) error {
-	p := problem.Of(problem.CodeDuplicateClientReference).
-		WithFields(problem.Field{Pointer: "/client_reference", Code: "duplicate", Detail: "used by another resource of this merchant"}).WithErr(cause)
-	var rows []dbsqlc.Store
-	b := l.DB.NewBatch(m.TenantID)
-	postgres.QueueMany(b, dbsqlc.StoreByReference, dbsqlc.StoreByReferenceParams{TenantID: m.TenantID, MerchantID: m.ID, ClientReference: &ref}, &rows)
-	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
-		return p
-	}
-	return p.With("existing", "/v1/stores/"+typeid.Format(typeid.Store, rows[0].ID))
 }
 
 // auditIDOf reads data.audit_id, which add_store and update_store give.
@@ -139,15 +82,6 @@ func judgeStoreCreate(op *Operation, class wechat.Class, err *wechat.Error) wech
 	return class
 }
 
-func settleStoreCreate(b *postgres.Batch, op *Operation, out Outcome) error {
-	status := map[wechat.Class]string{wechat.Executed: "in_review", wechat.Ambiguous: "outcome_unknown"}[out.Class]
-	if status == "" {
-		status = "failed"
-	}
-	b.Queue(dbsqlc.StoreSettle, dbsqlc.StoreSettleParams{TenantID: op.TenantID, ID: *op.SubjectID, Status: status, PoiID: optional(out.ID(PoiID))})
-	return nil
-}
-
 // proveStoreCreate looks for a store that wasn't there before, with the same
 // credential, phone and hours. Credentials are unique in a merchant (85041).
 func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
@@ -168,7 +102,7 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	for i, s := range found {
 		pois[i] = string(s.PoiID)
 	}
-	older, err := l.poisOlderThan(ctx, op, pois)
+	older, err := l.Stores.numbersOlderThan(ctx, op, pois)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -197,23 +131,6 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	return p, nil
 }
 
-func (l *Ledger) poisOlderThan(ctx context.Context, op *Operation, pois []string) ([]string, error) {
-	if len(pois) == 0 {
-		return nil, nil
-	}
-	var rows []*string
-	err := l.DB.InTenant(ctx, op.TenantID, func(tx postgres.DBTX) (err error) {
-		rows, err = l.q.StorePoiOlderThan(ctx, tx, dbsqlc.StorePoiOlderThanParams{TenantID: op.TenantID, MerchantID: op.Merchant.ID,
-			PoiIds: pois, Before: op.CreatedAt, ID: *op.SubjectID})
-		return err
-	})
-	var out []string
-	for _, p := range rows {
-		out = append(out, *p)
-	}
-	return out, err
-}
-
 // lastRefusal is the refusal that the newest attempt met, if it is one of codes.
 func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) (*wechat.Error, error) {
 	var rows []dbsqlc.OperationAttempt
@@ -229,49 +146,29 @@ func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) 
 	return &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}, nil
 }
 
-// createdBy reports whether the store that ev names is the one that op sent:
+// createdBy reports whether the store that n names is the one that op sent:
 // somebody may have made another one at WeChat meanwhile. Credentials are
 // unique in a merchant (85041).
-func createdBy(ctx context.Context, l *Ledger, op *Operation, ev AuditEvent) (bool, error) {
+func createdBy(ctx context.Context, l *Ledger, op *Operation, n News) (bool, error) {
 	var sent wechat.AddStoreRequest
 	if err := op.Unmarshal(&sent); err != nil {
 		return false, err
 	}
-	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: ev.PoiID})
-	if err != nil {
-		return false, err
-	}
-	return reply.Store().QualificationNum == sent.Credential, nil
+	w, err := l.askStore(ctx, op.Merchant, n.Number)
+	return w.QualificationNum == sent.Credential, err
 }
 
-// applyStoreCreated is the event add_store_audit_info (document 000 §4.8).
-func applyStoreCreated(ctx context.Context, l *Ledger, tx postgres.DBTX, a dbsqlc.Audit, ev AuditEvent) error {
-	if ev.Status != Approved {
-		_, err := l.q.StoreReject(ctx, tx, dbsqlc.StoreRejectParams{TenantID: a.TenantID, ID: a.SubjectID})
-		return ignoreNotFound(err)
-	}
-	var poi *string
-	if ev.PoiID != "" {
-		poi = &ev.PoiID
-		if err := l.q.StoreReleasePoi(ctx, tx, dbsqlc.StoreReleasePoiParams{TenantID: a.TenantID, MerchantID: a.MerchantID, PoiID: poi, ID: a.SubjectID}); err != nil {
-			return err
+// The event is add_store_audit_info (document 000 §4.8).
+var _ = registerAudit("store_create", auditKind{
+	Writes: []*Kind{storeCreate}, Type: &storeType, Event: outbox.StoreAuditDecided, Belongs: createdBy,
+	Decide: func(n News) *decision {
+		if n.Status != Approved {
+			return &decision{Status: "rejected", Upstream: new(int32(wechat.StoreFailed)), States: []string{"submitting", "in_review", "outcome_unknown"}}
 		}
-	}
-	changed, err := json.Marshal(StoreFields{Upgraded: ev.Upgraded})
-	if err != nil {
-		return err
-	}
-	row, err := l.q.StoreActivate(ctx, tx, dbsqlc.StoreActivateParams{TenantID: a.TenantID, ID: a.SubjectID, PoiID: poi, Changed: changed})
-	if postgres.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return outbox.Add(ctx, tx, a.TenantID, outbox.Event{Type: outbox.StoreActivated, MerchantID: a.MerchantID, Object: map[string]any{
-		"id": typeid.Format(typeid.Store, row.ID), "poi_id": row.PoiID, "map_poi_id": row.MapPoiID, "client_reference": row.ClientReference, "status": row.Status,
-	}})
-}
+		return &decision{Status: "active", Upstream: new(int32(wechat.StoreApproved)), Event: outbox.StoreActivated,
+			States: []string{"submitting", "outcome_unknown", "failed", "in_review", "rejected"}}
+	},
+})
 
 func ignoreNotFound(err error) error {
 	if postgres.IsNotFound(err) {

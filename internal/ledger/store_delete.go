@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -35,25 +34,15 @@ var storeDelete = register(&Kind{
 // DeleteStore deletes a store at WeChat. Its record and ids stay here, with
 // status deleted. Errors as UpdateStore's, with store_not_deletable.
 func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, version *int64) (Store, Done, error) {
-	if s, done, found, err := l.writtenStore(ctx, r, storeDelete); found || err != nil {
-		return s, done, err
-	}
-	s, err := l.writable(ctx, r.Merchant, id, version, problem.CodeStoreNotDeletable)
-	if err != nil {
-		return s, Done{}, err
-	}
-	body, err := wechat.Encode(wechat.StoreRef{PoiID: *s.PoiID})
-	if err != nil {
-		return s, Done{}, err
-	}
-	return l.writeStore(ctx, r, storeDelete, s, body, version, problem.CodeStoreNotDeletable)
+	w := change{Kind: storeDelete, ID: id, Version: version, States: storeWritable, Refusal: problem.CodeStoreNotDeletable}
+	return l.Stores.change(ctx, r, w, func(s Store) (any, error) { return wechat.StoreRef{PoiID: *s.WechatID}, nil })
 }
 
 func settleStoreDelete(b *postgres.Batch, op *Operation, out Outcome) error {
 	if out.Class != wechat.Executed {
 		return nil
 	}
-	b.Queue(dbsqlc.StoreDeleted, dbsqlc.StoreDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
+	b.Queue(dbsqlc.ResourceDeleted, dbsqlc.ResourceDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
 	return outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "deleted"), Type: outbox.StoreDeleted, MerchantID: op.Merchant.ID,
 		Object: map[string]any{"id": typeid.Format(typeid.Store, *op.SubjectID), "status": "deleted"}})
 }
@@ -63,7 +52,7 @@ func proveStoreDelete(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	if err := op.Unmarshal(&sent); err != nil {
 		return Proof{}, err
 	}
-	_, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, sent)
+	_, err := l.askStore(ctx, op.Merchant, sent.PoiID)
 	if p, ok := problem.As(err); ok && p.Upstream != nil && slices.Contains(gone, p.Upstream.Errcode) {
 		return Proof{Verdict: Present}, nil
 	}

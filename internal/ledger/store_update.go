@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -40,110 +40,45 @@ const freshFor = 10 * time.Minute
 // UpdateStore changes a store. Errors besides those of Do: not_found,
 // store_not_updatable, store_state_unknown, version_conflict.
 func (l *Ledger) UpdateStore(ctx context.Context, r Request, id uuid.UUID, c StoreChange) (Store, Done, error) {
-	if s, done, found, err := l.writtenStore(ctx, r, storeUpdate); found || err != nil {
-		return s, done, err
-	}
-	s, err := l.writable(ctx, r.Merchant, id, c.IfVersion, problem.CodeStoreNotUpdatable)
-	if err != nil {
-		return s, Done{}, err
-	}
-	known := s.Known
-	if s.SyncedAt == nil || time.Since(*s.SyncedAt) > freshFor {
-		liveStore, err := l.LiveStore(ctx, r.Merchant, *s.PoiID)
-		if err != nil {
-			return s, Done{}, err
+	w := change{Kind: storeUpdate, ID: id, Version: c.IfVersion, States: storeWritable, Refusal: problem.CodeStoreNotUpdatable}
+	return l.Stores.change(ctx, r, w, func(s Store) (any, error) {
+		known := s.Known
+		if s.SyncedAt == nil || time.Since(*s.SyncedAt) > freshFor {
+			liveStore, err := l.LiveStore(ctx, r.Merchant, *s.WechatID)
+			if err != nil {
+				return nil, err
+			}
+			known.BusinessHoursText, known.ContactPhone, known.Photos = liveStore.Known.BusinessHoursText, liveStore.Known.ContactPhone, liveStore.Known.Photos
 		}
-		known.BusinessHoursText, known.ContactPhone, known.Photos = liveStore.Known.BusinessHoursText, liveStore.Known.ContactPhone, liveStore.Known.Photos
-	}
-	req := wechat.UpdateStoreRequest{PoiID: *s.PoiID, Hour: known.BusinessHoursText, ContractPhone: known.ContactPhone, PicList: known.Photos}
-	if s.MapPoiID != nil {
-		req.MapPoiID = *s.MapPoiID
-	}
-	if c.Hours != nil {
-		req.Hour = *c.Hours
-	}
-	if c.ContactPhone != nil {
-		req.ContractPhone = *c.ContactPhone
-	}
-	if c.Photos != nil {
-		req.PicList = c.Photos
-	}
-	if c.CardID != nil {
-		req.CardID = *c.CardID
-	}
-	if req.Hour == "" || req.ContractPhone == "" || len(req.PicList) == 0 {
-		return s, Done{}, problem.Of(problem.CodeStoreStateUnknown)
-	}
-	body, err := wechat.Encode(req)
-	if err != nil {
-		return s, Done{}, err
-	}
-	return l.writeStore(ctx, r, storeUpdate, s, body, c.IfVersion, problem.CodeStoreNotUpdatable)
-}
-
-// writtenStore answers a request whose Idempotency-Key was seen before, ahead
-// of the checks that its own first execution may have made fail.
-func (l *Ledger) writtenStore(ctx context.Context, r Request, k *Kind) (Store, Done, bool, error) {
-	if r.IdempotencyKey == "" {
-		return Store{}, Done{}, false, nil
-	}
-	var read storeReader
-	done, found, err := l.repeat(ctx, Write{Kind: k, Caller: r.Caller, Merchant: r.Merchant, IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint,
-		Read: func(b *postgres.Batch, op *Operation) { read.queue(b, op.TenantID, *op.SubjectID) }})
-	if err != nil || !found || !done.Committed {
-		return Store{}, done, found, err
-	}
-	s, err := read.store()
-	return s, done, true, err
-}
-
-// writable reads a store that a write is to change, and refuses early what T1
-// would refuse. refusal is the code for a store that isn't active.
-func (l *Ledger) writable(ctx context.Context, m authorizer.Merchant, id uuid.UUID, version *int64, refusal string) (Store, error) {
-	s, err := l.Store(ctx, m.TenantID, id)
-	switch {
-	case err != nil:
-		return s, err
-	case s.MerchantID != m.ID:
-		return s, problem.Of(problem.CodeNotFound)
-	case version != nil && *version != s.RowVersion:
-		return s, problem.Of(problem.CodeVersionConflict)
-	case s.Status != "active" || s.PoiID == nil:
-		return s, problem.Of(refusal)
-	}
-	return s, nil
-}
-
-// writeStore is Do for a store that exists.
-func (l *Ledger) writeStore(ctx context.Context, r Request, k *Kind, s Store, body []byte, version *int64, refusal string) (Store, Done, error) {
-	var read storeReader
-	done, err := l.Do(ctx, Write{
-		Kind: k, Caller: r.Caller, Merchant: r.Merchant, Subject: s.ID, Body: body, Natural: *s.PoiID, Baseline: s.Known,
-		Begin: func(b *postgres.Batch, op *Operation) error {
-			b.Queue(dbsqlc.StoreClaimForWrite, dbsqlc.StoreClaimForWriteParams{TenantID: s.TenantID, ID: s.ID, OperationID: &op.ID, RowVersion: version})
-			return nil
-		},
-		Refused: func(ctx context.Context, err error) error {
-			if !postgres.IsCode(err, postgres.RefusedState) {
-				return err
-			}
-			if _, werr := l.writable(ctx, r.Merchant, s.ID, version, refusal); werr != nil {
-				return werr
-			}
-			return problem.Of(problem.CodeOperationInProgress).WithErr(err)
-		},
-		Read:           func(b *postgres.Batch, op *Operation) { read.queue(b, op.TenantID, *op.SubjectID) },
-		IdempotencyKey: r.IdempotencyKey, Fingerprint: r.Fingerprint,
+		req := wechat.UpdateStoreRequest{PoiID: *s.WechatID, Hour: known.BusinessHoursText, ContractPhone: known.ContactPhone, PicList: known.Photos}
+		if s.MapPoiID != nil {
+			req.MapPoiID = *s.MapPoiID
+		}
+		if c.Hours != nil {
+			req.Hour = *c.Hours
+		}
+		if c.ContactPhone != nil {
+			req.ContractPhone = *c.ContactPhone
+		}
+		if c.Photos != nil {
+			req.PicList = c.Photos
+		}
+		if c.CardID != nil {
+			req.CardID = *c.CardID
+		}
+		if req.Hour == "" || req.ContractPhone == "" || len(req.PicList) == 0 {
+			return nil, problem.Of(problem.CodeStoreStateUnknown)
+		}
+		return req, nil
 	})
-	if err != nil || !done.Committed {
-		if done.Operation != nil {
-			s.Operation = &done.Operation.Operation
-		}
-		return s, done, err
-	}
-	s, err = read.store()
-	return s, done, err
 }
+
+// storeWritable are the statuses in which a store takes writes.
+var storeWritable = []string{"active"}
+
+// The event is modify_store_audit_info (document 000 §4.9). The store is read
+// from WeChat afterwards.
+var _ = registerAudit("store_update", auditKind{Writes: []*Kind{storeUpdate}, Type: &storeType, Event: outbox.StoreAuditDecided})
 
 func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	if out.Class != wechat.Executed {
@@ -154,7 +89,7 @@ func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 		return err
 	}
 	now := StoreFields{ContactPhone: sent.ContractPhone, BusinessHoursText: sent.Hour, CardID: optional(sent.CardID)}
-	p := dbsqlc.StoreUpdatedParams{TenantID: op.TenantID, ID: *op.SubjectID}
+	p := dbsqlc.ResourceChangedParams{TenantID: op.TenantID, ID: *op.SubjectID}
 	if out.ID(AuditID) == "" && !out.Audited {
 		now.Photos = sent.PicList
 	} else {
@@ -164,7 +99,7 @@ func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	if p.Changed, err = json.Marshal(now); err != nil {
 		return err
 	}
-	b.Queue(dbsqlc.StoreUpdated, p)
+	b.Queue(dbsqlc.ResourceChanged, p)
 	return nil
 }
 
@@ -180,11 +115,10 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	if err := json.Unmarshal(op.Baseline, &before); err != nil {
 		return Proof{}, err
 	}
-	reply, err := authorizer.Call[wechat.GetStoreInfoReply](ctx, l.Authorizer, op.Merchant, wechat.GetStoreInfo, nil, wechat.StoreRef{PoiID: sent.PoiID})
+	store, err := l.askStore(ctx, op.Merchant, sent.PoiID)
 	if err != nil {
 		return Proof{}, err
 	}
-	store := reply.Store()
 	shown := fieldsOf(store)
 	switch {
 	case shown.ContactPhone != sent.ContractPhone || shown.BusinessHoursText != sent.Hour:
@@ -194,7 +128,7 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	case store.Status != wechat.StoreInAudit:
 		return Proof{Verdict: Absent}, nil
 	}
-	ours, err := l.Store(ctx, op.TenantID, *op.SubjectID)
+	ours, err := l.Stores.Get(ctx, op.TenantID, *op.SubjectID)
 	if err != nil {
 		return Proof{}, err
 	}

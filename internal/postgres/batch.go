@@ -15,6 +15,7 @@ const (
 	RefusedKeyTaken = "MD001" // the idempotency key exists
 	RefusedQuota    = "MD002" // the day's quota is spent
 	RefusedState    = "MD003" // the row is not in the state that the write needs
+	Validated       = "MD004" // nothing speaks against it: all is undone
 )
 
 // A Batch is a tenant's transaction in one round trip: everything queued up to

@@ -58,7 +58,7 @@ func (p *patient) refreshToken() string {
 func (p *patient) ids() []string {
 	var out []string
 	for _, r := range p.Query(`SELECT id_type || ' ' || wechat_id AS id FROM wechat_id_ledger WHERE merchant_id = $1
-		UNION SELECT 'store ' || id || ' ' || coalesce(poi_id, '-') FROM stores WHERE merchant_id = $1
+		UNION SELECT type || ' ' || id || ' ' || coalesce(wechat_id, '-') FROM resources WHERE merchant_id = $1
 		UNION SELECT 'audit ' || id || ' ' || coalesce(wechat_audit_id, '-') FROM audits WHERE merchant_id = $1
 		UNION SELECT 'merchant ' || id || ' ' || appid FROM merchants WHERE id = $1 ORDER BY 1`, p.merchant) {
 		out = append(out, r["id"].(string))
@@ -461,7 +461,7 @@ func TestRecoveryPushUnderPreviousKey(t *testing.T) {
 		"decisions":           `SELECT 1 FROM audit_history WHERE status = 'approved'`,
 		"activations told":    `SELECT 1 FROM outbox WHERE type = 'store.activated'`,
 		"poi_ids by event":    `SELECT 1 FROM wechat_id_ledger WHERE id_type = 'poi_id' AND source = 'event'`,
-		"stores of the place": `SELECT 1 FROM stores WHERE map_poi_id IS NOT NULL AND operation_id IS NOT NULL`,
+		"stores of the place": `SELECT 1 FROM resources WHERE map_poi_id IS NOT NULL AND operation_id IS NOT NULL`,
 	} {
 		if n := len(p.Query(sql)); n != 1 {
 			t.Errorf("%s: %d, want 1", what, n)

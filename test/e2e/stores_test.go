@@ -400,7 +400,7 @@ func TestStoreStates(t *testing.T) {
 
 	// What is older than ten minutes is read anew before it is sent back.
 	stale := func() {
-		s.Exec(`UPDATE stores SET synced_at = now() - interval '11 minutes' WHERE id = $1`, s.UUID(typeid.Store, active.Get("id")))
+		s.Exec(`UPDATE resources SET synced_at = now() - interval '11 minutes' WHERE id = $1`, s.UUID(typeid.Store, active.Get("id")))
 	}
 	info := len(s.Journal("wxa/get_store_info"))
 	s.client.Do("PATCH", path, map[string]string{"card_id": "pFS7Fjg8kV1IdDz01r4SQwMkuCKc"}).Want(200)
@@ -490,7 +490,7 @@ func TestStoreStates(t *testing.T) {
 	s.client.Do("PATCH", path, map[string]string{"contact_phone": "020-9999999"}).Want(200)
 	wg.Wait()
 	s.gateway.Stop() // what goes on behind an answer has ended then
-	if got := s.Row(`SELECT fields ->> 'contact_phone' AS phone FROM stores WHERE id = $1`, s.UUID(typeid.Store, active.Get("id")))["phone"]; got != "020-9999999" {
+	if got := s.Row(`SELECT fields ->> 'contact_phone' AS phone FROM resources WHERE id = $1`, s.UUID(typeid.Store, active.Get("id")))["phone"]; got != "020-9999999" {
 		t.Errorf("the record has the phone of before: %v", got)
 	}
 }

@@ -87,7 +87,7 @@ func (a *arena) rest(t *testing.T) {
 	a.applied(t)
 	since := time.Now()
 	world.Eventually(t, 20*time.Second, "everything is at rest", func() error {
-		if due := a.sql(t, `SELECT appid FROM merchants WHERE inventory_due_at <= now() + interval '1 minute' OR status = 'authorized' AND stores_synced_at IS NULL`); len(due) > 0 {
+		if due := a.sql(t, `SELECT appid FROM merchants WHERE inventory_due_at <= now() + interval '1 minute' OR status = 'authorized' AND NOT synced ? 'store'`); len(due) > 0 {
 			return fmt.Errorf("to be compared: %v", due)
 		}
 		before := a.rows

@@ -131,13 +131,13 @@ func (w *two) prove(t *testing.T, db *postgres.DB, noPolicy, noSQL bool) {
 		}
 		return n
 	}
-	if n := count(`SELECT count(*) FROM stores WHERE tenant_id <> current_tenant()`); (n > 0) != noPolicy {
+	if n := count(`SELECT count(*) FROM resources WHERE tenant_id <> current_tenant()`); (n > 0) != noPolicy {
 		t.Fatalf("a query without a predicate shows tenant B %d stores of A; row-level security off: %v", n, noPolicy)
 	}
-	if n := count(`SELECT count(*) FROM stores WHERE tenant_id = $1`, uuid.New()); (n > 0) != noSQL {
+	if n := count(`SELECT count(*) FROM resources WHERE tenant_id = $1`, uuid.New()); (n > 0) != noSQL {
 		t.Fatalf("a query for nobody's stores shows %d; predicates off: %v", n, noSQL)
 	}
-	if n := count(`SELECT count(*) FROM stores WHERE tenant_id = $1`, w.a.id); (n > 0) != (noSQL || noPolicy) {
+	if n := count(`SELECT count(*) FROM resources WHERE tenant_id = $1`, w.a.id); (n > 0) != (noSQL || noPolicy) {
 		t.Fatalf("a query for A's stores shows tenant B %d; predicates off: %v, row-level security off: %v", n, noSQL, noPolicy)
 	}
 }

@@ -29,10 +29,10 @@ func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
 			t.Fatalf("merchant %s has no %s: there is nothing to try", s.merchants[n], k)
 		}
 	}
-	add(stores, typeid.Store, `SELECT id FROM stores WHERE tenant_id = $1 AND merchant_id = $2`)
-	add(numbers, "", `SELECT poi_id AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND poi_id IS NOT NULL`)
-	add(mapNumbers, "", `SELECT map_poi_id AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND map_poi_id IS NOT NULL`)
-	add(references, "", `SELECT client_reference AS id FROM stores WHERE tenant_id = $1 AND merchant_id = $2 AND client_reference IS NOT NULL
+	add(stores, typeid.Store, `SELECT id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'store'`)
+	add(numbers, "", `SELECT wechat_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'store' AND wechat_id IS NOT NULL`)
+	add(mapNumbers, "", `SELECT map_poi_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND map_poi_id IS NOT NULL`)
+	add(references, "", `SELECT client_reference AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND client_reference IS NOT NULL
 		UNION SELECT client_reference FROM merchants WHERE tenant_id = $1 AND id = $2`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1 AND merchant_id = $2`)
 	add(auditIDs, "", `SELECT wechat_audit_id AS id FROM audits WHERE tenant_id = $1 AND merchant_id = $2 AND wechat_audit_id IS NOT NULL`)

@@ -254,16 +254,16 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 		out[k] = slices.Compact(out[k])
 	}
 	add(merchants, typeid.Merchant, `SELECT id, appid FROM merchants WHERE tenant_id = $1`)
-	add(stores, typeid.Store, `SELECT id FROM stores WHERE tenant_id = $1`)
-	add(numbers, "", `SELECT poi_id FROM stores WHERE tenant_id = $1 AND poi_id IS NOT NULL`)
+	add(stores, typeid.Store, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'store'`)
+	add(numbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'store' AND wechat_id IS NOT NULL`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
 	add(keys, typeid.Key, `SELECT id FROM api_keys WHERE tenant_id = $1`)
 	add(links, typeid.AuthorizationLink, `SELECT id FROM authorization_links WHERE tenant_id = $1`)
-	add(references, "", `SELECT client_reference FROM stores WHERE tenant_id = $1 AND client_reference IS NOT NULL
+	add(references, "", `SELECT client_reference FROM resources WHERE tenant_id = $1 AND client_reference IS NOT NULL
 		UNION SELECT client_reference FROM merchants WHERE tenant_id = $1 AND client_reference IS NOT NULL`)
-	add(mapNumbers, "", `SELECT map_poi_id FROM stores WHERE tenant_id = $1 AND map_poi_id IS NOT NULL`)
+	add(mapNumbers, "", `SELECT map_poi_id FROM resources WHERE tenant_id = $1 AND map_poi_id IS NOT NULL`)
 	return out
 }
 

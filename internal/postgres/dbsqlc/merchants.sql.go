@@ -43,7 +43,7 @@ ON CONFLICT ON CONSTRAINT merchants_appid_key DO UPDATE SET
     disabled_at = CASE WHEN $7::boolean THEN NULL ELSE merchants.disabled_at END,
     transition_at = greatest(merchants.transition_at, $6::timestamptz),
     row_version = merchants.row_version + 1, updated_at = now()
-RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at
+RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at
 `
 
 type MerchantAuthorizeParams struct {
@@ -89,7 +89,7 @@ func (q *Queries) MerchantAuthorize(ctx context.Context, db DBTX, arg MerchantAu
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -99,7 +99,7 @@ func (q *Queries) MerchantAuthorize(ctx context.Context, db DBTX, arg MerchantAu
 }
 
 const MerchantByAppID = `-- name: MerchantByAppID :one
-SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND appid = $2
+SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND appid = $2
 `
 
 type MerchantByAppIDParams struct {
@@ -130,7 +130,7 @@ func (q *Queries) MerchantByAppID(ctx context.Context, db DBTX, arg MerchantByAp
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -140,7 +140,7 @@ func (q *Queries) MerchantByAppID(ctx context.Context, db DBTX, arg MerchantByAp
 }
 
 const MerchantByID = `-- name: MerchantByID :one
-SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND id = $2
+SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND id = $2
 `
 
 type MerchantByIDParams struct {
@@ -171,7 +171,7 @@ func (q *Queries) MerchantByID(ctx context.Context, db DBTX, arg MerchantByIDPar
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -186,7 +186,7 @@ UPDATE merchants SET account_type = $1::text, user_name = $2::text, nickname = $
     verified = $7, permission_sets = $8,
     info_synced_at = now(), row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $9 AND id = $10 AND status <> 'deauthorized'
-RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at
+RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at
 `
 
 type MerchantDescribeParams struct {
@@ -236,7 +236,7 @@ func (q *Queries) MerchantDescribe(ctx context.Context, db DBTX, arg MerchantDes
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -251,7 +251,7 @@ UPDATE merchants SET disabled_at = coalesce(disabled_at, now()),
     updated_at = CASE WHEN disabled_at IS NULL THEN now() ELSE updated_at END
 WHERE tenant_id = $1 AND id = $2
   AND ($3::bigint IS NULL OR row_version = $3::bigint)
-RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at
+RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at
 `
 
 type MerchantDisableParams struct {
@@ -283,7 +283,7 @@ func (q *Queries) MerchantDisable(ctx context.Context, db DBTX, arg MerchantDisa
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -323,7 +323,7 @@ func (q *Queries) MerchantInventoryDue(ctx context.Context, db DBTX, arg Merchan
 }
 
 const MerchantList = `-- name: MerchantList :many
-SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.stores_synced_at, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
+SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.synced, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
     (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
     (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
@@ -400,7 +400,7 @@ func (q *Queries) MerchantList(ctx context.Context, db DBTX, arg MerchantListPar
 			&i.Merchant.AuthorizedAt,
 			&i.Merchant.TransitionAt,
 			&i.Merchant.InfoSyncedAt,
-			&i.Merchant.StoresSyncedAt,
+			&i.Merchant.Synced,
 			&i.Merchant.InventoryDueAt,
 			&i.Merchant.RowVersion,
 			&i.Merchant.CreatedAt,
@@ -422,7 +422,7 @@ func (q *Queries) MerchantList(ctx context.Context, db DBTX, arg MerchantListPar
 }
 
 const MerchantLock = `-- name: MerchantLock :one
-SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND appid = $2 FOR UPDATE
+SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND appid = $2 FOR UPDATE
 `
 
 type MerchantLockParams struct {
@@ -453,7 +453,7 @@ func (q *Queries) MerchantLock(ctx context.Context, db DBTX, arg MerchantLockPar
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -469,7 +469,7 @@ UPDATE merchants SET
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $4 AND id = $5
   AND ($6::bigint IS NULL OR row_version = $6::bigint)
-RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at
+RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at
 `
 
 type MerchantPatchParams struct {
@@ -511,7 +511,7 @@ func (q *Queries) MerchantPatch(ctx context.Context, db DBTX, arg MerchantPatchP
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -542,7 +542,7 @@ UPDATE merchants SET status = $1::text, inventory_due_at = NULL,
     transition_at = greatest(transition_at, $2::timestamptz),
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $3 AND id = $4 AND status = ANY($5::text[])
-RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at
+RETURNING tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at
 `
 
 type MerchantStatusParams struct {
@@ -582,7 +582,7 @@ func (q *Queries) MerchantStatus(ctx context.Context, db DBTX, arg MerchantStatu
 		&i.AuthorizedAt,
 		&i.TransitionAt,
 		&i.InfoSyncedAt,
-		&i.StoresSyncedAt,
+		&i.Synced,
 		&i.InventoryDueAt,
 		&i.RowVersion,
 		&i.CreatedAt,
@@ -592,7 +592,7 @@ func (q *Queries) MerchantStatus(ctx context.Context, db DBTX, arg MerchantStatu
 }
 
 const MerchantView = `-- name: MerchantView :one
-SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.stores_synced_at, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
+SELECT m.tenant_id, m.id, m.appid, m.status, m.disabled_at, m.permission_sets, m.account_type, m.user_name, m.nickname, m.principal_name, m.head_image_url, m.account_status, m.verified, m.store_program, m.client_reference, m.metadata, m.authorized_at, m.transition_at, m.info_synced_at, m.synced, m.inventory_due_at, m.row_version, m.created_at, m.updated_at, t.access_expires_at, t.invalid_reason,
     (t.lease_until IS NOT NULL AND t.lease_until >= now())::boolean AS leased,
     (t.access_expires_at IS NOT NULL AND t.access_expires_at > now())::boolean AS live,
     (t.refresh_token_ct IS NOT NULL)::boolean AS has_token
@@ -637,7 +637,7 @@ func (q *Queries) MerchantView(ctx context.Context, db DBTX, arg MerchantViewPar
 		&i.Merchant.AuthorizedAt,
 		&i.Merchant.TransitionAt,
 		&i.Merchant.InfoSyncedAt,
-		&i.Merchant.StoresSyncedAt,
+		&i.Merchant.Synced,
 		&i.Merchant.InventoryDueAt,
 		&i.Merchant.RowVersion,
 		&i.Merchant.CreatedAt,
@@ -652,7 +652,7 @@ func (q *Queries) MerchantView(ctx context.Context, db DBTX, arg MerchantViewPar
 }
 
 const MerchantsAuthorized = `-- name: MerchantsAuthorized :many
-SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, stores_synced_at, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND status = 'authorized' ORDER BY id
+SELECT tenant_id, id, appid, status, disabled_at, permission_sets, account_type, user_name, nickname, principal_name, head_image_url, account_status, verified, store_program, client_reference, metadata, authorized_at, transition_at, info_synced_at, synced, inventory_due_at, row_version, created_at, updated_at FROM merchants WHERE tenant_id = $1 AND status = 'authorized' ORDER BY id
 `
 
 type MerchantsAuthorizedParams struct {
@@ -688,7 +688,7 @@ func (q *Queries) MerchantsAuthorized(ctx context.Context, db DBTX, arg Merchant
 			&i.AuthorizedAt,
 			&i.TransitionAt,
 			&i.InfoSyncedAt,
-			&i.StoresSyncedAt,
+			&i.Synced,
 			&i.InventoryDueAt,
 			&i.RowVersion,
 			&i.CreatedAt,

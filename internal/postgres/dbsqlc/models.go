@@ -169,7 +169,7 @@ type Merchant struct {
 	AuthorizedAt    time.Time
 	TransitionAt    time.Time
 	InfoSyncedAt    *time.Time
-	StoresSyncedAt  *time.Time
+	Synced          json.RawMessage
 	InventoryDueAt  *time.Time
 	RowVersion      int64
 	CreatedAt       time.Time
@@ -217,20 +217,11 @@ type OperationAttempt struct {
 	ResponseCt  []byte
 }
 
-type SigningKey struct {
-	ID           string
-	PublicKey    []byte
-	PrivateKeyCt []byte
-	State        string
-	CreatedAt    time.Time
-	StateSince   time.Time
-}
-
-type Store struct {
+type Resource struct {
 	TenantID        uuid.UUID
 	ID              uuid.UUID
 	MerchantID      uuid.UUID
-	PoiID           *string
+	WechatID        *string
 	MapPoiID        *string
 	ClientReference *string
 	PreviousID      *uuid.UUID
@@ -246,6 +237,16 @@ type Store struct {
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	SyncedAt        *time.Time
+	Type            string
+}
+
+type SigningKey struct {
+	ID           string
+	PublicKey    []byte
+	PrivateKeyCt []byte
+	State        string
+	CreatedAt    time.Time
+	StateSince   time.Time
 }
 
 type Tenant struct {

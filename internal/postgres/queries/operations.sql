@@ -101,3 +101,8 @@ ORDER BY id LIMIT 3;
 INSERT INTO wechat_id_ledger (tenant_id, merchant_id, id_type, wechat_id, source, operation_id)
 VALUES (@tenant_id, @merchant_id, @id_type, @wechat_id, @source, @operation_id)
 ON CONFLICT DO NOTHING;
+
+-- OperationValidated undoes a T1 that was only to be validated: what came
+-- before it in the batch found nothing to refuse.
+-- name: OperationValidated :exec
+SELECT require(false, 'MD004');

@@ -1,0 +1,304 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// A knownNumber is what the reading of lists needs of our record.
+type knownNumber struct {
+	id   uuid.UUID
+	hash []byte // of what WeChat last showed
+}
+
+func (c *collection) key(m authorizer.Merchant, number string) postgres.Key {
+	return postgres.Key{Tenant: m.TenantID, ID: m.ID.String() + " " + number}
+}
+
+// identify finds our ids of what WeChat shows: from memory, and by one query
+// for what memory lacks. One that we don't know yet has nil.
+func (c *collection) identify(ctx context.Context, m authorizer.Merchant, shown []Shown) ([]*uuid.UUID, error) {
+	ids := make([]*uuid.UUID, len(shown))
+	var missing []string
+	for i, s := range shown {
+		if k, ok := c.known.Peek(c.key(m, s.Number)); ok {
+			ids[i] = &k.id
+		} else {
+			missing = append(missing, s.Number)
+		}
+	}
+	if len(missing) == 0 {
+		return ids, nil
+	}
+	known, err := c.lookUp(ctx, m, missing)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range shown {
+		if k, ok := known[s.Number]; ok {
+			ids[i] = &k.id
+		}
+	}
+	return ids, nil
+}
+
+func (c *collection) lookUp(ctx context.Context, m authorizer.Merchant, numbers []string) (map[string]knownNumber, error) {
+	var rows []dbsqlc.ResourcesByNumberRow
+	b := c.l.DB.NewBatch(m.TenantID)
+	postgres.QueueMany(b, dbsqlc.ResourcesByNumber, dbsqlc.ResourcesByNumberParams{TenantID: m.TenantID, MerchantID: m.ID, Type: c.Name, Numbers: numbers}, &rows)
+	if err := c.l.DB.Run(ctx, b); err != nil {
+		return nil, err
+	}
+	known := map[string]knownNumber{}
+	for _, row := range rows {
+		k := knownNumber{row.ID, row.ContentSha256}
+		known[*row.WechatID] = k
+		c.known.Put(c.key(m, *row.WechatID), k)
+	}
+	return known, nil
+}
+
+// projectLater brings our records up to what WeChat has just shown, after the
+// answer, and only where something changed. When too many wait already it is
+// left to the next reader.
+func (c *collection) projectLater(m authorizer.Merchant, shown []Shown, asked time.Time) {
+	changed := shown[:0:0]
+	for _, s := range shown {
+		if k, ok := c.known.Peek(c.key(m, s.Number)); !ok || !sameContent(k.hash, s.Hash) {
+			changed = append(changed, s)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	select {
+	case c.behind <- struct{}{}:
+	default:
+		return
+	}
+	c.l.work.Go(func() {
+		defer func() { <-c.behind }()
+		ctx, cancel := context.WithTimeout(c.l.ctx, 10*time.Second)
+		defer cancel()
+		if _, err := c.project(ctx, m, changed, asked); err != nil {
+			c.l.Log.Warn("records not brought up to date", "type", c.Name, "merchant_id", m.ID, "err", err)
+		}
+	})
+}
+
+// project writes what WeChat shows into our records. What we don't know is one
+// of ours whose number we had not been told, or a discovered one.
+//
+// What WeChat was asked for before a write of ours had ended may be what was
+// before it. So a record that has changed since then, or may have, is left as
+// it is; left says so, and that asking again would help.
+func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) (left bool, _ error) {
+	numbers := make([]string, len(shown))
+	for i, s := range shown {
+		numbers[i] = s.Number
+	}
+	var rows []dbsqlc.ResourcesToProjectRow
+	b := c.l.DB.NewBatch(m.TenantID)
+	postgres.QueueMany(b, dbsqlc.ResourcesToProject, dbsqlc.ResourcesToProjectParams{TenantID: m.TenantID, MerchantID: m.ID, Type: c.Name,
+		NaturalField: c.Natural, Numbers: numbers}, &rows)
+	if err := c.l.DB.Run(ctx, b); err != nil {
+		return false, err
+	}
+	// Both clocks only measure how long: whatever this took counts as doubt.
+	since := time.Since(asked).Seconds()
+	b = c.l.DB.NewBatch(m.TenantID)
+	for _, s := range shown {
+		if s.Number == "" {
+			continue
+		}
+		upstream := int32(s.Upstream)
+		row := c.recordOf(rows, s)
+		if row != nil && row.MissingN == 0 && sameContent(row.ContentSha256, s.Hash) {
+			c.known.Put(c.key(m, s.Number), knownNumber{row.ID, row.ContentSha256})
+			continue
+		}
+		if row != nil && row.UnchangedFor <= since {
+			left = true
+			continue
+		}
+		changed, err := json.Marshal(s.Fields)
+		if err != nil {
+			return left, err
+		}
+		if row != nil {
+			b.Queue(dbsqlc.ResourceProject, dbsqlc.ResourceProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: s.Hash,
+				WechatID: &s.Number, Status: c.After(*row, s), TenantID: m.TenantID, ID: row.ID, Seen: row.UpdatedAt})
+		} else {
+			b.Queue(dbsqlc.ResourceDiscover, dbsqlc.ResourceDiscoverParams{TenantID: m.TenantID, ID: typeid.New(), MerchantID: m.ID, Type: c.Name, WechatID: &s.Number,
+				Fields: changed, Status: s.Status, UpstreamStatus: &upstream, ContentSha256: s.Hash, Creation: c.Creation})
+		}
+		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: c.Number, WechatID: s.Number, Source: FromPoll})
+		c.known.Drop(c.key(m, s.Number)) // read again with its new hash
+	}
+	return left, c.l.DB.Run(ctx, b)
+}
+
+// recordOf finds our record of what is shown: by its number, or the one of ours
+// that waits for its number and has the same natural value.
+func (c *collection) recordOf(rows []dbsqlc.ResourcesToProjectRow, s Shown) *dbsqlc.ResourcesToProjectRow {
+	var own *dbsqlc.ResourcesToProjectRow
+	candidates := 0
+	for i, row := range rows {
+		switch {
+		case row.WechatID != nil && *row.WechatID == s.Number:
+			return &rows[i]
+		case row.WechatID == nil && row.Natural != "" && row.Natural == s.Natural:
+			own = &rows[i]
+			candidates++
+		}
+	}
+	if candidates > 1 {
+		return nil
+	}
+	return own
+}
+
+// refresh reads one resource with show and brings our record up to it, as after
+// an approval.
+func (c *collection) refresh(ctx context.Context, m authorizer.Merchant, show func(context.Context) (Shown, error)) error {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		asked := time.Now()
+		s, err := show(ctx)
+		if err != nil {
+			return err
+		}
+		left, err := c.project(ctx, m, []Shown{s}, asked)
+		switch {
+		case err != nil || !left:
+			return err
+		case wait > 2*time.Second:
+			return fmt.Errorf("the record of %s %s changes all the time", c.Name, s.Number)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+const (
+	inventoryLease    = 5 * time.Minute
+	inventoryEvery    = 24 * time.Hour
+	inventoriesAtOnce = 4
+	projectedAtOnce   = 50
+)
+
+// InventoryDue compares the resources of merchants that are due, all of them,
+// with what WeChat has: once when a merchant authorises, then nightly. It is
+// the last net under everything else: an object that WeChat has and we don't
+// is found here.
+func (l *Ledger) InventoryDue(ctx context.Context) error {
+	due, err := l.DB.Due(ctx, postgres.DueInventories, 20)
+	if err != nil {
+		return err
+	}
+	var lists errgroup.Group
+	lists.SetLimit(inventoriesAtOnce)
+	for _, d := range due {
+		lists.Go(func() error {
+			if err := l.inventory(ctx, d); err != nil {
+				l.Log.Warn("inventory", "merchant_id", d.ID, "err", err)
+			}
+			return nil
+		})
+	}
+	return lists.Wait()
+}
+
+func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
+	m, err := l.Authorizer.MerchantByID(ctx, d.Tenant, d.ID)
+	if err != nil {
+		return err
+	}
+	taken := true
+	err = l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+		_, err := l.q.InventoryTake(ctx, tx, dbsqlc.InventoryTakeParams{Lease: inventoryLease, TenantID: d.Tenant, ID: d.ID})
+		if postgres.IsNotFound(err) {
+			taken = false
+			return l.q.InventoryGiveUp(ctx, tx, dbsqlc.InventoryGiveUpParams{TenantID: d.Tenant, ID: d.ID})
+		}
+		return err
+	})
+	if err != nil || !taken {
+		return err
+	}
+	var next *time.Time // nil: nothing of it is kept at WeChat where we may look
+	for _, c := range l.collections {
+		if c.Each == nil {
+			continue
+		}
+		has, err := c.inventory(ctx, m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if has {
+			next = new(time.Now().Add(inventoryEvery + rand.N(time.Hour))) // #nosec G404 -- jitter
+		}
+	}
+	return l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
+		return l.q.InventoryNext(ctx, tx, dbsqlc.InventoryNextParams{NextDue: next, TenantID: d.Tenant, ID: d.ID})
+	})
+}
+
+// inventory compares all of a merchant's resources of one type.
+func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has bool, _ error) {
+	started := time.Now()
+	seen := []string{}
+	var shown []Shown
+	has, err := c.Each(ctx, c.l, m, func(s Shown) {
+		seen = append(seen, s.Number)
+		shown = append(shown, s)
+	})
+	if err != nil {
+		return has, err
+	}
+	for len(shown) > 0 {
+		n := min(len(shown), projectedAtOnce)
+		if _, err := c.project(ctx, m, shown[:n], started); err != nil {
+			return has, err
+		}
+		shown = shown[n:]
+	}
+	return has, c.l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
+		if has {
+			_, err := c.l.q.ResourcesMissing(ctx, tx, dbsqlc.ResourcesMissingParams{TenantID: m.TenantID, MerchantID: m.ID, Type: c.Name,
+				States: c.Shown, Seen: seen, StartedAt: started})
+			if err != nil {
+				return err
+			}
+		}
+		return c.l.q.MerchantSynced(ctx, tx, dbsqlc.MerchantSyncedParams{Type: c.Name, TenantID: m.TenantID, ID: m.ID})
+	})
+}
+
+// sameContent reports whether what is shown is what we know, or a part of it:
+// a list may show less than a single reading, by whole hashes (contentHash).
+func sameContent(known, shown []byte) bool { return bytes.HasPrefix(known, shown) }
+
+func hashOf(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	sum := sha256.Sum256(b)
+	return sum[:]
+}

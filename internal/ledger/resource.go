@@ -1,0 +1,196 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+)
+
+// A Type is what is particular of one sort of thing that merchants have at
+// WeChat. All sorts have the same life here and are kept in one table: our id
+// first, WeChat's number once it is told, the newest audit and write.
+type Type struct {
+	Name   string        // "store": stored, in operations and audits too
+	Prefix typeid.Prefix // of our ids
+	Path   string        // of the collection: "/v1/stores"
+	Number string        // type of the id by which WeChat manages it: PoiID
+
+	// Creation names the kind of write that makes one.
+	Creation string
+	// Natural names the field whose value is unique in a merchant, by which one
+	// of ours is known that WeChat shows before it told us its number; "": none.
+	Natural string
+	// Shown are the statuses in which WeChat's lists show a resource: one that
+	// is missing in two comparisons is gone.
+	Shown []string
+	// After is our status of a resource that WeChat shows. It must leave alone
+	// what it can't judge, such as what was deleted here.
+	After func(row dbsqlc.ResourcesToProjectRow, s Shown) string
+	// Each lists all that the merchant has at WeChat; nil where WeChat has no
+	// such list. It returns false where the merchant can't have any.
+	Each func(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error)
+}
+
+// Shown is a resource as WeChat shows it.
+type Shown struct {
+	Number   string // WeChat's; "": it told none
+	Natural  string // value of Type.Natural
+	Upstream int    // WeChat's status
+	Status   string // ours, were it new to us
+	Fields   any    // those that WeChat told, in our names
+	Hash     []byte // changes when what is shown does (sameContent)
+}
+
+// A Resource is our record of something that a merchant has at WeChat, with its
+// newest audit and write. F holds what is known of it besides ids and status.
+type Resource[F any] struct {
+	dbsqlc.Resource
+	Known     F
+	Audit     *dbsqlc.Audit
+	Operation *dbsqlc.Operation
+}
+
+func resourceFrom[F any](row dbsqlc.Resource) (Resource[F], error) {
+	r := Resource[F]{Resource: row}
+	return r, json.Unmarshal(row.Fields, &r.Known)
+}
+
+// A Collection is all resources of one type. It is safe for concurrent use.
+type Collection[F any] struct {
+	*collection
+}
+
+// collection is the part of a Collection that looks into no fields.
+type collection struct {
+	Type
+	l      *Ledger
+	known  *postgres.Cache[knownNumber] // by merchant and number
+	behind chan struct{}                // bounds the projections that follow answers
+}
+
+// cacheSize bounds the numbers that each collection remembers.
+const cacheSize = 200_000
+
+func newCollection[F any](l *Ledger, t Type) *Collection[F] {
+	c := &collection{Type: t, l: l, known: postgres.NewCache[knownNumber](l.Changes, cacheSize), behind: make(chan struct{}, 4)}
+	l.collections = append(l.collections, c)
+	return &Collection[F]{c}
+}
+
+// A reader reads a resource, its newest audit and write, with a batch.
+type reader[F any] struct {
+	rows   []dbsqlc.Resource
+	audits []dbsqlc.Audit
+	writes []dbsqlc.Operation
+}
+
+func (r *reader[F]) queue(b *postgres.Batch, typ string, tenant, id uuid.UUID) {
+	postgres.QueueMany(b, dbsqlc.ResourceGet, dbsqlc.ResourceGetParams{TenantID: tenant, ID: id, Type: typ}, &r.rows)
+	postgres.QueueMany(b, dbsqlc.ResourceAudit, dbsqlc.ResourceAuditParams{TenantID: tenant, ID: id}, &r.audits)
+	postgres.QueueMany(b, dbsqlc.ResourceOperation, dbsqlc.ResourceOperationParams{TenantID: tenant, ID: id}, &r.writes)
+}
+
+// resource returns what was read. Errors: not_found.
+func (r *reader[F]) resource() (Resource[F], error) {
+	if len(r.rows) == 0 {
+		return Resource[F]{}, problem.Of(problem.CodeNotFound)
+	}
+	s, err := resourceFrom[F](r.rows[0])
+	if len(r.audits) > 0 {
+		s.Audit = &r.audits[0]
+	}
+	if len(r.writes) > 0 {
+		s.Operation = &r.writes[0]
+	}
+	return s, err
+}
+
+// Get reads our record. Errors: not_found.
+func (c *Collection[F]) Get(ctx context.Context, tenant, id uuid.UUID) (Resource[F], error) {
+	var r reader[F]
+	b := c.l.DB.NewBatch(tenant)
+	r.queue(b, c.Name, tenant, id)
+	if err := c.l.DB.Run(ctx, b); err != nil {
+		return Resource[F]{}, err
+	}
+	return r.resource()
+}
+
+// ByNumber finds our id by WeChat's number, which is a merchant's own. Errors:
+// not_found.
+func (c *collection) ByNumber(ctx context.Context, m authorizer.Merchant, number string) (uuid.UUID, error) {
+	if k, ok := c.known.Peek(c.key(m, number)); ok {
+		return k.id, nil
+	}
+	known, err := c.lookUp(ctx, m, []string{number})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	k, ok := known[number]
+	if !ok {
+		return uuid.Nil, problem.Of(problem.CodeNotFound)
+	}
+	return k.id, nil
+}
+
+// A Filter narrows a list of resources; zero fields don't.
+type Filter struct {
+	Merchants       []uuid.UUID // nil: all of the tenant
+	Status          string      // "": all but failed and deleted ones
+	ClientReference string
+	Numbers         []string // WeChat's
+	MapPoiID        string
+	UpdatedAfter    *time.Time
+	Before          *uuid.UUID // the last id of the page before
+	Limit           int
+}
+
+// List lists our records, newest first.
+func (c *Collection[F]) List(ctx context.Context, tenant uuid.UUID, f Filter) ([]Resource[F], error) {
+	var out []Resource[F]
+	err := c.l.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) error {
+		rows, err := c.l.q.ResourceList(ctx, tx, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
+			ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
+			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)})
+		if err != nil {
+			return err
+		}
+		var auditIDs []uuid.UUID
+		for _, row := range rows {
+			s, err := resourceFrom[F](row)
+			if err != nil {
+				return err
+			}
+			out = append(out, s)
+			if row.AuditID != nil {
+				auditIDs = append(auditIDs, *row.AuditID)
+			}
+		}
+		if len(auditIDs) == 0 {
+			return nil
+		}
+		audits, err := c.l.q.AuditsByID(ctx, tx, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: auditIDs})
+		if err != nil {
+			return err
+		}
+		byID := map[uuid.UUID]*dbsqlc.Audit{}
+		for i := range audits {
+			byID[audits[i].ID] = &audits[i]
+		}
+		for i := range out {
+			if out[i].AuditID != nil {
+				out[i].Audit = byID[*out[i].AuditID]
+			}
+		}
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,157 @@
+-- ResourceInsert keeps what a creation will make. The one before it under the
+-- same client_reference is named, if that came to nothing.
+-- name: ResourceInsert :exec
+INSERT INTO resources (tenant_id, id, merchant_id, type, map_poi_id, client_reference, previous_id, fields, status, audit_id, operation_id)
+VALUES (@tenant_id, @id, @merchant_id, @type, @map_poi_id, @client_reference,
+    (SELECT r.id FROM resources r WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type
+        AND r.client_reference = @client_reference AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired') ORDER BY r.id DESC LIMIT 1),
+    @fields, 'submitting', @audit_id, @operation_id);
+
+-- ResourceSettle moves what a creation that was open made to what came of it.
+-- name: ResourceSettle :exec
+UPDATE resources SET status = @status, wechat_id = coalesce(wechat_id, @wechat_id), fields = fields || coalesce(@changed, '{}'),
+    row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> @status;
+
+-- ResourceReopen is for one more attempt of a creation that certainly did nothing.
+-- name: ResourceReopen :exec
+UPDATE resources SET status = 'submitting', row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status = 'failed';
+
+-- ResourceClaimForWrite ties a resource to the write that begins, unless its
+-- state or its version forbids it.
+-- name: ResourceClaimForWrite :exec
+WITH r AS (
+    UPDATE resources SET operation_id = @operation_id, updated_at = now()
+    WHERE tenant_id = @tenant_id AND id = @id AND status = ANY (@states::text[]) AND wechat_id IS NOT NULL
+      AND (sqlc.narg('row_version')::bigint IS NULL OR row_version = sqlc.narg('row_version'))
+    RETURNING 1
+)
+SELECT require(EXISTS (SELECT 1 FROM r), 'MD003');
+
+-- ResourceChanged is what a write that was executed changed.
+-- name: ResourceChanged :exec
+UPDATE resources SET fields = fields || coalesce(@changed, '{}'), status = coalesce(sqlc.narg('status'), status), audit_id = coalesce(@audit_id, audit_id),
+    row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id;
+
+-- name: ResourceDeleted :one
+UPDATE resources SET status = 'deleted', missing_n = 0, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status <> 'deleted'
+RETURNING *;
+
+-- ResourceDecide is what the decision of an audit does. No row comes out the
+-- second time.
+-- name: ResourceDecide :one
+UPDATE resources SET status = @status, upstream_status = coalesce(@upstream_status, upstream_status), wechat_id = coalesce(@wechat_id, wechat_id),
+    map_poi_id = coalesce(@map_poi_id, map_poi_id), fields = fields || coalesce(@changed, '{}'), row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status = ANY (@states::text[])
+RETURNING *;
+
+-- ResourceReleaseNumber frees a number that a comparison had given to a
+-- resource of its own before the approval told whose it is.
+-- name: ResourceReleaseNumber :exec
+UPDATE resources SET wechat_id = NULL, status = 'deleted', row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = @wechat_id AND id <> @id AND origin = 'discovered';
+
+-- name: ResourceGet :one
+SELECT * FROM resources WHERE tenant_id = @tenant_id AND id = @id AND type = @type;
+
+-- name: ResourceByNumber :one
+SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = @wechat_id;
+
+-- name: ResourceByReference :one
+SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND client_reference = @client_reference
+  AND status NOT IN ('failed', 'rejected', 'rejected_by_admin', 'expired', 'deleted');
+
+-- name: ResourceList :many
+SELECT * FROM resources
+WHERE tenant_id = @tenant_id AND type = @type
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND CASE WHEN sqlc.narg('status')::text IS NULL THEN status NOT IN ('failed', 'deleted') ELSE status = sqlc.narg('status') END
+  AND (sqlc.narg('client_reference')::text IS NULL OR client_reference = sqlc.narg('client_reference'))
+  AND (sqlc.narg('numbers')::text[] IS NULL OR wechat_id = ANY (sqlc.narg('numbers')::text[]))
+  AND (sqlc.narg('map_poi_id')::text IS NULL OR map_poi_id = sqlc.narg('map_poi_id'))
+  AND (sqlc.narg('updated_after')::timestamptz IS NULL OR updated_at > sqlc.narg('updated_after'))
+  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
+ORDER BY id DESC LIMIT @n;
+
+-- name: ResourcesByNumber :many
+SELECT id, wechat_id, content_sha256 FROM resources
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = ANY (@numbers::text[]);
+
+-- ResourcesToProject are those that WeChat shows, and ours that it may show
+-- before it told us their number. unchanged_for is by the database's own clock.
+-- name: ResourcesToProject :many
+SELECT id, wechat_id, status, origin, upstream_status, missing_n, content_sha256, updated_at, coalesce(fields ->> @natural_field::text, '')::text AS natural,
+    extract(epoch FROM now() - updated_at)::float8 AS unchanged_for
+FROM resources
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type
+  AND (wechat_id = ANY (@numbers::text[]) OR wechat_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown'));
+
+-- ResourceNumbersOlderThan tells which of these numbers we knew before a write began.
+-- name: ResourceNumbersOlderThan :many
+SELECT wechat_id FROM resources
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = ANY (@numbers::text[]) AND created_at < @before AND id <> @id;
+
+-- ResourceProject writes what WeChat shows of a resource that we know. It is a
+-- new version only where something is new: what we changed ourselves we know. A
+-- row that has changed since it was seen knows better.
+-- name: ResourceProject :exec
+UPDATE resources SET fields = fields || @changed, upstream_status = @upstream_status, content_sha256 = @content_sha256, missing_n = 0,
+    wechat_id = coalesce(wechat_id, @wechat_id), status = @status,
+    row_version = row_version + CASE WHEN wechat_id IS NULL OR status <> @status OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN 1 ELSE 0 END,
+    updated_at = CASE WHEN wechat_id IS NULL OR status <> @status OR upstream_status IS DISTINCT FROM @upstream_status OR fields <> fields || @changed THEN now() ELSE updated_at END,
+    synced_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND updated_at = @seen;
+
+-- ResourceDiscover keeps what WeChat has and we don't, unless a creation of
+-- ours is open that it may be the effect of.
+-- name: ResourceDiscover :one
+INSERT INTO resources (tenant_id, id, merchant_id, type, wechat_id, fields, status, upstream_status, origin, content_sha256, synced_at)
+SELECT @tenant_id, @id, @merchant_id, @type, @wechat_id, @fields, @status, @upstream_status, 'discovered', @content_sha256, now()
+WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.tenant_id = @tenant_id AND o.merchant_id = @merchant_id
+    AND o.kind = @creation AND o.state IN ('executing', 'reconciling', 'needs_attention'))
+ON CONFLICT (tenant_id, merchant_id, type, wechat_id) DO NOTHING
+RETURNING id;
+
+-- ResourcesMissing counts, at the end of a complete comparison, what WeChat
+-- showed no more; twice is gone.
+-- name: ResourcesMissing :many
+UPDATE resources SET missing_n = missing_n + 1,
+    status = CASE WHEN missing_n >= 1 THEN 'deleted' ELSE status END,
+    row_version = row_version + CASE WHEN missing_n >= 1 THEN 1 ELSE 0 END,
+    updated_at = CASE WHEN missing_n >= 1 THEN now() ELSE updated_at END
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND status = ANY (@states::text[]) AND wechat_id IS NOT NULL
+  AND wechat_id <> ALL (@seen::text[]) AND created_at < @started_at
+RETURNING id, status;
+
+-- MerchantSynced notes that all of a merchant's resources of one type were
+-- compared with WeChat.
+-- name: MerchantSynced :exec
+UPDATE merchants SET synced = synced || jsonb_build_object(@type::text, now()), updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id;
+
+-- name: MerchantStoreProgram :exec
+UPDATE merchants SET store_program = @store_program, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND store_program IS DISTINCT FROM @store_program;
+
+-- InventoryTake lets one process compare a merchant's resources.
+-- name: InventoryTake :one
+UPDATE merchants SET inventory_due_at = now() + @lease::interval
+WHERE tenant_id = @tenant_id AND id = @id AND inventory_due_at <= now() AND status = 'authorized'
+RETURNING id;
+
+-- name: InventoryNext :exec
+UPDATE merchants SET inventory_due_at = @next_due WHERE tenant_id = @tenant_id AND id = @id;
+
+-- name: InventoryGiveUp :exec
+UPDATE merchants SET inventory_due_at = NULL WHERE tenant_id = @tenant_id AND id = @id AND status <> 'authorized';
+
+-- name: ResourceAudit :many
+SELECT a.* FROM audits a JOIN resources r ON r.audit_id = a.id
+WHERE a.tenant_id = @tenant_id AND r.tenant_id = @tenant_id AND r.id = @id;
+
+-- name: ResourceOperation :many
+SELECT o.* FROM operations o JOIN resources r ON r.operation_id = o.id
+WHERE o.tenant_id = @tenant_id AND r.tenant_id = @tenant_id AND r.id = @id;
