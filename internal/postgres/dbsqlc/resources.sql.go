@@ -236,7 +236,7 @@ func (q *Queries) ResourceByReference(ctx context.Context, db DBTX, arg Resource
 }
 
 const ResourceChanged = `-- name: ResourceChanged :exec
-UPDATE resources SET fields = fields || coalesce($1, '{}'), status = coalesce($2, status), audit_id = coalesce($3, audit_id),
+UPDATE resources SET fields = fields || coalesce($1::jsonb, '{}'), status = coalesce($2, status), audit_id = coalesce($3, audit_id),
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $4 AND id = $5
 `
@@ -294,7 +294,7 @@ func (q *Queries) ResourceClaimForWrite(ctx context.Context, db DBTX, arg Resour
 
 const ResourceDecide = `-- name: ResourceDecide :one
 UPDATE resources SET status = $1, upstream_status = coalesce($2, upstream_status), wechat_id = coalesce($3, wechat_id),
-    map_poi_id = coalesce($4, map_poi_id), fields = fields || coalesce($5, '{}'), row_version = row_version + 1, updated_at = now()
+    map_poi_id = coalesce($4, map_poi_id), fields = fields || coalesce($5::jsonb, '{}'), row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $6 AND id = $7 AND status = ANY ($8::text[])
 RETURNING tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type
 `
@@ -762,7 +762,7 @@ func (q *Queries) ResourceReopen(ctx context.Context, db DBTX, arg ResourceReope
 }
 
 const ResourceSettle = `-- name: ResourceSettle :exec
-UPDATE resources SET status = $1, wechat_id = coalesce(wechat_id, $2), fields = fields || coalesce($3, '{}'),
+UPDATE resources SET status = $1, wechat_id = coalesce(wechat_id, $2), fields = fields || coalesce($3::jsonb, '{}'),
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = $4 AND id = $5 AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> $1
 `

@@ -9,7 +9,7 @@ VALUES (@tenant_id, @id, @merchant_id, @type, @map_poi_id, @client_reference,
 
 -- ResourceSettle moves what a creation that was open made to what came of it.
 -- name: ResourceSettle :exec
-UPDATE resources SET status = @status, wechat_id = coalesce(wechat_id, @wechat_id), fields = fields || coalesce(@changed, '{}'),
+UPDATE resources SET status = @status, wechat_id = coalesce(wechat_id, @wechat_id), fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{}'),
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> @status;
 
@@ -31,7 +31,7 @@ SELECT require(EXISTS (SELECT 1 FROM r), 'MD003');
 
 -- ResourceChanged is what a write that was executed changed.
 -- name: ResourceChanged :exec
-UPDATE resources SET fields = fields || coalesce(@changed, '{}'), status = coalesce(sqlc.narg('status'), status), audit_id = coalesce(@audit_id, audit_id),
+UPDATE resources SET fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{}'), status = coalesce(sqlc.narg('status'), status), audit_id = coalesce(@audit_id, audit_id),
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id;
 
@@ -44,7 +44,7 @@ RETURNING *;
 -- second time.
 -- name: ResourceDecide :one
 UPDATE resources SET status = @status, upstream_status = coalesce(@upstream_status, upstream_status), wechat_id = coalesce(@wechat_id, wechat_id),
-    map_poi_id = coalesce(@map_poi_id, map_poi_id), fields = fields || coalesce(@changed, '{}'), row_version = row_version + 1, updated_at = now()
+    map_poi_id = coalesce(@map_poi_id, map_poi_id), fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{}'), row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status = ANY (@states::text[])
 RETURNING *;
 
