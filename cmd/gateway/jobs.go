@@ -28,7 +28,8 @@ func (g *gateway) jobs() []job {
 		{"reconcile operations", time.Second, g.ledger.ReconcileDue},
 		{"apply waiting events", time.Second, g.inbox.ApplyDue},
 		{"number events", time.Second, func(ctx context.Context) error { return outbox.Number(ctx, g.db) }},
-		{"compare stores", 2 * time.Second, g.ledger.InventoryDue},
+		{"ask how audits stand", 2 * time.Second, g.ledger.PollDue},
+		{"compare with WeChat", 2 * time.Second, g.ledger.InventoryDue},
 		{"refresh tokens", 5 * time.Second, func(ctx context.Context) error {
 			_, err := g.auth.RefreshDue(ctx)
 			return err

@@ -36,6 +36,18 @@ type auditKind struct {
 	Writes []*Kind // that start such an audit
 	Type   *Type   // of what it is about
 	Event  string  // that tenants are told
+	// First is the status of a submission that WeChat took; "": in_review.
+	First AuditStatus
+	// Deadline is how long a submission may stay in First; 0: as long as it takes.
+	Deadline time.Duration
+	// Poll asks WeChat how these audits, all of one merchant, stand, and applies
+	// what it says (ApplyNews). nil: WeChat has no read for it.
+	Poll func(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []dbsqlc.Audit) error
+	// Waits lie before each poll; the last one repeats.
+	Waits []time.Duration
+	// Usual is how long such an audit takes at most, as a rule. One that takes
+	// longer is shown to the tenant as overdue.
+	Usual time.Duration
 	// Decide is what a decision changes in the resource; nil, or a nil decision:
 	// nothing.
 	Decide func(n News) *decision

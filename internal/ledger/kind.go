@@ -86,6 +86,8 @@ type Outcome struct {
 	// Audited says that an audit follows, where no answer gave its id: the
 	// audit's event will.
 	Audited bool
+	// Audit is where the audit that follows stands; "": where its kind begins.
+	Audit AuditStatus
 	Reply   wechat.Reply // zero unless WeChat's own answer is at hand
 	Err     *problem.Error
 	Errno   int64 // WeChat's errcode
@@ -162,4 +164,12 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// deref is "" for nil.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

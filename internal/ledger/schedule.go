@@ -17,6 +17,8 @@ type Schedule struct {
 	// GiveUp is when an operation that can't be proven either way is left to
 	// a person.
 	GiveUp time.Duration
+	// Polls multiplies the waits between polls of audits; 0 counts as 1.
+	Polls float64
 }
 
 // DefaultSchedule is design reliability.md §4: reads at 2, 10, 42 and 103 s,
@@ -32,7 +34,7 @@ var DefaultSchedule = Schedule{
 // Scaled is the same schedule with every time multiplied by f.
 func (s Schedule) Scaled(f float64) Schedule {
 	scale := func(d time.Duration) time.Duration { return time.Duration(float64(d) * f) }
-	out := Schedule{Every: scale(s.Every), Settled: scale(s.Settled), Apart: scale(s.Apart), GiveUp: scale(s.GiveUp)}
+	out := Schedule{Polls: f, Every: scale(s.Every), Settled: scale(s.Settled), Apart: scale(s.Apart), GiveUp: scale(s.GiveUp)}
 	for _, d := range s.Looks {
 		out.Looks = append(out.Looks, scale(d))
 	}

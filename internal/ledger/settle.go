@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -176,10 +177,19 @@ func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 	if source == FromSpool {
 		source = FromResponse // WeChat's own answer, only later
 	}
-	b.Queue(dbsqlc.AuditInsert, dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,
+	kind := auditKinds[op.Kind.AuditKind]
+	status := cmp.Or(out.Audit, kind.First, InReview)
+	p := dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,
 		Kind: op.Kind.AuditKind, SubjectType: op.Kind.Subject, SubjectID: *op.SubjectID, OperationID: &op.ID,
-		WechatAuditID: optional(wechatID), Status: string(InReview), StatusRank: InReview.rank(), Source: source})
-	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(InReview), Source: source})
+		WechatAuditID: optional(wechatID), Status: string(status), StatusRank: status.rank(), Source: source}
+	if kind.Deadline > 0 && status == kind.First {
+		p.DeadlineAt = new(sentAt(op).Add(kind.Deadline))
+	}
+	if wait := l.pollWait(kind, 0); wait > 0 && status.rank() < Expired.rank() {
+		p.NextPollAt = new(time.Now().Add(wait))
+	}
+	b.Queue(dbsqlc.AuditInsert, p)
+	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(status), Source: source})
 	if wechatID != "" {
 		b.Queue(dbsqlc.EventInboxWake, dbsqlc.EventInboxWakeParams{TenantID: op.TenantID, Appid: op.Merchant.AppID, AuditID: &wechatID})
 	}

@@ -161,6 +161,7 @@ func createdBy(ctx context.Context, l *Ledger, op *Operation, n News) (bool, err
 // The event is add_store_audit_info (document 000 §4.8).
 var _ = registerAudit("store_create", auditKind{
 	Writes: []*Kind{storeCreate}, Type: &storeType, Event: outbox.StoreAuditDecided, Belongs: createdBy,
+	Poll: pollStores, Waits: storeAuditWaits, Usual: storeAuditUsual,
 	Decide: func(n News) *decision {
 		if n.Status != Approved {
 			return &decision{Status: "rejected", Upstream: new(int32(wechat.StoreFailed)), States: []string{"submitting", "in_review", "outcome_unknown"}}

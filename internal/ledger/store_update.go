@@ -78,7 +78,10 @@ var storeWritable = []string{"active"}
 
 // The event is modify_store_audit_info (document 000 §4.9). The store is read
 // from WeChat afterwards.
-var _ = registerAudit("store_update", auditKind{Writes: []*Kind{storeUpdate}, Type: &storeType, Event: outbox.StoreAuditDecided})
+var _ = registerAudit("store_update", auditKind{
+	Writes: []*Kind{storeUpdate}, Type: &storeType, Event: outbox.StoreAuditDecided,
+	Poll: pollStores, Waits: storeAuditWaits, Usual: storeAuditUsual,
+})
 
 func settleStoreUpdate(b *postgres.Batch, op *Operation, out Outcome) error {
 	if out.Class != wechat.Executed {

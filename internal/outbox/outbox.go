@@ -23,6 +23,7 @@ const (
 	MerchantAuthorizationUpdated = "merchant.authorization_updated"
 	MerchantDeauthorized         = "merchant.deauthorized"
 	MerchantNeedsReauthorization = "merchant.needs_reauthorization"
+	AuditOverdue                 = "audit.overdue"
 	StoreAuditDecided            = "store.audit.decided"
 	StoreActivated               = "store.activated"
 	StoreDeleted                 = "store.deleted"

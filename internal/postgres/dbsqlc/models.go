@@ -57,6 +57,7 @@ type Audit struct {
 	NextPollAt    *time.Time
 	PollN         int32
 	UpdatedAt     time.Time
+	OverdueAt     *time.Time
 }
 
 type AuditHistory struct {

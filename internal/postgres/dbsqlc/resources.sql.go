@@ -97,7 +97,7 @@ func (q *Queries) MerchantSynced(ctx context.Context, db DBTX, arg MerchantSynce
 }
 
 const ResourceAudit = `-- name: ResourceAudit :many
-SELECT a.tenant_id, a.id, a.merchant_id, a.kind, a.subject_type, a.subject_id, a.operation_id, a.wechat_audit_id, a.status, a.status_rank, a.reason, a.source, a.attempt, a.submitted_at, a.decided_at, a.deadline_at, a.next_poll_at, a.poll_n, a.updated_at FROM audits a JOIN resources r ON r.audit_id = a.id
+SELECT a.tenant_id, a.id, a.merchant_id, a.kind, a.subject_type, a.subject_id, a.operation_id, a.wechat_audit_id, a.status, a.status_rank, a.reason, a.source, a.attempt, a.submitted_at, a.decided_at, a.deadline_at, a.next_poll_at, a.poll_n, a.updated_at, a.overdue_at FROM audits a JOIN resources r ON r.audit_id = a.id
 WHERE a.tenant_id = $1 AND r.tenant_id = $1 AND r.id = $2
 `
 
@@ -135,6 +135,7 @@ func (q *Queries) ResourceAudit(ctx context.Context, db DBTX, arg ResourceAuditP
 			&i.NextPollAt,
 			&i.PollN,
 			&i.UpdatedAt,
+			&i.OverdueAt,
 		); err != nil {
 			return nil, err
 		}

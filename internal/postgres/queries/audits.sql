@@ -2,8 +2,8 @@
 -- operation's, so that it may run twice. An event that came first has left the
 -- WeChat id on no row: it waits in the inbox.
 -- name: AuditInsert :exec
-INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, attempt)
-VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @operation_id, @wechat_audit_id, @status, @status_rank, @source,
+INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
+VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @operation_id, @wechat_audit_id, @status, @status_rank, @source, @deadline_at, @next_poll_at,
     (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.subject_id = @subject_id AND a.kind = @kind AND a.id <> @id))
 ON CONFLICT (tenant_id, id) DO UPDATE SET
     wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
@@ -20,7 +20,8 @@ ON CONFLICT DO NOTHING;
 -- already was as far.
 -- name: AuditAdvance :one
 UPDATE audits SET status = @status, status_rank = @status_rank, reason = @reason, source = @source,
-    wechat_audit_id = coalesce(wechat_audit_id, @wechat_audit_id), decided_at = @decided_at, next_poll_at = NULL, updated_at = now()
+    wechat_audit_id = coalesce(wechat_audit_id, @wechat_audit_id), decided_at = @decided_at,
+    next_poll_at = CASE WHEN @status_rank >= 90 THEN NULL ELSE next_poll_at END, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status_rank < @status_rank
 RETURNING *;
 
@@ -67,3 +68,20 @@ WHERE tenant_id = @tenant_id
   AND (sqlc.narg('submitted_after')::timestamptz IS NULL OR submitted_at > sqlc.narg('submitted_after'))
   AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
 ORDER BY id DESC LIMIT @n;
+
+-- AuditsTake leases a merchant's audits of one kind that are due for one poll.
+-- name: AuditsTake :many
+UPDATE audits SET next_poll_at = now() + @lease::interval
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND next_poll_at <= now() AND status_rank < 90
+RETURNING *;
+
+-- name: AuditPolled :exec
+UPDATE audits SET poll_n = poll_n + 1, next_poll_at = @next_poll_at
+WHERE tenant_id = @tenant_id AND id = @id AND status_rank < 90;
+
+-- AuditOverdue marks an audit that WeChat has said nothing of for long; no row
+-- comes out the second time.
+-- name: AuditOverdue :one
+UPDATE audits SET overdue_at = now(), updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status_rank < 90 AND overdue_at IS NULL AND submitted_at < now() - @usual::interval
+RETURNING *;

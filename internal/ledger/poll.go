@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/outbox"
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+const (
+	// pollLease is how long one process may take over one poll.
+	pollLease   = 2 * time.Minute
+	pollsAtOnce = 4
+)
+
+// PollDue asks WeChat about audits that it has said nothing of for a while, by
+// merchant and kind: events get lost, and some audits have none. Any number of
+// processes may run it.
+func (l *Ledger) PollDue(ctx context.Context) error {
+	due, err := l.DB.Due(ctx, postgres.DueAudits, 500)
+	if err != nil {
+		return err
+	}
+	byTenant := map[uuid.UUID][]uuid.UUID{}
+	for _, d := range due {
+		byTenant[d.Tenant] = append(byTenant[d.Tenant], d.ID)
+	}
+	var polls errgroup.Group
+	polls.SetLimit(pollsAtOnce)
+	for tenant, ids := range byTenant {
+		var rows []dbsqlc.Audit
+		b := l.DB.NewBatch(tenant)
+		postgres.QueueMany(b, dbsqlc.AuditsByID, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: ids}, &rows)
+		if err := l.DB.Run(ctx, b); err != nil {
+			return err
+		}
+		type group struct {
+			merchant uuid.UUID
+			kind     string
+		}
+		groups := map[group]bool{}
+		for _, a := range rows {
+			groups[group{a.MerchantID, a.Kind}] = true
+		}
+		for g := range groups {
+			polls.Go(func() error {
+				if err := l.poll(ctx, tenant, g.merchant, g.kind); err != nil {
+					l.Log.Warn("poll of audits", "kind", g.kind, "merchant_id", g.merchant, "err", err)
+				}
+				return nil
+			})
+		}
+	}
+	return polls.Wait()
+}
+
+func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind string) error {
+	m, err := l.Authorizer.MerchantByID(ctx, tenant, merchant)
+	if err != nil {
+		return err
+	}
+	var audits []dbsqlc.Audit
+	b := l.DB.NewBatch(tenant)
+	postgres.QueueMany(b, dbsqlc.AuditsTake, dbsqlc.AuditsTakeParams{Lease: pollLease, TenantID: tenant, MerchantID: merchant, Kind: kind}, &audits)
+	if err := l.DB.Run(ctx, b); err != nil || len(audits) == 0 {
+		return err
+	}
+	k := auditKinds[kind]
+	var asked error
+	if k.Poll != nil {
+		asked = k.Poll(ctx, l, m, audits)
+	}
+	b = l.DB.NewBatch(tenant)
+	for _, a := range audits {
+		b.Queue(dbsqlc.AuditPolled, dbsqlc.AuditPolledParams{NextPollAt: new(time.Now().Add(l.pollWait(k, int(a.PollN)+1))), TenantID: tenant, ID: a.ID})
+	}
+	if err := l.DB.Run(ctx, b); err != nil {
+		return err
+	}
+	for _, a := range audits {
+		if err := l.overdue(ctx, k, a); err != nil {
+			return err
+		}
+	}
+	return asked
+}
+
+// pollWait is how long before the poll after n; 0: there is none.
+func (l *Ledger) pollWait(k auditKind, n int) time.Duration {
+	if len(k.Waits) == 0 {
+		return 0
+	}
+	wait := k.Waits[min(n, len(k.Waits)-1)]
+	if l.Schedule.Polls > 0 {
+		wait = time.Duration(float64(wait) * l.Schedule.Polls)
+	}
+	return wait + rand.N(wait/10+1) // #nosec G404 -- jitter
+}
+
+// overdue tells the tenant, once, of an audit that takes longer than such
+// audits do: somebody may have to ask WeChat.
+func (l *Ledger) overdue(ctx context.Context, k auditKind, a dbsqlc.Audit) error {
+	return l.DB.InTenant(ctx, a.TenantID, func(tx postgres.DBTX) error {
+		a, err := l.q.AuditOverdue(ctx, tx, dbsqlc.AuditOverdueParams{TenantID: a.TenantID, ID: a.ID, Usual: k.Usual})
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		return outbox.Add(ctx, tx, a.TenantID, outbox.Event{Type: outbox.AuditOverdue, MerchantID: a.MerchantID, Object: map[string]any{
+			"id": typeid.Format(typeid.Audit, a.ID), "kind": a.Kind, "status": a.Status, "wechat_audit_id": a.WechatAuditID, "submitted_at": a.SubmittedAt,
+			"subject": map[string]string{"type": a.SubjectType, "id": typeid.Format(k.Type.Prefix, a.SubjectID)},
+		}})
+	})
+}
+
+// RefreshAudit asks WeChat at once how an audit stands. One that has ended is
+// not asked for. Errors: audit_not_readable where WeChat has no read for it.
+func (l *Ledger) RefreshAudit(ctx context.Context, m authorizer.Merchant, a Audit) (Audit, error) {
+	if AuditStatus(a.Status).Final() {
+		return a, nil
+	}
+	k := auditKinds[a.Kind]
+	if k.Poll == nil {
+		return a, problem.Of(problem.CodeAuditNotReadable)
+	}
+	if err := k.Poll(ctx, l, m, []dbsqlc.Audit{a.Audit}); err != nil {
+		return a, err
+	}
+	return l.Audit(ctx, a.TenantID, a.ID)
+}
+
+// Audits of stores are decided in one to seven working days and told by
+// events; a poll finds what an event that was lost would have told.
+var (
+	storeAuditWaits = []time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour}
+	storeAuditUsual = 10 * 24 * time.Hour
+)
+
+// pollStores reads the merchant's stores, of which each tells by its status how
+// its newest audit ended (platform.md §11.2), without the reason.
+func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []dbsqlc.Audit) error {
+	asked := time.Now()
+	var shown []Shown
+	if _, err := inventoryOfStores(ctx, l, m, func(s Shown) { shown = append(shown, s) }); err != nil {
+		return err
+	}
+	for page := range slices.Chunk(shown, projectedAtOnce) {
+		if _, err := l.Stores.project(ctx, m, page, asked); err != nil {
+			return err
+		}
+	}
+	for _, a := range audits {
+		s, err := l.Stores.Get(ctx, m.TenantID, a.SubjectID)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(shown, func(w Shown) bool { return s.WechatID != nil && w.Number == *s.WechatID })
+		if i < 0 || a.SubmittedAt.After(asked) {
+			continue // not shown yet, or asked before it was submitted
+		}
+		status, err := l.storeAuditStatus(ctx, a, shown[i])
+		if err != nil || status == "" {
+			return err
+		}
+		n := News{Kind: a.Kind, AuditID: deref(a.WechatAuditID), Status: status, Number: shown[i].Number, Source: FromPoll, At: asked}
+		if status != Approved {
+			n.Number = ""
+		}
+		if _, err := l.ApplyNews(ctx, m, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeAuditStatus is how a store's audit ended by what WeChat shows of the
+// store; "": it goes on. New pictures are shown once they are approved.
+func (l *Ledger) storeAuditStatus(ctx context.Context, a dbsqlc.Audit, s Shown) (AuditStatus, error) {
+	switch {
+	case s.Upstream == wechat.StoreFailed:
+		return Rejected, nil
+	case s.Upstream != wechat.StoreApproved:
+		return "", nil
+	case a.Kind == storeCreate.AuditKind || a.OperationID == nil:
+		return Approved, nil
+	}
+	op, err := l.load(ctx, a.TenantID, *a.OperationID, nil)
+	if err != nil {
+		return "", err
+	}
+	var sent sentUpdate
+	if err := op.Unmarshal(&sent); err != nil {
+		return "", err
+	}
+	photos, err := sent.photos()
+	if err != nil {
+		return "", err
+	}
+	if slices.Equal(s.Fields.(StoreFields).Photos, photos) {
+		return Approved, nil
+	}
+	return Rejected, nil
+}
