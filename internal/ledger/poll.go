@@ -198,15 +198,11 @@ func (l *Ledger) storeAuditStatus(ctx context.Context, a dbsqlc.Audit, s Shown) 
 	if err != nil {
 		return "", err
 	}
-	var sent sentUpdate
+	var sent wechat.UpdateStoreRequest
 	if err := op.Unmarshal(&sent); err != nil {
 		return "", err
 	}
-	photos, err := sent.photos()
-	if err != nil {
-		return "", err
-	}
-	if slices.Equal(s.Fields.(StoreFields).Photos, photos) {
+	if slices.Equal(s.Fields.(StoreFields).Photos, sent.PicList) {
 		return Approved, nil
 	}
 	return Rejected, nil

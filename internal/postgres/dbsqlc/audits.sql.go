@@ -14,9 +14,10 @@ import (
 
 const AuditAdvance = `-- name: AuditAdvance :one
 UPDATE audits SET status = $1, status_rank = $2, reason = $3, source = $4,
-    wechat_audit_id = coalesce(wechat_audit_id, $5), decided_at = $6, next_poll_at = NULL, updated_at = now()
+    wechat_audit_id = coalesce(wechat_audit_id, $5), decided_at = $6,
+    next_poll_at = CASE WHEN $2 >= 90 THEN NULL ELSE next_poll_at END, updated_at = now()
 WHERE tenant_id = $7 AND id = $8 AND status_rank < $2
-RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at
+RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at
 `
 
 type AuditAdvanceParams struct {
@@ -64,12 +65,13 @@ func (q *Queries) AuditAdvance(ctx context.Context, db DBTX, arg AuditAdvancePar
 		&i.NextPollAt,
 		&i.PollN,
 		&i.UpdatedAt,
+		&i.OverdueAt,
 	)
 	return i, err
 }
 
 const AuditByWechatID = `-- name: AuditByWechatID :one
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits
 WHERE tenant_id = $1 AND merchant_id = $2 AND kind = $3 AND wechat_audit_id = $4
 `
 
@@ -108,12 +110,13 @@ func (q *Queries) AuditByWechatID(ctx context.Context, db DBTX, arg AuditByWecha
 		&i.NextPollAt,
 		&i.PollN,
 		&i.UpdatedAt,
+		&i.OverdueAt,
 	)
 	return i, err
 }
 
 const AuditGet = `-- name: AuditGet :one
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits WHERE tenant_id = $1 AND id = $2
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits WHERE tenant_id = $1 AND id = $2
 `
 
 type AuditGetParams struct {
@@ -144,6 +147,7 @@ func (q *Queries) AuditGet(ctx context.Context, db DBTX, arg AuditGetParams) (Au
 		&i.NextPollAt,
 		&i.PollN,
 		&i.UpdatedAt,
+		&i.OverdueAt,
 	)
 	return i, err
 }
@@ -210,8 +214,8 @@ func (q *Queries) AuditHistoryOf(ctx context.Context, db DBTX, arg AuditHistoryO
 }
 
 const AuditInsert = `-- name: AuditInsert :exec
-INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, attempt)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
     (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = $1 AND a.subject_id = $6 AND a.kind = $4 AND a.id <> $2))
 ON CONFLICT (tenant_id, id) DO UPDATE SET
     wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
@@ -232,6 +236,8 @@ type AuditInsertParams struct {
 	Status        string
 	StatusRank    int32
 	Source        string
+	DeadlineAt    *time.Time
+	NextPollAt    *time.Time
 }
 
 // AuditInsert makes the audit of an accepted submission. The id is the
@@ -250,12 +256,14 @@ func (q *Queries) AuditInsert(ctx context.Context, db DBTX, arg AuditInsertParam
 		arg.Status,
 		arg.StatusRank,
 		arg.Source,
+		arg.DeadlineAt,
+		arg.NextPollAt,
 	)
 	return err
 }
 
 const AuditList = `-- name: AuditList :many
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits
 WHERE tenant_id = $1
   AND ($2::uuid[] IS NULL OR merchant_id = ANY ($2::uuid[]))
   AND ($3::text IS NULL OR kind = $3)
@@ -318,6 +326,7 @@ func (q *Queries) AuditList(ctx context.Context, db DBTX, arg AuditListParams) (
 			&i.NextPollAt,
 			&i.PollN,
 			&i.UpdatedAt,
+			&i.OverdueAt,
 		); err != nil {
 			return nil, err
 		}
@@ -327,6 +336,64 @@ func (q *Queries) AuditList(ctx context.Context, db DBTX, arg AuditListParams) (
 		return nil, err
 	}
 	return items, nil
+}
+
+const AuditOverdue = `-- name: AuditOverdue :one
+UPDATE audits SET overdue_at = now(), updated_at = now()
+WHERE tenant_id = $1 AND id = $2 AND status_rank < 90 AND overdue_at IS NULL AND submitted_at < now() - $3::interval
+RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at
+`
+
+type AuditOverdueParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+	Usual    time.Duration
+}
+
+// AuditOverdue marks an audit that WeChat has said nothing of for long; no row
+// comes out the second time.
+func (q *Queries) AuditOverdue(ctx context.Context, db DBTX, arg AuditOverdueParams) (Audit, error) {
+	row := db.QueryRow(ctx, AuditOverdue, arg.TenantID, arg.ID, arg.Usual)
+	var i Audit
+	err := row.Scan(
+		&i.TenantID,
+		&i.ID,
+		&i.MerchantID,
+		&i.Kind,
+		&i.SubjectType,
+		&i.SubjectID,
+		&i.OperationID,
+		&i.WechatAuditID,
+		&i.Status,
+		&i.StatusRank,
+		&i.Reason,
+		&i.Source,
+		&i.Attempt,
+		&i.SubmittedAt,
+		&i.DecidedAt,
+		&i.DeadlineAt,
+		&i.NextPollAt,
+		&i.PollN,
+		&i.UpdatedAt,
+		&i.OverdueAt,
+	)
+	return i, err
+}
+
+const AuditPolled = `-- name: AuditPolled :exec
+UPDATE audits SET poll_n = poll_n + 1, next_poll_at = $1
+WHERE tenant_id = $2 AND id = $3 AND status_rank < 90
+`
+
+type AuditPolledParams struct {
+	NextPollAt *time.Time
+	TenantID   uuid.UUID
+	ID         uuid.UUID
+}
+
+func (q *Queries) AuditPolled(ctx context.Context, db DBTX, arg AuditPolledParams) error {
+	_, err := db.Exec(ctx, AuditPolled, arg.NextPollAt, arg.TenantID, arg.ID)
+	return err
 }
 
 const AuditRetract = `-- name: AuditRetract :exec
@@ -361,7 +428,7 @@ func (q *Queries) AuditRetract(ctx context.Context, db DBTX, arg AuditRetractPar
 }
 
 const AuditsByID = `-- name: AuditsByID :many
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
 `
 
 type AuditsByIDParams struct {
@@ -398,6 +465,67 @@ func (q *Queries) AuditsByID(ctx context.Context, db DBTX, arg AuditsByIDParams)
 			&i.NextPollAt,
 			&i.PollN,
 			&i.UpdatedAt,
+			&i.OverdueAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const AuditsTake = `-- name: AuditsTake :many
+UPDATE audits SET next_poll_at = now() + $1::interval
+WHERE tenant_id = $2 AND merchant_id = $3 AND kind = $4 AND next_poll_at <= now() AND status_rank < 90
+RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at
+`
+
+type AuditsTakeParams struct {
+	Lease      time.Duration
+	TenantID   uuid.UUID
+	MerchantID uuid.UUID
+	Kind       string
+}
+
+// AuditsTake leases a merchant's audits of one kind that are due for one poll.
+func (q *Queries) AuditsTake(ctx context.Context, db DBTX, arg AuditsTakeParams) ([]Audit, error) {
+	rows, err := db.Query(ctx, AuditsTake,
+		arg.Lease,
+		arg.TenantID,
+		arg.MerchantID,
+		arg.Kind,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Audit
+	for rows.Next() {
+		var i Audit
+		if err := rows.Scan(
+			&i.TenantID,
+			&i.ID,
+			&i.MerchantID,
+			&i.Kind,
+			&i.SubjectType,
+			&i.SubjectID,
+			&i.OperationID,
+			&i.WechatAuditID,
+			&i.Status,
+			&i.StatusRank,
+			&i.Reason,
+			&i.Source,
+			&i.Attempt,
+			&i.SubmittedAt,
+			&i.DecidedAt,
+			&i.DeadlineAt,
+			&i.NextPollAt,
+			&i.PollN,
+			&i.UpdatedAt,
+			&i.OverdueAt,
 		); err != nil {
 			return nil, err
 		}
@@ -410,7 +538,7 @@ func (q *Queries) AuditsByID(ctx context.Context, db DBTX, arg AuditsByIDParams)
 }
 
 const AuditsWithoutWechatID = `-- name: AuditsWithoutWechatID :many
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at FROM audits
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits
 WHERE tenant_id = $1 AND merchant_id = $2 AND kind = $3 AND wechat_audit_id IS NULL AND status_rank < 100
   AND status <> 'submit_failed'
 ORDER BY id LIMIT 3
@@ -453,6 +581,7 @@ func (q *Queries) AuditsWithoutWechatID(ctx context.Context, db DBTX, arg Audits
 			&i.NextPollAt,
 			&i.PollN,
 			&i.UpdatedAt,
+			&i.OverdueAt,
 		); err != nil {
 			return nil, err
 		}

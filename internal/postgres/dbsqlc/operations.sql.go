@@ -598,6 +598,17 @@ func (q *Queries) OperationTake(ctx context.Context, db DBTX, arg OperationTakeP
 	return i, err
 }
 
+const OperationValidated = `-- name: OperationValidated :exec
+SELECT require(false, 'MD004')
+`
+
+// OperationValidated undoes a T1 that was only to be validated: what came
+// before it in the batch found nothing to refuse.
+func (q *Queries) OperationValidated(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, OperationValidated)
+	return err
+}
+
 const WechatIDRecord = `-- name: WechatIDRecord :exec
 INSERT INTO wechat_id_ledger (tenant_id, merchant_id, id_type, wechat_id, source, operation_id)
 VALUES ($1, $2, $3, $4, $5, $6)
