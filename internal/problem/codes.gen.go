@@ -45,6 +45,7 @@ const (
 	CodeStoreNotUpdatable              = "store_not_updatable"
 	CodeStoreNotDeletable              = "store_not_deletable"
 	CodeStoreDeleteFailed              = "store_delete_failed"
+	CodeAuditNotReadable               = "audit_not_readable"
 	CodeVersionConflict                = "version_conflict"
 	CodeBodyTooLarge                   = "body_too_large"
 	CodeUnsupportedMediaType           = "unsupported_media_type"
@@ -246,6 +247,9 @@ var catalogue = map[string]entry{
 	CodeStoreDeleteFailed: {kind: Conflict, retryable: true, where: "",
 		title:  [2]string{"Not deleted", "删除失败"},
 		detail: [2]string{"WeChat did not delete the store; look at its status and try again later.", "微信未删除该门店，请查看其状态后稍后重试。"}},
+	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"No way to ask", "无法查询"},
+		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
 	CodeVersionConflict: {kind: PreconditionFailed, retryable: false, where: "",
 		title:  [2]string{"Changed meanwhile", "对象已被修改"},
 		detail: [2]string{"The object has changed since you read it; read it again and repeat the change.", "对象在您读取之后已被修改，请重新读取后再修改。"}},
