@@ -248,7 +248,7 @@ var catalogue = map[string]entry{
 	CodeStoreDeleteFailed: {kind: Conflict, retryable: true, where: "",
 		title:  [2]string{"Not deleted", "删除失败"},
 		detail: [2]string{"WeChat did not delete the store; look at its status and try again later.", "微信未删除该门店，请查看其状态后稍后重试。"}},
-	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
+	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
 	CodeVersionConflict: {kind: PreconditionFailed, retryable: false, where: "",
