@@ -156,7 +156,7 @@ func trimNames(b []byte) []byte {
 			continue
 		}
 		name := b[start:i]
-		if trimmed := bytes.Trim(name, " \t"); len(trimmed) != len(name) {
+		if trimmed := bytes.Trim(name, " "); len(trimmed) != len(name) {
 			out = append(append(out, b[done:start]...), trimmed...)
 			done = i
 		}
