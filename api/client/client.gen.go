@@ -126,6 +126,7 @@ func (e AuditKind) Valid() bool {
 // Defines values for AuditSource.
 const (
 	AuditSourceEvent      AuditSource = "event"
+	AuditSourcePerson     AuditSource = "person"
 	AuditSourcePoll       AuditSource = "poll"
 	AuditSourceReconciler AuditSource = "reconciler"
 	AuditSourceResponse   AuditSource = "response"
@@ -135,6 +136,8 @@ const (
 func (e AuditSource) Valid() bool {
 	switch e {
 	case AuditSourceEvent:
+		return true
+	case AuditSourcePerson:
 		return true
 	case AuditSourcePoll:
 		return true
@@ -315,6 +318,24 @@ func (e MerchantStatus) Valid() bool {
 	case MerchantStatusDisabled:
 		return true
 	case MerchantStatusNeedsReauthorization:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperationResolutionDecision.
+const (
+	OperationResolutionDecisionExecuted    OperationResolutionDecision = "executed"
+	OperationResolutionDecisionNotExecuted OperationResolutionDecision = "not_executed"
+)
+
+// Valid indicates whether the value is a known member of the OperationResolutionDecision enum.
+func (e OperationResolutionDecision) Valid() bool {
+	switch e {
+	case OperationResolutionDecisionExecuted:
+		return true
+	case OperationResolutionDecisionNotExecuted:
 		return true
 	default:
 		return false
@@ -624,6 +645,9 @@ type Audit struct {
 	//
 	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
 	MerchantID MerchantID `json:"merchant_id"`
+
+	// OverdueAt Since when WeChat has said nothing for longer than such reviews take. The event `audit.overdue` tells of it.
+	OverdueAt *time.Time `json:"overdue_at"`
 
 	// Reason Why WeChat said no, in its own words.
 	Reason *string `json:"reason"`
@@ -942,6 +966,52 @@ type DistrictList struct {
 	// SyncedAt When WeChat was asked.
 	SyncedAt time.Time `json:"synced_at"`
 }
+
+// Event Something that happened by itself.
+type Event struct {
+	// Data What the event is about.
+	Data EventData `json:"data"`
+
+	// ID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+	ID         EventID `json:"id"`
+	MerchantID *string `json:"merchant_id"`
+
+	// Sequence Rises with every event of the tenant, without holes that fill later. `null` for `push.received`.
+	Sequence  *int64    `json:"sequence"`
+	TenantID  string    `json:"tenant_id"`
+	Timestamp time.Time `json:"timestamp"`
+
+	// Type For example `store.activated`. New types may come: ignore what you don't know.
+	Type string `json:"type"`
+}
+
+// EventData What the event is about.
+type EventData struct {
+	// Object The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
+	// `appid`, `msg_type`, `event`, `create_time` and `xml`.
+	Object EventObject `json:"object"`
+
+	// PreviousStatus The status before.
+	PreviousStatus *string `json:"previous_status,omitempty"`
+}
+
+// EventID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+type EventID = string
+
+// EventList A page of events, oldest first.
+type EventList struct {
+	Data []Event `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextAfter The `after` of the next request.
+	NextAfter int64 `json:"next_after"`
+}
+
+// EventObject The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
+// `appid`, `msg_type`, `event`, `create_time` and `xml`.
+type EventObject map[string]interface{}
 
 // HasMore Whether there is another page.
 type HasMore = bool
@@ -1306,6 +1376,21 @@ type OperationProgress struct {
 	Done  int64  `json:"done"`
 	Total *int64 `json:"total"`
 }
+
+// OperationResolution A person's answer.
+type OperationResolution struct {
+	// Decision What WeChat's own pages show.
+	Decision OperationResolutionDecision `json:"decision"`
+
+	// Note Why, for whoever reads it later.
+	Note *string `json:"note,omitempty"`
+
+	// WechatIds With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
+	WechatIds *WeChatIDs `json:"wechat_ids,omitempty"`
+}
+
+// OperationResolutionDecision What WeChat's own pages show.
+type OperationResolutionDecision string
 
 // OperationStatus `pending`, `executing`: under way. `succeeded`, `failed`, `cancelled`: final. `reconciling`: WeChat's answer was lost and
 // the gateway finds out. `needs_attention`: it could not; a person has to look.
@@ -1797,6 +1882,9 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// WeChatIDs With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
+type WeChatIDs map[string]string
+
 // WeChatNumber A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
 //
 // Example: 2880741500279549033
@@ -2035,6 +2123,24 @@ type GetDistrictParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// FilterMerchantID Only this merchant, by its id `mch_…` or its WeChat appid.
+	FilterMerchantID *FilterMerchantID `form:"merchant_id,omitempty" json:"merchant_id,omitempty"`
+
+	// After Only events with a greater `sequence`.
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// Type Only events of this type.
+	Type *string `form:"type,omitempty" json:"type,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // ListMapPOIsParams defines parameters for ListMapPOIs.
 type ListMapPOIsParams struct {
 	// Keyword What to search for, 1 to 64 characters.
@@ -2239,6 +2345,9 @@ type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
+
+// ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
+type ResolveOperationJSONRequestBody = OperationResolution
 
 // CreateStoreJSONRequestBody defines body for CreateStore for application/json ContentType.
 type CreateStoreJSONRequestBody = StoreCreate
@@ -2516,6 +2625,15 @@ type ClientInterface interface {
 	// Corresponds with GET /audits/{id} (the `GetAudit` operationId).
 	GetAudit(ctx context.Context, id AuditID, params *GetAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RefreshAudit Ask WeChat now how an audit stands
+	//
+	// The gateway learns of decisions by itself: by WeChat's events, and by asking now and then. This asks at once. An audit that
+	// has ended is shown as it is, without a call. A place on Tencent's map has no such call: 409 `audit_not_readable`. Needs the
+	// `:write` scope of what the audit is about, for example `stores:write`.
+	//
+	// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
+	RefreshAudit(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateAuthorizationLinkWithBody Make a link by which a merchant authorises your platform
 	//
 	// Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -2571,6 +2689,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /districts/{id} (the `GetDistrict` operationId).
 	GetDistrict(ctx context.Context, id NumericID, params *GetDistrictParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEvents List what happened
+	//
+	// Everything that happened by itself, oldest first, for 30 days: audits decided, stores activated, operations resolved,
+	// merchants changed, and pushes of WeChat that are none of the gateway's (`push.other`, with the decrypted XML). Remember the
+	// `sequence` of the last event that you handled and ask for what comes `after` it: no event is ever skipped. An event may be
+	// shown twice, never changed.
+	//
+	// Corresponds with GET /events (the `ListEvents` operationId).
+	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetEvent Show an event
+	//
+	// Also takes the `raw_event_id` of an audit's history: then it shows the push of WeChat that said so, as `push.received`, for
+	// 90 days.
+	//
+	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
+	GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMapPOIs Find places on Tencent's map
 	//
@@ -2667,6 +2803,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /operations/{id} (the `GetOperation` operationId).
 	GetOperation(ctx context.Context, id OperationID, params *GetOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResolveOperationWithBody Say what became of an operation that needs attention
+	//
+	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+	// and your note are kept for ever.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+	ResolveOperationWithBody(ctx context.Context, id OperationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResolveOperation Say what became of an operation that needs attention
+	//
+	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+	// and your note are kept for ever.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+	ResolveOperation(ctx context.Context, id OperationID, body ResolveOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListStores List stores
 	//
@@ -3171,6 +3329,25 @@ func (c *Client) GetAudit(ctx context.Context, id AuditID, params *GetAuditParam
 	return c.Client.Do(req)
 }
 
+// RefreshAudit Ask WeChat now how an audit stands
+//
+// The gateway learns of decisions by itself: by WeChat's events, and by asking now and then. This asks at once. An audit that
+// has ended is shown as it is, without a call. A place on Tencent's map has no such call: 409 `audit_not_readable`. Needs the
+// `:write` scope of what the audit is about, for example `stores:write`.
+//
+// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
+func (c *Client) RefreshAudit(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefreshAuditRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateAuthorizationLinkWithBody Make a link by which a merchant authorises your platform
 //
 // Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -3277,6 +3454,44 @@ func (c *Client) ListDistricts(ctx context.Context, params *ListDistrictsParams,
 // Corresponds with GET /districts/{id} (the `GetDistrict` operationId).
 func (c *Client) GetDistrict(ctx context.Context, id NumericID, params *GetDistrictParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDistrictRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEvents List what happened
+//
+// Everything that happened by itself, oldest first, for 30 days: audits decided, stores activated, operations resolved,
+// merchants changed, and pushes of WeChat that are none of the gateway's (`push.other`, with the decrypted XML). Remember the
+// `sequence` of the last event that you handled and ask for what comes `after` it: no event is ever skipped. An event may be
+// shown twice, never changed.
+//
+// Corresponds with GET /events (the `ListEvents` operationId).
+func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetEvent Show an event
+//
+// Also takes the `raw_event_id` of an audit's history: then it shows the push of WeChat that said so, as `push.received`, for
+// 90 days.
+//
+// Corresponds with GET /events/{id} (the `GetEvent` operationId).
+func (c *Client) GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEventRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3483,6 +3698,48 @@ func (c *Client) ListOperations(ctx context.Context, params *ListOperationsParam
 // Corresponds with GET /operations/{id} (the `GetOperation` operationId).
 func (c *Client) GetOperation(ctx context.Context, id OperationID, params *GetOperationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOperationRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResolveOperationWithBody Say what became of an operation that needs attention
+//
+// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+// and your note are kept for ever.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+func (c *Client) ResolveOperationWithBody(ctx context.Context, id OperationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResolveOperationRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResolveOperation Say what became of an operation that needs attention
+//
+// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+// and your note are kept for ever.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+func (c *Client) ResolveOperation(ctx context.Context, id OperationID, body ResolveOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResolveOperationRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4708,6 +4965,40 @@ func NewGetAuditRequest(server string, id AuditID, params *GetAuditParams) (*htt
 	return req, nil
 }
 
+// NewRefreshAuditRequest constructs an http.Request for the RefreshAudit method
+func NewRefreshAuditRequest(server string, id AuditID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/audits/%s/refresh", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateAuthorizationLinkRequest calls the generic CreateAuthorizationLink builder with application/json body
 func NewCreateAuthorizationLinkRequest(server string, body CreateAuthorizationLinkJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5056,6 +5347,145 @@ func NewGetDistrictRequest(server string, id NumericID, params *GetDistrictParam
 			req.Header.Set("If-None-Match", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListEventsRequest constructs an http.Request for the ListEvents method
+func NewListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FilterMerchantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "merchant_id", *params.FilterMerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetEventRequest constructs an http.Request for the GetEvent method
+func NewGetEventRequest(server string, id EventID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/events/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -5745,6 +6175,53 @@ func NewGetOperationRequest(server string, id OperationID, params *GetOperationP
 		}
 
 	}
+
+	return req, nil
+}
+
+// NewResolveOperationRequest calls the generic ResolveOperation builder with application/json body
+func NewResolveOperationRequest(server string, id OperationID, body ResolveOperationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewResolveOperationRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewResolveOperationRequestWithBody constructs an http.Request for the ResolveOperation method, with any body, and a specified content type
+func NewResolveOperationRequestWithBody(server string, id OperationID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/operations/%s/resolution", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -6474,6 +6951,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /audits/{id} (the `GetAudit` operationId).
 	GetAuditWithResponse(ctx context.Context, id AuditID, params *GetAuditParams, reqEditors ...RequestEditorFn) (*GetAuditResponse, error)
 
+	// RefreshAuditWithResponse Ask WeChat now how an audit stands
+	//
+	// The gateway learns of decisions by itself: by WeChat's events, and by asking now and then. This asks at once. An audit that
+	// has ended is shown as it is, without a call. A place on Tencent's map has no such call: 409 `audit_not_readable`. Needs the
+	// `:write` scope of what the audit is about, for example `stores:write`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
+	RefreshAuditWithResponse(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*RefreshAuditResponse, error)
+
 	// CreateAuthorizationLinkWithBodyWithResponse Make a link by which a merchant authorises your platform
 	//
 	// Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -6537,6 +7025,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /districts/{id} (the `GetDistrict` operationId).
 	GetDistrictWithResponse(ctx context.Context, id NumericID, params *GetDistrictParams, reqEditors ...RequestEditorFn) (*GetDistrictResponse, error)
+
+	// ListEventsWithResponse List what happened
+	//
+	// Everything that happened by itself, oldest first, for 30 days: audits decided, stores activated, operations resolved,
+	// merchants changed, and pushes of WeChat that are none of the gateway's (`push.other`, with the decrypted XML). Remember the
+	// `sequence` of the last event that you handled and ask for what comes `after` it: no event is ever skipped. An event may be
+	// shown twice, never changed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /events (the `ListEvents` operationId).
+	ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error)
+
+	// GetEventWithResponse Show an event
+	//
+	// Also takes the `raw_event_id` of an audit's history: then it shows the push of WeChat that said so, as `push.received`, for
+	// 90 days.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
+	GetEventWithResponse(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*GetEventResponse, error)
 
 	// ListMapPOIsWithResponse Find places on Tencent's map
 	//
@@ -6651,6 +7161,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /operations/{id} (the `GetOperation` operationId).
 	GetOperationWithResponse(ctx context.Context, id OperationID, params *GetOperationParams, reqEditors ...RequestEditorFn) (*GetOperationResponse, error)
+
+	// ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
+	//
+	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+	// and your note are kept for ever.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+	ResolveOperationWithBodyWithResponse(ctx context.Context, id OperationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResolveOperationResponse, error)
+
+	// ResolveOperationWithResponse Say what became of an operation that needs attention
+	//
+	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+	// and your note are kept for ever.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+	ResolveOperationWithResponse(ctx context.Context, id OperationID, body ResolveOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*ResolveOperationResponse, error)
 
 	// ListStoresWithResponse List stores
 	//
@@ -7839,6 +8371,69 @@ func (r GetAuditResponse) ContentType() string {
 	return ""
 }
 
+// RefreshAuditResponse200Headers the declared response headers of an HTTP 200 response for RefreshAudit
+type RefreshAuditResponse200Headers struct {
+	RequestID *string
+}
+
+// RefreshAuditResponseDefaultHeaders the declared response headers of an HTTP default response for RefreshAudit
+type RefreshAuditResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type RefreshAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Audit
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RefreshAuditResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *RefreshAuditResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RefreshAuditResponse) GetJSON200() *Audit {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RefreshAuditResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RefreshAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RefreshAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RefreshAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RefreshAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateAuthorizationLinkResponse201Headers the declared response headers of an HTTP 201 response for CreateAuthorizationLink
 type CreateAuthorizationLinkResponse201Headers struct {
 	Location  *string
@@ -8188,6 +8783,132 @@ func (r GetDistrictResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetDistrictResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListEventsResponse200Headers the declared response headers of an HTTP 200 response for ListEvents
+type ListEventsResponse200Headers struct {
+	RequestID *string
+}
+
+// ListEventsResponseDefaultHeaders the declared response headers of an HTTP default response for ListEvents
+type ListEventsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ListEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EventList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListEventsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListEventsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListEventsResponse) GetJSON200() *EventList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListEventsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetEventResponse200Headers the declared response headers of an HTTP 200 response for GetEvent
+type GetEventResponse200Headers struct {
+	RequestID *string
+}
+
+// GetEventResponseDefaultHeaders the declared response headers of an HTTP default response for GetEvent
+type GetEventResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetEventResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Event
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetEventResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetEventResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetEventResponse) GetJSON200() *Event {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetEventResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEventResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEventResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEventResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEventResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8835,6 +9556,69 @@ func (r GetOperationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetOperationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ResolveOperationResponse200Headers the declared response headers of an HTTP 200 response for ResolveOperation
+type ResolveOperationResponse200Headers struct {
+	RequestID *string
+}
+
+// ResolveOperationResponseDefaultHeaders the declared response headers of an HTTP default response for ResolveOperation
+type ResolveOperationResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ResolveOperationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Operation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ResolveOperationResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ResolveOperationResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResolveOperationResponse) GetJSON200() *Operation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResolveOperationResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResolveOperationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResolveOperationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResolveOperationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResolveOperationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9558,6 +10342,23 @@ func (c *ClientWithResponses) GetAuditWithResponse(ctx context.Context, id Audit
 	return ParseGetAuditResponse(rsp)
 }
 
+// RefreshAuditWithResponse Ask WeChat now how an audit stands
+//
+// The gateway learns of decisions by itself: by WeChat's events, and by asking now and then. This asks at once. An audit that
+// has ended is shown as it is, without a call. A place on Tencent's map has no such call: 409 `audit_not_readable`. Needs the
+// `:write` scope of what the audit is about, for example `stores:write`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
+func (c *ClientWithResponses) RefreshAuditWithResponse(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*RefreshAuditResponse, error) {
+	rsp, err := c.RefreshAudit(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefreshAuditResponse(rsp)
+}
+
 // CreateAuthorizationLinkWithBodyWithResponse Make a link by which a merchant authorises your platform
 //
 // Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -9656,6 +10457,40 @@ func (c *ClientWithResponses) GetDistrictWithResponse(ctx context.Context, id Nu
 		return nil, err
 	}
 	return ParseGetDistrictResponse(rsp)
+}
+
+// ListEventsWithResponse List what happened
+//
+// Everything that happened by itself, oldest first, for 30 days: audits decided, stores activated, operations resolved,
+// merchants changed, and pushes of WeChat that are none of the gateway's (`push.other`, with the decrypted XML). Remember the
+// `sequence` of the last event that you handled and ask for what comes `after` it: no event is ever skipped. An event may be
+// shown twice, never changed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /events (the `ListEvents` operationId).
+func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error) {
+	rsp, err := c.ListEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEventsResponse(rsp)
+}
+
+// GetEventWithResponse Show an event
+//
+// Also takes the `raw_event_id` of an audit's history: then it shows the push of WeChat that said so, as `push.received`, for
+// 90 days.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /events/{id} (the `GetEvent` operationId).
+func (c *ClientWithResponses) GetEventWithResponse(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*GetEventResponse, error) {
+	rsp, err := c.GetEvent(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEventResponse(rsp)
 }
 
 // ListMapPOIsWithResponse Find places on Tencent's map
@@ -9836,6 +10671,40 @@ func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, id O
 		return nil, err
 	}
 	return ParseGetOperationResponse(rsp)
+}
+
+// ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
+//
+// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+// and your note are kept for ever.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+func (c *ClientWithResponses) ResolveOperationWithBodyWithResponse(ctx context.Context, id OperationID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResolveOperationResponse, error) {
+	rsp, err := c.ResolveOperationWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResolveOperationResponse(rsp)
+}
+
+// ResolveOperationWithResponse Say what became of an operation that needs attention
+//
+// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
+// and your note are kept for ever.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /operations/{id}/resolution (the `ResolveOperation` operationId).
+func (c *ClientWithResponses) ResolveOperationWithResponse(ctx context.Context, id OperationID, body ResolveOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*ResolveOperationResponse, error) {
+	rsp, err := c.ResolveOperation(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResolveOperationResponse(rsp)
 }
 
 // ListStoresWithResponse List stores
@@ -11186,6 +12055,69 @@ func ParseGetAuditResponse(rsp *http.Response) (*GetAuditResponse, error) {
 	return response, nil
 }
 
+// ParseRefreshAuditResponse parses an HTTP response from a RefreshAuditWithResponse call
+func ParseRefreshAuditResponse(rsp *http.Response) (*RefreshAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RefreshAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Audit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RefreshAuditResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers RefreshAuditResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateAuthorizationLinkResponse parses an HTTP response from a CreateAuthorizationLinkWithResponse call
 func ParseCreateAuthorizationLinkResponse(rsp *http.Response) (*CreateAuthorizationLinkResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11617,6 +12549,132 @@ func ParseGetDistrictResponse(rsp *http.Response) (*GetDistrictResponse, error) 
 		response.Headers304 = &headers
 	case true:
 		var headers GetDistrictResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListEventsResponse parses an HTTP response from a ListEventsWithResponse call
+func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EventList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListEventsResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListEventsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetEventResponse parses an HTTP response from a GetEventWithResponse call
+func ParseGetEventResponse(rsp *http.Response) (*GetEventResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEventResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Event
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetEventResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers GetEventResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -12339,6 +13397,69 @@ func ParseGetOperationResponse(rsp *http.Response) (*GetOperationResponse, error
 		response.Headers304 = &headers
 	case true:
 		var headers GetOperationResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResolveOperationResponse parses an HTTP response from a ResolveOperationWithResponse call
+func ParseResolveOperationResponse(rsp *http.Response) (*ResolveOperationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResolveOperationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Operation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ResolveOperationResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ResolveOperationResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -83,6 +84,45 @@ func (s *Server) GetAudit(ctx context.Context, req oapi.GetAuditRequestObject) (
 	return oapi.GetAudit200JSONResponse{Body: body, Headers: oapi.GetAudit200ResponseHeaders{ETag: &etag}}, nil
 }
 
+// RefreshAudit implements POST /v1/audits/{id}/refresh.
+func (s *Server) RefreshAudit(ctx context.Context, req oapi.RefreshAuditRequestObject) (oapi.RefreshAuditResponseObject, error) {
+	a, m, err := s.auditToWrite(ctx, req.ID)
+	if err != nil {
+		return nil, err
+	}
+	if a, err = s.Ledger.RefreshAudit(ctx, m, a); err != nil {
+		return nil, err
+	}
+	return oapi.RefreshAudit200JSONResponse{Body: auditToAPI(a)}, nil
+}
+
+// auditToWrite reads an audit for a caller who may change what it is about.
+func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit, authorizer.Merchant, error) {
+	who := CallerFrom(ctx)
+	id, err := typeid.Parse(typeid.Audit, segment)
+	if err != nil {
+		return ledger.Audit{}, authorizer.Merchant{}, problem.Of(problem.CodeNotFound).WithErr(err)
+	}
+	a, err := s.Ledger.Audit(ctx, who.TenantID, id)
+	if err != nil {
+		return a, authorizer.Merchant{}, err
+	}
+	if !who.MayActFor(a.MerchantID) {
+		return a, authorizer.Merchant{}, problem.Of(problem.CodeMerchantNotAllowed)
+	}
+	if scope := subjectScope[a.SubjectType] + ":write"; !who.Can(scope) {
+		return a, authorizer.Merchant{}, problem.Of(problem.CodeScopeMissing).With("required", scope)
+	}
+	m, err := s.Authorizer.MerchantByID(ctx, who.TenantID, a.MerchantID)
+	if err == nil {
+		NoteMerchant(ctx, typeid.Format(typeid.Merchant, m.ID))
+	}
+	return a, m, err
+}
+
+// subjectScope is the scope family of a subject's type.
+var subjectScope = map[string]string{"store": "stores", "map_poi": "map-pois", "goods": "goods", "legacy_store": "legacy-stores", "store_program": "store-program"}
+
 // reachFiltered is reach where a query parameter may narrow it too.
 func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]uuid.UUID, error) {
 	if header != nil && filter != nil && *header != *filter {
@@ -129,7 +169,7 @@ func auditToAPI(a ledger.Audit) oapi.Audit {
 	out := oapi.Audit{
 		ID: typeid.Format(typeid.Audit, a.ID), Kind: oapi.AuditKind(a.Kind), MerchantID: typeid.Format(typeid.Merchant, a.MerchantID),
 		Subject: subjectToAPI(&a.SubjectType, &a.SubjectID), WechatAuditID: a.WechatAuditID, Status: oapi.AuditStatus(a.Status), Reason: a.Reason,
-		Source: oapi.AuditSource(a.Source), Attempt: a.Attempt, SubmittedAt: utc(&a.SubmittedAt), DecidedAt: utc(a.DecidedAt), DeadlineAt: utc(a.DeadlineAt),
+		Source: oapi.AuditSource(a.Source), Attempt: a.Attempt, SubmittedAt: utc(&a.SubmittedAt), DecidedAt: utc(a.DecidedAt), DeadlineAt: utc(a.DeadlineAt), OverdueAt: utc(a.OverdueAt),
 		History: []oapi.AuditStep{},
 	}
 	for _, h := range a.History {

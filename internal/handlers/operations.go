@@ -75,6 +75,38 @@ func (s *Server) GetOperation(ctx context.Context, req oapi.GetOperationRequestO
 	return oapi.GetOperation200JSONResponse{Body: body, Headers: oapi.GetOperation200ResponseHeaders{ETag: &etag}}, nil
 }
 
+// ResolveOperation implements POST /v1/operations/{id}/resolution.
+func (s *Server) ResolveOperation(ctx context.Context, req oapi.ResolveOperationRequestObject) (oapi.ResolveOperationResponseObject, error) {
+	who := CallerFrom(ctx)
+	id, err := typeid.Parse(typeid.Operation, req.ID)
+	if err != nil {
+		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
+	}
+	op, err := s.Ledger.Operation(ctx, who.TenantID, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case op.MerchantID == nil:
+		return nil, problem.Of(problem.CodeOperationNotResolvable)
+	case !who.MayActFor(*op.MerchantID):
+		return nil, problem.Of(problem.CodeMerchantNotAllowed)
+	}
+	m, err := s.Authorizer.MerchantByID(ctx, who.TenantID, *op.MerchantID)
+	if err != nil {
+		return nil, err
+	}
+	b := *req.Body
+	r := ledger.Resolution{Executed: b.Decision == oapi.OperationResolutionDecisionExecuted, Note: deref(b.Note)}
+	if b.WechatIds != nil {
+		r.WechatIDs = *b.WechatIds
+	}
+	op, err = s.Ledger.Resolve(ctx, who, m, id, r)
+	if err != nil {
+		return nil, err
+	}
+	return oapi.ResolveOperation200JSONResponse{Body: operationToAPI(ctx, op)}, nil
+}
+
 // ListAllOperations implements GET /v1/admin/operations.
 func (s *Server) ListAllOperations(ctx context.Context, req oapi.ListAllOperationsRequestObject) (oapi.ListAllOperationsResponseObject, error) {
 	p := req.Params

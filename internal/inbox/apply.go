@@ -14,6 +14,7 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -86,12 +87,72 @@ func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
 	case errors.Is(err, errNotOurs):
 		state.State, state.Error = "unprocessed", new(err.Error())
 		in.Log.InfoContext(ctx, "push kept and not applied", "tenant_id", tenantID, "appid", row.Appid, "event", row.Event, "reason", err)
+		if err := in.tell(ctx, row, msg); err != nil {
+			return err
+		}
 	case err != nil:
 		in.Metrics.InboxApplied(label(row.Event), "failed", time.Since(row.ReceivedAt))
 		return err
 	}
 	in.Metrics.InboxApplied(label(row.Event), state.State, time.Since(row.ReceivedAt))
 	return in.DB.InTenant(ctx, tenantID, func(tx postgres.DBTX) error { return in.q.EventInboxState(ctx, tx, state) })
+}
+
+// tell shows the tenant a push that is none of ours: what subscribers write and
+// tap in its merchants' accounts comes to the same URL. The push itself stays
+// here, sealed: Raw opens it.
+func (in *Inbox) tell(ctx context.Context, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
+	e := outbox.Event{ID: row.ID, Type: outbox.PushOther, Object: object(row, msg)}
+	if m, err := in.Authorizer.Merchant(ctx, row.TenantID, row.Appid); err == nil {
+		e.MerchantID = m.ID
+	}
+	return in.DB.InTenant(ctx, row.TenantID, func(tx postgres.DBTX) error { return outbox.Add(ctx, tx, row.TenantID, e) })
+}
+
+// object is what callers see of a push besides its XML.
+func object(row dbsqlc.EventInbox, msg msgcrypt.Message) map[string]any {
+	return map[string]any{"appid": row.Appid, "msg_type": msg.Get("MsgType"), "event": msg.Get("Event"), "create_time": row.CreateTime}
+}
+
+// A RawPush is a push as WeChat sent it, decrypted.
+type RawPush struct {
+	ID         uuid.UUID
+	MerchantID *uuid.UUID // nil: no merchant of ours
+	ReceivedAt time.Time
+	Object     map[string]any // appid, msg_type, event, create_time, xml
+}
+
+// Raw reads a push that was kept. Pushes to the platform itself hold secrets
+// and are never shown. Errors: not_found.
+func (in *Inbox) Raw(ctx context.Context, tenantID, id uuid.UUID) (RawPush, error) {
+	row, err := in.get(ctx, tenantID, id)
+	if postgres.IsNotFound(err) {
+		return RawPush{}, problem.Of(problem.CodeNotFound)
+	}
+	if err != nil {
+		return RawPush{}, err
+	}
+	cred, err := in.Tenants.Credentials(ctx, tenantID)
+	if err != nil {
+		return RawPush{}, err
+	}
+	if row.Appid == cred.AppID {
+		return RawPush{}, problem.Of(problem.CodeNotFound)
+	}
+	plain, err := in.Keyset.Open(payloadPlace(tenantID, id), row.PayloadCt)
+	if err != nil {
+		return RawPush{}, err
+	}
+	msg, err := msgcrypt.ParseMessage(plain)
+	if err != nil {
+		return RawPush{}, err
+	}
+	p := RawPush{ID: id, ReceivedAt: row.ReceivedAt, Object: object(row, msg)}
+	p.Object["xml"] = string(plain)
+	if m, err := in.Authorizer.Merchant(ctx, tenantID, row.Appid); err == nil {
+		p.MerchantID = &m.ID
+	}
+	return p, nil
 }
 
 // label bounds what the metrics tell apart: senders choose event names.

@@ -88,10 +88,10 @@ type Outcome struct {
 	Audited bool
 	// Audit is where the audit that follows stands; "": where its kind begins.
 	Audit AuditStatus
-	Reply   wechat.Reply // zero unless WeChat's own answer is at hand
-	Err     *problem.Error
-	Errno   int64 // WeChat's errcode
-	RID     string
+	Reply wechat.Reply // zero unless WeChat's own answer is at hand
+	Err   *problem.Error
+	Errno int64 // WeChat's errcode
+	RID   string
 }
 
 // The sources of knowledge, as the id ledger records them.
@@ -101,6 +101,7 @@ const (
 	FromEvent      = "event"
 	FromReconciler = "reconciler"
 	FromPoll       = "poll"
+	FromPerson     = "person" // who resolved what nothing else could
 )
 
 // ID returns the outcome's id of this type, or "".

@@ -287,7 +287,7 @@ type commit struct {
 func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) <-chan commit {
 	done := make(chan commit, 1)
 	own, begun := *op, time.Now()
-	l.beside("commit an outcome", &own, func(context.Context) error {
+	l.beside("commit an outcome", own.attr(), func(context.Context) error {
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), 10*time.Second)
 			stop := context.AfterFunc(l.ctx, cancel)
@@ -325,9 +325,13 @@ func (l *Ledger) settleInBackground(parent context.Context, op *Operation, out O
 
 // beside runs do on a goroutine that Close waits for. ctx ends when nothing
 // more may be tried.
-func (l *Ledger) beside(work string, op *Operation, do func(ctx context.Context) error) {
-	id := slog.String("operation_id", typeid.Format(typeid.Operation, op.ID))
-	l.work.Go(func() { l.Background.Run(l.ctx, work, do, id) })
+func (l *Ledger) beside(work string, about slog.Attr, do func(ctx context.Context) error) {
+	l.work.Go(func() { l.Background.Run(l.ctx, work, do, about) })
+}
+
+// attr names op in the log.
+func (op *Operation) attr() slog.Attr {
+	return slog.String("operation_id", typeid.Format(typeid.Operation, op.ID))
 }
 
 // saveIDs commits an outcome's ids by themselves, where the database refused

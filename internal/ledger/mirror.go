@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -89,13 +90,12 @@ func (c *collection) projectLater(m authorizer.Merchant, shown []Shown, asked ti
 	default:
 		return
 	}
-	c.l.work.Go(func() {
+	c.l.beside("bring records up to date", slog.Any("merchant_id", m.ID), func(ctx context.Context) error {
 		defer func() { <-c.behind }()
-		ctx, cancel := context.WithTimeout(c.l.ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		if _, err := c.project(ctx, m, changed, asked); err != nil {
-			c.l.Log.Warn("records not brought up to date", "type", c.Name, "merchant_id", m.ID, "err", err)
-		}
+		_, err := c.project(ctx, m, changed, asked)
+		return err
 	})
 }
 
@@ -215,9 +215,7 @@ func (l *Ledger) InventoryDue(ctx context.Context) error {
 	lists.SetLimit(inventoriesAtOnce)
 	for _, d := range due {
 		lists.Go(func() error {
-			if err := l.inventory(ctx, d); err != nil {
-				l.Log.Warn("inventory", "merchant_id", d.ID, "err", err)
-			}
+			l.Background.Run(ctx, "compare with WeChat", func(ctx context.Context) error { return l.inventory(ctx, d) }, slog.Any("merchant_id", d.ID))
 			return nil
 		})
 	}

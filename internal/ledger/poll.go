@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -55,9 +56,8 @@ func (l *Ledger) PollDue(ctx context.Context) error {
 		}
 		for g := range groups {
 			polls.Go(func() error {
-				if err := l.poll(ctx, tenant, g.merchant, g.kind); err != nil {
-					l.Log.Warn("poll of audits", "kind", g.kind, "merchant_id", g.merchant, "err", err)
-				}
+				l.Background.Run(ctx, "ask how audits stand", func(ctx context.Context) error { return l.poll(ctx, tenant, g.merchant, g.kind) },
+					slog.String("kind", g.kind), slog.Any("merchant_id", g.merchant))
 				return nil
 			})
 		}

@@ -23,6 +23,10 @@ type Type struct {
 	Path   string        // of the collection: "/v1/stores"
 	Number string        // type of the id by which WeChat manages it: PoiID
 
+	// NumberByAudit says that the decision of the creation's audit tells the
+	// number, not the answer.
+	NumberByAudit bool
+
 	// Creation names the kind of write that makes one.
 	Creation string
 	// Natural names the field whose value is unique in a merchant, by which one

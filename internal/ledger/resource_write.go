@@ -97,12 +97,15 @@ func (c *collection) duplicateReference(ctx context.Context, m authorizer.Mercha
 // settleCreation is Kind.Settle of a creation. executed is the status of what
 // WeChat accepted; changed, where not nil, are fields that its answer told.
 func (t Type) settleCreation(b *postgres.Batch, op *Operation, out Outcome, executed string, changed any) error {
-	p := dbsqlc.ResourceSettleParams{TenantID: op.TenantID, ID: *op.SubjectID, Status: "failed", WechatID: optional(out.ID(t.Number))}
+	p := dbsqlc.ResourceSettleParams{TenantID: op.TenantID, ID: *op.SubjectID, Status: "failed", WechatID: optional(out.ID(t.Number)),
+		States: []string{"submitting", "outcome_unknown", "failed"}}
 	switch out.Class {
 	case wechat.Executed:
 		p.Status = executed
 	case wechat.Ambiguous:
 		p.Status = "outcome_unknown"
+	default:
+		p.States = append(p.States, executed) // where WeChat's refusal overrules what a look concluded
 	}
 	if changed != nil {
 		var err error

@@ -56,7 +56,7 @@ func overruled(out Outcome) []string {
 		return nil
 	case out.Class == wechat.Executed:
 		return []string{"failed", "needs_attention"}
-	case told:
+	case told || out.Source == FromPerson:
 		return []string{"succeeded", "needs_attention"}
 	}
 	return nil

@@ -75,7 +75,7 @@ func (l *Ledger) seenTask(ctx context.Context, who tenant.Caller, key string, fi
 
 // begun lets a task run beside whoever began it.
 func (l *Ledger) begun(op *Operation) {
-	l.beside(op.Kind.Name, op, func(context.Context) error { return l.run(op) })
+	l.beside(op.Kind.Name, op.attr(), func(context.Context) error { return l.run(op) })
 }
 
 // run does a task to its end, telling how far it is once a second.

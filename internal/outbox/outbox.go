@@ -9,6 +9,7 @@ package outbox
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -27,6 +28,7 @@ const (
 	StoreAuditDecided            = "store.audit.decided"
 	StoreActivated               = "store.activated"
 	StoreDeleted                 = "store.deleted"
+	PushOther                    = "push.other"
 	OperationResolved            = "operation.resolved"
 	OperationNeedsAttention      = "operation.needs_attention"
 )
@@ -103,4 +105,45 @@ func Number(ctx context.Context, db *postgres.DB) error {
 		}
 	}
 	return nil
+}
+
+// A Filter narrows a list of events; zero fields don't.
+type Filter struct {
+	After     int64       // the sequence of the last one seen
+	Merchants []uuid.UUID // nil: all of the tenant, and what concerns none
+	Type      string
+	Limit     int
+}
+
+// A Numbered event is one that tenants may see.
+type Numbered struct {
+	ID         uuid.UUID
+	MerchantID *uuid.UUID
+	Type       string
+	Payload    json.RawMessage // object, previous_status
+	CreatedAt  time.Time
+	Sequence   *int64
+}
+
+// List reads a tenant's events, oldest first.
+func List(ctx context.Context, db *postgres.DB, tenant uuid.UUID, f Filter) ([]Numbered, error) {
+	p := dbsqlc.OutboxListParams{TenantID: tenant, After: f.After, MerchantIds: f.Merchants, N: int32(f.Limit)}
+	if f.Type != "" {
+		p.Type = &f.Type
+	}
+	var rows []Numbered
+	b := db.NewBatch(tenant)
+	postgres.QueueMany(b, dbsqlc.OutboxList, p, &rows)
+	return rows, db.Run(ctx, b)
+}
+
+// Get reads one event; nil: there is none with this id and a number.
+func Get(ctx context.Context, db *postgres.DB, tenant, id uuid.UUID) (*Numbered, error) {
+	var rows []Numbered
+	b := db.NewBatch(tenant)
+	postgres.QueueMany(b, dbsqlc.OutboxGet, dbsqlc.OutboxGetParams{TenantID: tenant, ID: id}, &rows)
+	if err := db.Run(ctx, b); err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &rows[0], nil
 }

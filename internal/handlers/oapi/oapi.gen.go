@@ -124,6 +124,7 @@ func (e AuditKind) Valid() bool {
 // Defines values for AuditSource.
 const (
 	AuditSourceEvent      AuditSource = "event"
+	AuditSourcePerson     AuditSource = "person"
 	AuditSourcePoll       AuditSource = "poll"
 	AuditSourceReconciler AuditSource = "reconciler"
 	AuditSourceResponse   AuditSource = "response"
@@ -133,6 +134,8 @@ const (
 func (e AuditSource) Valid() bool {
 	switch e {
 	case AuditSourceEvent:
+		return true
+	case AuditSourcePerson:
 		return true
 	case AuditSourcePoll:
 		return true
@@ -313,6 +316,24 @@ func (e MerchantStatus) Valid() bool {
 	case MerchantStatusDisabled:
 		return true
 	case MerchantStatusNeedsReauthorization:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperationResolutionDecision.
+const (
+	OperationResolutionDecisionExecuted    OperationResolutionDecision = "executed"
+	OperationResolutionDecisionNotExecuted OperationResolutionDecision = "not_executed"
+)
+
+// Valid indicates whether the value is a known member of the OperationResolutionDecision enum.
+func (e OperationResolutionDecision) Valid() bool {
+	switch e {
+	case OperationResolutionDecisionExecuted:
+		return true
+	case OperationResolutionDecisionNotExecuted:
 		return true
 	default:
 		return false
@@ -622,6 +643,9 @@ type Audit struct {
 	//
 	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
 	MerchantID MerchantID `json:"merchant_id"`
+
+	// OverdueAt Since when WeChat has said nothing for longer than such reviews take. The event `audit.overdue` tells of it.
+	OverdueAt *time.Time `json:"overdue_at"`
 
 	// Reason Why WeChat said no, in its own words.
 	Reason *string `json:"reason"`
@@ -940,6 +964,52 @@ type DistrictList struct {
 	// SyncedAt When WeChat was asked.
 	SyncedAt time.Time `json:"synced_at"`
 }
+
+// Event Something that happened by itself.
+type Event struct {
+	// Data What the event is about.
+	Data EventData `json:"data"`
+
+	// ID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+	ID         EventID `json:"id"`
+	MerchantID *string `json:"merchant_id"`
+
+	// Sequence Rises with every event of the tenant, without holes that fill later. `null` for `push.received`.
+	Sequence  *int64    `json:"sequence"`
+	TenantID  string    `json:"tenant_id"`
+	Timestamp time.Time `json:"timestamp"`
+
+	// Type For example `store.activated`. New types may come: ignore what you don't know.
+	Type string `json:"type"`
+}
+
+// EventData What the event is about.
+type EventData struct {
+	// Object The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
+	// `appid`, `msg_type`, `event`, `create_time` and `xml`.
+	Object EventObject `json:"object"`
+
+	// PreviousStatus The status before.
+	PreviousStatus *string `json:"previous_status,omitempty"`
+}
+
+// EventID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+type EventID = string
+
+// EventList A page of events, oldest first.
+type EventList struct {
+	Data []Event `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextAfter The `after` of the next request.
+	NextAfter int64 `json:"next_after"`
+}
+
+// EventObject The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
+// `appid`, `msg_type`, `event`, `create_time` and `xml`.
+type EventObject map[string]interface{}
 
 // HasMore Whether there is another page.
 type HasMore = bool
@@ -1304,6 +1374,21 @@ type OperationProgress struct {
 	Done  int64  `json:"done"`
 	Total *int64 `json:"total"`
 }
+
+// OperationResolution A person's answer.
+type OperationResolution struct {
+	// Decision What WeChat's own pages show.
+	Decision OperationResolutionDecision `json:"decision"`
+
+	// Note Why, for whoever reads it later.
+	Note *string `json:"note,omitempty"`
+
+	// WechatIds With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
+	WechatIds *WeChatIDs `json:"wechat_ids,omitempty"`
+}
+
+// OperationResolutionDecision What WeChat's own pages show.
+type OperationResolutionDecision string
 
 // OperationStatus `pending`, `executing`: under way. `succeeded`, `failed`, `cancelled`: final. `reconciling`: WeChat's answer was lost and
 // the gateway finds out. `needs_attention`: it could not; a person has to look.
@@ -1756,6 +1841,9 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// WeChatIDs With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
+type WeChatIDs map[string]string
+
 // WeChatNumber A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
 //
 // Example: 2880741500279549033
@@ -1991,6 +2079,24 @@ type GetDistrictParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// FilterMerchantID Only this merchant, by its id `mch_…` or its WeChat appid.
+	FilterMerchantID *FilterMerchantID `form:"merchant_id,omitempty" json:"merchant_id,omitempty"`
+
+	// After Only events with a greater `sequence`.
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// Type Only events of this type.
+	Type *string `form:"type,omitempty" json:"type,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // ListMapPOIsParams defines parameters for ListMapPOIs.
 type ListMapPOIsParams struct {
 	// Keyword What to search for, 1 to 64 characters.
@@ -2196,6 +2302,9 @@ type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
 
+// ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
+type ResolveOperationJSONRequestBody = OperationResolution
+
 // CreateStoreJSONRequestBody defines body for CreateStore for application/json ContentType.
 type CreateStoreJSONRequestBody = StoreCreate
 
@@ -2255,6 +2364,9 @@ type ServerInterface interface {
 	// GetAudit Show an audit
 	// (GET /audits/{id})
 	GetAudit(ctx echo.Context, id AuditID, params GetAuditParams) error
+	// RefreshAudit Ask WeChat now how an audit stands
+	// (POST /audits/{id}/refresh)
+	RefreshAudit(ctx echo.Context, id AuditID) error
 	// CreateAuthorizationLink Make a link by which a merchant authorises your platform
 	// (POST /authorization-links)
 	CreateAuthorizationLink(ctx echo.Context) error
@@ -2270,6 +2382,12 @@ type ServerInterface interface {
 	// GetDistrict Show a province, city or district
 	// (GET /districts/{id})
 	GetDistrict(ctx echo.Context, id NumericID, params GetDistrictParams) error
+	// ListEvents List what happened
+	// (GET /events)
+	ListEvents(ctx echo.Context, params ListEventsParams) error
+	// GetEvent Show an event
+	// (GET /events/{id})
+	GetEvent(ctx echo.Context, id EventID) error
 	// ListMapPOIs Find places on Tencent's map
 	// (GET /map-pois)
 	ListMapPOIs(ctx echo.Context, params ListMapPOIsParams) error
@@ -2300,6 +2418,9 @@ type ServerInterface interface {
 	// GetOperation Show an operation
 	// (GET /operations/{id})
 	GetOperation(ctx echo.Context, id OperationID, params GetOperationParams) error
+	// ResolveOperation Say what became of an operation that needs attention
+	// (POST /operations/{id}/resolution)
+	ResolveOperation(ctx echo.Context, id OperationID) error
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx echo.Context, params ListStoresParams) error
@@ -2847,6 +2968,22 @@ func (w *ServerInterfaceWrapper) GetAudit(ctx echo.Context) error {
 	return err
 }
 
+// RefreshAudit converts echo context to params.
+func (w *ServerInterfaceWrapper) RefreshAudit(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id AuditID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RefreshAudit(ctx, id)
+	return err
+}
+
 // CreateAuthorizationLink converts echo context to params.
 func (w *ServerInterfaceWrapper) CreateAuthorizationLink(ctx echo.Context) error {
 	var err error
@@ -3068,6 +3205,78 @@ func (w *ServerInterfaceWrapper) GetDistrict(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetDistrict(ctx, id, params)
+	return err
+}
+
+// ListEvents converts echo context to params.
+func (w *ServerInterfaceWrapper) ListEvents(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEventsParams
+	// ------------- Optional query parameter "merchant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "merchant_id", ctx.QueryParams(), &params.FilterMerchantID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", ctx.QueryParams(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter after: %s", err))
+	}
+
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", ctx.QueryParams(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter type: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListEvents(ctx, params)
+	return err
+}
+
+// GetEvent converts echo context to params.
+func (w *ServerInterfaceWrapper) GetEvent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetEvent(ctx, id)
 	return err
 }
 
@@ -3506,6 +3715,22 @@ func (w *ServerInterfaceWrapper) GetOperation(ctx echo.Context) error {
 	return err
 }
 
+// ResolveOperation converts echo context to params.
+func (w *ServerInterfaceWrapper) ResolveOperation(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id OperationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ResolveOperation(ctx, id)
+	return err
+}
+
 // ListStores converts echo context to params.
 func (w *ServerInterfaceWrapper) ListStores(ctx echo.Context) error {
 	var err error
@@ -3887,11 +4112,14 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/api-keys/:id/rotations", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
 	router.GET(options.BaseURL+"/audits", wrapper.ListAudits, options.OperationMiddlewares["listAudits"]...)
 	router.GET(options.BaseURL+"/audits/:id", wrapper.GetAudit, options.OperationMiddlewares["getAudit"]...)
+	router.POST(options.BaseURL+"/audits/:id/refresh", wrapper.RefreshAudit, options.OperationMiddlewares["refreshAudit"]...)
 	router.POST(options.BaseURL+"/authorization-links", wrapper.CreateAuthorizationLink, options.OperationMiddlewares["createAuthorizationLink"]...)
 	router.GET(options.BaseURL+"/authorization-links/:id", wrapper.GetAuthorizationLink, options.OperationMiddlewares["getAuthorizationLink"]...)
 	router.GET(options.BaseURL+"/categories", wrapper.ListCategories, options.OperationMiddlewares["listCategories"]...)
 	router.GET(options.BaseURL+"/districts", wrapper.ListDistricts, options.OperationMiddlewares["listDistricts"]...)
 	router.GET(options.BaseURL+"/districts/:id", wrapper.GetDistrict, options.OperationMiddlewares["getDistrict"]...)
+	router.GET(options.BaseURL+"/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
+	router.GET(options.BaseURL+"/events/:id", wrapper.GetEvent, options.OperationMiddlewares["getEvent"]...)
 	router.GET(options.BaseURL+"/map-pois", wrapper.ListMapPOIs, options.OperationMiddlewares["listMapPOIs"]...)
 	router.GET(options.BaseURL+"/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
 	router.GET(options.BaseURL+"/merchants", wrapper.ListMerchants, options.OperationMiddlewares["listMerchants"]...)
@@ -3902,6 +4130,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/merchants/sync", wrapper.SyncMerchants, options.OperationMiddlewares["syncMerchants"]...)
 	router.GET(options.BaseURL+"/operations", wrapper.ListOperations, options.OperationMiddlewares["listOperations"]...)
 	router.GET(options.BaseURL+"/operations/:id", wrapper.GetOperation, options.OperationMiddlewares["getOperation"]...)
+	router.POST(options.BaseURL+"/operations/:id/resolution", wrapper.ResolveOperation, options.OperationMiddlewares["resolveOperation"]...)
 	router.GET(options.BaseURL+"/stores", wrapper.ListStores, options.OperationMiddlewares["listStores"]...)
 	router.POST(options.BaseURL+"/stores", wrapper.CreateStore, options.OperationMiddlewares["createStore"]...)
 	router.DELETE(options.BaseURL+"/stores/:id", wrapper.DeleteStore, options.OperationMiddlewares["deleteStore"]...)
@@ -4545,6 +4774,38 @@ func (response GetAudit304Response) VisitGetAuditResponse(w http.ResponseWriter)
 	return nil
 }
 
+type RefreshAuditRequestObject struct {
+	ID AuditID `json:"id"`
+}
+
+type RefreshAuditResponseObject interface {
+	VisitRefreshAuditResponse(w http.ResponseWriter) error
+}
+
+type RefreshAudit200ResponseHeaders struct {
+	RequestID *string
+}
+
+type RefreshAudit200JSONResponse struct {
+	Body    Audit
+	Headers RefreshAudit200ResponseHeaders
+}
+
+func (response RefreshAudit200JSONResponse) VisitRefreshAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateAuthorizationLinkRequestObject struct {
 	Body *CreateAuthorizationLinkJSONRequestBody
 }
@@ -4789,6 +5050,70 @@ func (response GetDistrict304Response) VisitGetDistrictResponse(w http.ResponseW
 	}
 	w.WriteHeader(304)
 	return nil
+}
+
+type ListEventsRequestObject struct {
+	Params ListEventsParams
+}
+
+type ListEventsResponseObject interface {
+	VisitListEventsResponse(w http.ResponseWriter) error
+}
+
+type ListEvents200ResponseHeaders struct {
+	RequestID *string
+}
+
+type ListEvents200JSONResponse struct {
+	Body    EventList
+	Headers ListEvents200ResponseHeaders
+}
+
+func (response ListEvents200JSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEventRequestObject struct {
+	ID EventID `json:"id"`
+}
+
+type GetEventResponseObject interface {
+	VisitGetEventResponse(w http.ResponseWriter) error
+}
+
+type GetEvent200ResponseHeaders struct {
+	RequestID *string
+}
+
+type GetEvent200JSONResponse struct {
+	Body    Event
+	Headers GetEvent200ResponseHeaders
+}
+
+func (response GetEvent200JSONResponse) VisitGetEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type ListMapPOIsRequestObject struct {
@@ -5166,6 +5491,39 @@ func (response GetOperation304Response) VisitGetOperationResponse(w http.Respons
 	return nil
 }
 
+type ResolveOperationRequestObject struct {
+	ID   OperationID `json:"id"`
+	Body *ResolveOperationJSONRequestBody
+}
+
+type ResolveOperationResponseObject interface {
+	VisitResolveOperationResponse(w http.ResponseWriter) error
+}
+
+type ResolveOperation200ResponseHeaders struct {
+	RequestID *string
+}
+
+type ResolveOperation200JSONResponse struct {
+	Body    Operation
+	Headers ResolveOperation200ResponseHeaders
+}
+
+func (response ResolveOperation200JSONResponse) VisitResolveOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStoresRequestObject struct {
 	Params ListStoresParams
 }
@@ -5521,6 +5879,9 @@ type StrictServerInterface interface {
 	// GetAudit Show an audit
 	// (GET /audits/{id})
 	GetAudit(ctx context.Context, request GetAuditRequestObject) (GetAuditResponseObject, error)
+	// RefreshAudit Ask WeChat now how an audit stands
+	// (POST /audits/{id}/refresh)
+	RefreshAudit(ctx context.Context, request RefreshAuditRequestObject) (RefreshAuditResponseObject, error)
 	// CreateAuthorizationLink Make a link by which a merchant authorises your platform
 	// (POST /authorization-links)
 	CreateAuthorizationLink(ctx context.Context, request CreateAuthorizationLinkRequestObject) (CreateAuthorizationLinkResponseObject, error)
@@ -5536,6 +5897,12 @@ type StrictServerInterface interface {
 	// GetDistrict Show a province, city or district
 	// (GET /districts/{id})
 	GetDistrict(ctx context.Context, request GetDistrictRequestObject) (GetDistrictResponseObject, error)
+	// ListEvents List what happened
+	// (GET /events)
+	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// GetEvent Show an event
+	// (GET /events/{id})
+	GetEvent(ctx context.Context, request GetEventRequestObject) (GetEventResponseObject, error)
 	// ListMapPOIs Find places on Tencent's map
 	// (GET /map-pois)
 	ListMapPOIs(ctx context.Context, request ListMapPOIsRequestObject) (ListMapPOIsResponseObject, error)
@@ -5566,6 +5933,9 @@ type StrictServerInterface interface {
 	// GetOperation Show an operation
 	// (GET /operations/{id})
 	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
+	// ResolveOperation Say what became of an operation that needs attention
+	// (POST /operations/{id}/resolution)
+	ResolveOperation(ctx context.Context, request ResolveOperationRequestObject) (ResolveOperationResponseObject, error)
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx context.Context, request ListStoresRequestObject) (ListStoresResponseObject, error)
@@ -6136,6 +6506,31 @@ func (sh *strictHandler) GetAudit(ctx echo.Context, id AuditID, params GetAuditP
 	return nil
 }
 
+// RefreshAudit operation middleware
+func (sh *strictHandler) RefreshAudit(ctx echo.Context, id AuditID) error {
+	var request RefreshAuditRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RefreshAudit(ctx.Request().Context(), request.(RefreshAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RefreshAudit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RefreshAuditResponseObject); ok {
+		return validResponse.VisitRefreshAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreateAuthorizationLink operation middleware
 func (sh *strictHandler) CreateAuthorizationLink(ctx echo.Context) error {
 	var request CreateAuthorizationLinkRequestObject
@@ -6278,6 +6673,56 @@ func (sh *strictHandler) GetDistrict(ctx echo.Context, id NumericID, params GetD
 		return err
 	} else if validResponse, ok := response.(GetDistrictResponseObject); ok {
 		return validResponse.VisitGetDistrictResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListEvents operation middleware
+func (sh *strictHandler) ListEvents(ctx echo.Context, params ListEventsParams) error {
+	var request ListEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEvents(ctx.Request().Context(), request.(ListEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListEventsResponseObject); ok {
+		return validResponse.VisitListEventsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetEvent operation middleware
+func (sh *strictHandler) GetEvent(ctx echo.Context, id EventID) error {
+	var request GetEventRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetEvent(ctx.Request().Context(), request.(GetEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetEvent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetEventResponseObject); ok {
+		return validResponse.VisitGetEventResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6554,6 +6999,54 @@ func (sh *strictHandler) GetOperation(ctx echo.Context, id OperationID, params G
 		return err
 	} else if validResponse, ok := response.(GetOperationResponseObject); ok {
 		return validResponse.VisitGetOperationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ResolveOperation operation middleware
+func (sh *strictHandler) ResolveOperation(ctx echo.Context, id OperationID) error {
+	var request ResolveOperationRequestObject
+
+	request.ID = id
+
+	var body ResolveOperationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResolveOperation(ctx.Request().Context(), request.(ResolveOperationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResolveOperation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ResolveOperationResponseObject); ok {
+		return validResponse.VisitResolveOperationResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

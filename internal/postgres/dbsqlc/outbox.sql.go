@@ -8,6 +8,7 @@ package dbsqlc
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -43,6 +44,52 @@ func (q *Queries) OutboxCounterSet(ctx context.Context, db DBTX, arg OutboxCount
 	return err
 }
 
+const OutboxGet = `-- name: OutboxGet :many
+SELECT id, merchant_id, type, payload, created_at, sequence FROM outbox
+WHERE tenant_id = $1 AND id = $2 AND sequence IS NOT NULL
+`
+
+type OutboxGetParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+type OutboxGetRow struct {
+	ID         uuid.UUID
+	MerchantID *uuid.UUID
+	Type       string
+	Payload    json.RawMessage
+	CreatedAt  time.Time
+	Sequence   *int64
+}
+
+func (q *Queries) OutboxGet(ctx context.Context, db DBTX, arg OutboxGetParams) ([]OutboxGetRow, error) {
+	rows, err := db.Query(ctx, OutboxGet, arg.TenantID, arg.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OutboxGetRow
+	for rows.Next() {
+		var i OutboxGetRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.MerchantID,
+			&i.Type,
+			&i.Payload,
+			&i.CreatedAt,
+			&i.Sequence,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const OutboxInsert = `-- name: OutboxInsert :exec
 INSERT INTO outbox (tenant_id, id, merchant_id, type, payload) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
@@ -65,6 +112,64 @@ func (q *Queries) OutboxInsert(ctx context.Context, db DBTX, arg OutboxInsertPar
 		arg.Payload,
 	)
 	return err
+}
+
+const OutboxList = `-- name: OutboxList :many
+SELECT id, merchant_id, type, payload, created_at, sequence FROM outbox
+WHERE tenant_id = $1 AND sequence > $2::bigint
+  AND ($3::uuid[] IS NULL OR merchant_id = ANY ($3::uuid[]))
+  AND ($4::text IS NULL OR type = $4)
+ORDER BY sequence LIMIT $5
+`
+
+type OutboxListParams struct {
+	TenantID    uuid.UUID
+	After       int64
+	MerchantIds []uuid.UUID
+	Type        *string
+	N           int32
+}
+
+type OutboxListRow struct {
+	ID         uuid.UUID
+	MerchantID *uuid.UUID
+	Type       string
+	Payload    json.RawMessage
+	CreatedAt  time.Time
+	Sequence   *int64
+}
+
+func (q *Queries) OutboxList(ctx context.Context, db DBTX, arg OutboxListParams) ([]OutboxListRow, error) {
+	rows, err := db.Query(ctx, OutboxList,
+		arg.TenantID,
+		arg.After,
+		arg.MerchantIds,
+		arg.Type,
+		arg.N,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OutboxListRow
+	for rows.Next() {
+		var i OutboxListRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.MerchantID,
+			&i.Type,
+			&i.Payload,
+			&i.CreatedAt,
+			&i.Sequence,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const OutboxNumber = `-- name: OutboxNumber :execrows

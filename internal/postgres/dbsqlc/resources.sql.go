@@ -763,9 +763,9 @@ func (q *Queries) ResourceReopen(ctx context.Context, db DBTX, arg ResourceReope
 }
 
 const ResourceSettle = `-- name: ResourceSettle :exec
-UPDATE resources SET status = $1, wechat_id = coalesce(wechat_id, $2), fields = fields || coalesce($3::jsonb, '{}'),
-    row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = $4 AND id = $5 AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> $1
+UPDATE resources SET status = $1, wechat_id = CASE WHEN $1::text = 'failed' THEN $2 ELSE coalesce(wechat_id, $2) END,
+    fields = fields || coalesce($3::jsonb, '{}'), row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = $4 AND id = $5 AND status = ANY ($6::text[]) AND status <> $1
 `
 
 type ResourceSettleParams struct {
@@ -774,9 +774,11 @@ type ResourceSettleParams struct {
 	Changed  json.RawMessage
 	TenantID uuid.UUID
 	ID       uuid.UUID
+	States   []string
 }
 
-// ResourceSettle moves what a creation that was open made to what came of it.
+// ResourceSettle moves what a creation made to what came of it. A number that
+// was only concluded is another's, once WeChat's own word is a refusal.
 func (q *Queries) ResourceSettle(ctx context.Context, db DBTX, arg ResourceSettleParams) error {
 	_, err := db.Exec(ctx, ResourceSettle,
 		arg.Status,
@@ -784,6 +786,7 @@ func (q *Queries) ResourceSettle(ctx context.Context, db DBTX, arg ResourceSettl
 		arg.Changed,
 		arg.TenantID,
 		arg.ID,
+		arg.States,
 	)
 	return err
 }

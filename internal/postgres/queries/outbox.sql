@@ -17,3 +17,14 @@ WHERE outbox.tenant_id = @tenant_id AND outbox.id = due.id;
 
 -- name: OutboxCounterSet :exec
 UPDATE outbox_counters SET last_sequence = last_sequence + @n WHERE tenant_id = @tenant_id;
+
+-- name: OutboxList :many
+SELECT id, merchant_id, type, payload, created_at, sequence FROM outbox
+WHERE tenant_id = @tenant_id AND sequence > sqlc.arg('after')::bigint
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND (sqlc.narg('type')::text IS NULL OR type = sqlc.narg('type'))
+ORDER BY sequence LIMIT @n;
+
+-- name: OutboxGet :many
+SELECT id, merchant_id, type, payload, created_at, sequence FROM outbox
+WHERE tenant_id = @tenant_id AND id = @id AND sequence IS NOT NULL;

@@ -7,11 +7,12 @@ VALUES (@tenant_id, @id, @merchant_id, @type, @map_poi_id, @client_reference,
         AND r.client_reference = @client_reference AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired') ORDER BY r.id DESC LIMIT 1),
     @fields, 'submitting', @audit_id, @operation_id);
 
--- ResourceSettle moves what a creation that was open made to what came of it.
+-- ResourceSettle moves what a creation made to what came of it. A number that
+-- was only concluded is another's, once WeChat's own word is a refusal.
 -- name: ResourceSettle :exec
-UPDATE resources SET status = @status, wechat_id = coalesce(wechat_id, @wechat_id), fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{}'),
-    row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = @tenant_id AND id = @id AND status IN ('submitting', 'outcome_unknown', 'failed') AND status <> @status;
+UPDATE resources SET status = @status, wechat_id = CASE WHEN @status::text = 'failed' THEN @wechat_id ELSE coalesce(wechat_id, @wechat_id) END,
+    fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{}'), row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status = ANY (@states::text[]) AND status <> @status;
 
 -- ResourceReopen is for one more attempt of a creation that certainly did nothing.
 -- name: ResourceReopen :exec
