@@ -45,6 +45,7 @@ const (
 	CodeStoreNotUpdatable              = "store_not_updatable"
 	CodeStoreNotDeletable              = "store_not_deletable"
 	CodeStoreDeleteFailed              = "store_delete_failed"
+	CodeOperationNotResolvable         = "operation_not_resolvable"
 	CodeAuditNotReadable               = "audit_not_readable"
 	CodeVersionConflict                = "version_conflict"
 	CodeBodyTooLarge                   = "body_too_large"
@@ -248,6 +249,9 @@ var catalogue = map[string]entry{
 	CodeStoreDeleteFailed: {kind: Conflict, retryable: true, where: "",
 		title:  [2]string{"Not deleted", "删除失败"},
 		detail: [2]string{"WeChat did not delete the store; look at its status and try again later.", "微信未删除该门店，请查看其状态后稍后重试。"}},
+	CodeOperationNotResolvable: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"Nothing to resolve", "无需人工处理"},
+		detail: [2]string{"Only an operation with the status needs_attention takes a person's answer.", "只有状态为 needs_attention 的操作才能由人工给出结论。"}},
 	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
