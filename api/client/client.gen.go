@@ -972,7 +972,9 @@ type Event struct {
 	// Data What the event is about.
 	Data EventData `json:"data"`
 
-	// ID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+	// ID The gateway's id of an event.
+	//
+	// Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
 	ID         EventID `json:"id"`
 	MerchantID *string `json:"merchant_id"`
 
@@ -995,7 +997,9 @@ type EventData struct {
 	PreviousStatus *string `json:"previous_status,omitempty"`
 }
 
-// EventID Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
+// EventID The gateway's id of an event.
+//
+// Example: evt_01jd7k8w6yf2n4p6q8r0s2t4vx
 type EventID = string
 
 // EventList A page of events, oldest first.
