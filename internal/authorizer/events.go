@@ -14,6 +14,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/wechat"
 	"github.com/mendian/mendian/internal/wechat/msgcrypt"
 )
 
@@ -85,6 +86,9 @@ func (a *Authorizer) applyAuthorized(ctx context.Context, tenantID uuid.UUID, ms
 	v := arrival{code: secret.NewText(msg.Get("AuthorizationCode")), appid: msg.Get("AuthorizerAppid"), eventAt: &created}
 	if !appidPattern.MatchString(v.appid) || !authCodePattern.MatchString(v.code.Reveal()) {
 		return fmt.Errorf("%w: no account or no code", ErrNotOurs)
+	}
+	if _, ok := wechat.ReleaseTester(v.appid); ok {
+		return fmt.Errorf("%w: an account of WeChat's own", ErrNotOurs)
 	}
 	if expiry := codeExpiry(msg.Get("AuthorizationCodeExpiredTime"), created); !expiry.IsZero() && received.After(expiry.Add(expirySlack)) {
 		v.expired = true

@@ -217,6 +217,7 @@ func TestForeignEvents(t *testing.T) {
 		"unknown account":    {b.apply("unauthorized", now, "AuthorizerAppid", "wx0000000000000001"), ErrNotOurs},
 		"no code":            {b.apply("authorized", now, "AuthorizerAppid", "wx0000000000000001"), ErrNotOurs},
 		"account of no form": {b.apply("authorized", now, "AuthorizerAppid", "../etc", "AuthorizationCode", "abcdefgh"), ErrNotOurs},
+		"WeChat's tester":    {b.apply("authorized", now, "AuthorizerAppid", "wx570bc396a51b8ff8", "AuthorizationCode", "queryauthcode@@@abcdefgh"), ErrNotOurs},
 		"no ticket":          {b.apply("component_verify_ticket", now), ErrNotOurs},
 		"another component": {b.a().ApplyComponentEvent(t.Context(), b.tenant,
 			message(t, `<xml><AppId>wx0000000000000002</AppId><InfoType>component_verify_ticket</InfoType><ComponentVerifyTicket>x</ComponentVerifyTicket></xml>`), now), ErrNotOurs},

@@ -174,6 +174,8 @@ func TestSync(t *testing.T) {
 	b.control("POST", "accounts/"+leaving.AppID+"/unauthorize", nil, nil)              // gone
 	b.control("POST", "credentials", obj{"invalidate_refresh_token": lost.AppID}, nil) // its refresh token is another one now
 	b.control("POST", "accounts", obj{"appid": known.AppID, "sets": []int{13}}, nil)
+	b.control("POST", "accounts", obj{"appid": "wx570bc396a51b8ff8"}, nil)
+	b.control("POST", "accounts/wx570bc396a51b8ff8/authorize", nil, nil) // WeChat's own, which tries the platform
 	b.sql(`UPDATE merchants SET status = 'needs_reauthorization' WHERE id = $1`, lost.ID)
 	b.sql(`UPDATE authorizer_tokens SET invalid_reason = 'refresh_token' WHERE merchant_id = $1`, lost.ID)
 
@@ -198,8 +200,10 @@ func TestSync(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := b.a().Merchant(t.Context(), b.tenant, "wx5ab0d1c0ffee0b99"); codeOf(err) != problem.CodeMerchantNotFound {
-		t.Errorf("another tenant's account: %v", err)
+	for _, appid := range []string{"wx5ab0d1c0ffee0b99", "wx570bc396a51b8ff8"} {
+		if _, err := b.a().Merchant(t.Context(), b.tenant, appid); codeOf(err) != problem.CodeMerchantNotFound {
+			t.Errorf("%s, which is another's: %v", appid, err)
+		}
 	}
 	if _, err := b.a().RefreshToken(t.Context(), b.merchant(lost.AppID)); err != nil {
 		t.Errorf("with the restored refresh token: %v", err)

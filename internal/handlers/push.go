@@ -22,18 +22,18 @@ func (s *Server) Public(e *echo.Echo) {
 }
 
 // receivePush is POST /wechat/{ref}/…: one of WeChat's pushes. The answer is
-// "success" once it is kept, 403 with nothing in it for whatever isn't a push
-// of WeChat's, and 500 where it couldn't be kept, so that WeChat pushes again
-// (platform.md §7.3).
+// "success" once it is kept (in a release check, what that wants to hear), 403
+// with nothing in it for whatever isn't a push of WeChat's, and 500 where it
+// couldn't be kept, so that WeChat pushes again (platform.md §7.3).
 func (s *Server) receivePush(c echo.Context) error {
 	body, err := io.ReadAll(io.LimitReader(c.Request().Body, maxPush+1))
 	if err != nil || len(body) > maxPush {
 		return c.NoContent(http.StatusForbidden)
 	}
-	err = s.Inbox.Receive(c.Request().Context(), inbox.Push{Ref: c.Param("ref"), AppID: c.Param("appid"), Query: c.QueryParams(), Body: body})
+	answer, err := s.Inbox.Receive(c.Request().Context(), inbox.Push{Ref: c.Param("ref"), AppID: c.Param("appid"), Query: c.QueryParams(), Body: body})
 	switch {
 	case err == nil:
-		return c.String(http.StatusOK, "success")
+		return c.Blob(http.StatusOK, answer.Type, answer.Body)
 	case errors.Is(err, inbox.ErrRefused):
 		return c.NoContent(http.StatusForbidden)
 	}

@@ -71,88 +71,111 @@ func refuse(reason string) error { return fmt.Errorf("%w: %s", ErrRefused, reaso
 // look at a clock.
 const maxSkew = 10 * time.Minute
 
-// Receive keeps a push. nil means that it is kept, or was before: answer
-// success. Errors: ErrRefused; anything else means that it couldn't be kept
-// and WeChat should push again.
-func (in *Inbox) Receive(ctx context.Context, p Push) error {
+// An Answer is what a push is answered with: a media type and a body, which
+// may be empty.
+type Answer struct {
+	Type string
+	Body []byte
+}
+
+const plainText = "text/plain; charset=utf-8"
+
+var success = Answer{plainText, []byte("success")}
+
+// Receive keeps a push. An error of nil means that it is kept, or was before:
+// answer what is returned. Errors: ErrRefused; anything else means that it
+// couldn't be kept and WeChat should push again.
+func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	kind := "messages"
 	if p.AppID == "" {
 		kind = "component"
 	}
-	row, err := in.open(ctx, p)
+	push, err := in.open(ctx, p)
 	switch {
 	case errors.Is(err, ErrRefused):
 		in.Metrics.PushReceived(kind, "refused")
 		in.Log.WarnContext(ctx, "push refused", "kind", kind, "err", err)
-		return err
+		return Answer{}, err
 	case err != nil:
 		in.Metrics.PushReceived(kind, "failed")
-		return err
+		return Answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	b := in.DB.NewBatch(row.TenantID)
-	b.Queue(dbsqlc.EventInboxInsert, row)
+	b := in.DB.NewBatch(push.tenant.ID)
+	b.Queue(dbsqlc.EventInboxInsert, push.row)
 	fault.At("before_push_insert")
 	if err := in.DB.Run(ctx, b); err != nil {
 		in.Metrics.PushReceived(kind, "failed")
-		return err
+		return Answer{}, err
 	}
 	fault.At("after_push_insert")
 	in.Metrics.PushReceived(kind, "kept")
-	return nil
+	return in.answer(push), nil
+}
+
+// received is a push that was verified and decrypted, and what did it.
+type received struct {
+	tenant tenant.Tenant
+	appID  string // the component's
+	token  secret.Text
+	key    msgcrypt.Key
+	msg    msgcrypt.Message
+	row    dbsqlc.EventInboxInsertParams
 }
 
 // open verifies before it decrypts, so that nothing can be learned from how it
 // fails (design security.md §5).
-func (in *Inbox) open(ctx context.Context, p Push) (row dbsqlc.EventInboxInsertParams, _ error) {
+func (in *Inbox) open(ctx context.Context, p Push) (push received, _ error) {
 	t, err := in.Tenants.ByPushRef(ctx, p.Ref)
 	if _, ok := problem.As(err); ok && !unavailable(err) {
-		return row, refuse("no such push URL")
+		return push, refuse("no such push URL")
 	}
 	if err != nil {
-		return row, err
+		return push, err
 	}
 	cred, err := in.Tenants.Credentials(ctx, t.ID)
 	if _, ok := problem.As(err); ok && !unavailable(err) {
-		return row, refuse("the tenant has no credentials")
+		return push, refuse("the tenant has no credentials")
 	}
 	if err != nil {
-		return row, err
+		return push, err
 	}
 	if p.Query.Get("encrypt_type") != "aes" {
-		return row, refuse("not encrypted")
+		return push, refuse("not encrypted")
 	}
 	envelope, err := msgcrypt.ParseEnvelope(p.Body)
 	if err != nil {
-		return row, refuse("envelope can't be read")
+		return push, refuse("envelope can't be read")
 	}
-	if !verified(cred, p.Query, envelope.Encrypt) {
-		return row, refuse("signature")
+	push.tenant, push.appID = t, cred.AppID
+	var ok bool
+	if push.token, ok = signer(cred, p.Query, envelope.Encrypt); !ok {
+		return push, refuse("signature")
 	}
-	plain, err := decrypt(cred, envelope.Encrypt)
+	plain, key, err := decrypt(cred, envelope.Encrypt)
 	if err != nil {
-		return row, refuse(err.Error())
+		return push, refuse(err.Error())
 	}
-	msg, err := msgcrypt.ParseMessage(plain)
-	if err != nil {
-		return row, refuse("message can't be read")
+	push.key = key
+	if push.msg, err = msgcrypt.ParseMessage(plain); err != nil {
+		return push, refuse("message can't be read")
 	}
-	created, err := strconv.ParseInt(msg.Get("CreateTime"), 10, 64)
+	created, err := strconv.ParseInt(push.msg.Get("CreateTime"), 10, 64)
 	if err != nil {
-		return row, refuse("no CreateTime")
+		return push, refuse("no CreateTime")
 	}
 	if skew := time.Since(time.Unix(created, 0)).Abs(); skew > maxSkew {
 		in.Log.WarnContext(ctx, "push from another time", "tenant_id", t.ID, "skew_seconds", int(skew.Seconds()))
 	}
 	sum := sha256.Sum256(plain)
-	row = dbsqlc.EventInboxInsertParams{TenantID: t.ID, ID: typeid.New(), Appid: p.AppID, FromUser: msg.Get("FromUserName"),
-		CreateTime: created, Event: eventOf(msg, p.AppID == ""), PayloadSha256: sum[:]}
+	push.row = dbsqlc.EventInboxInsertParams{TenantID: t.ID, ID: typeid.New(), Appid: p.AppID, FromUser: push.msg.Get("FromUserName"),
+		CreateTime: created, Event: eventOf(push.msg, p.AppID == ""), PayloadSha256: sum[:]}
 	if p.AppID == "" {
-		row.Appid = cred.AppID
+		push.row.Appid = cred.AppID
 	}
-	row.PayloadCt, err = in.Keyset.Seal(payloadPlace(row.TenantID, row.ID), plain)
-	return row, err
+	push.row.PayloadCt, err = in.Keyset.Seal(payloadPlace(t.ID, push.row.ID), plain)
+	return push, err
 }
 
 func unavailable(err error) bool {
@@ -160,24 +183,26 @@ func unavailable(err error) bool {
 	return ok && (p.Kind == problem.Unavailable || p.Kind == problem.Internal)
 }
 
-func verified(cred tenant.Credentials, q url.Values, encrypt string) bool {
-	ok := false
+// signer finds which of the tenant's tokens made the push's signature.
+func signer(cred tenant.Credentials, q url.Values, encrypt string) (by secret.Text, ok bool) {
 	for _, token := range cred.MessageTokens {
 		// No early exit: which token fits is nobody's business.
-		ok = msgcrypt.VerifySignature(q.Get("msg_signature"), token.Reveal(), q.Get("timestamp"), q.Get("nonce"), encrypt) || ok
+		if msgcrypt.VerifySignature(q.Get("msg_signature"), token.Reveal(), q.Get("timestamp"), q.Get("nonce"), encrypt) {
+			by, ok = token, true
+		}
 	}
-	return ok
+	return by, ok
 }
 
 // decrypt tries the current key and then the one before it, which WeChat may
 // go on using around a change (platform.md §7.2).
-func decrypt(cred tenant.Credentials, encrypt string) (plain []byte, err error) {
+func decrypt(cred tenant.Credentials, encrypt string) (plain []byte, _ msgcrypt.Key, err error) {
 	for _, key := range cred.Keys {
 		if plain, err = key.Decrypt(encrypt, cred.AppID); err == nil {
-			return plain, nil
+			return plain, key, nil
 		}
 	}
-	return nil, err
+	return nil, msgcrypt.Key{}, err
 }
 
 // eventOf names what a push tells of.
