@@ -161,3 +161,28 @@ func TestNoAnswerHasASecret(t *testing.T) {
 		}
 	}
 }
+
+// Every POST and PATCH that writes at WeChat, which are those with an
+// Idempotency-Key, can be asked whether it would be taken (design api.md §3.3;
+// docs/development.md says how an operation gets it).
+func TestWritesCanBeValidated(t *testing.T) {
+	t.Parallel()
+	exempt := map[string]string{
+		"syncMerchants": "compares, and writes nothing at WeChat",
+	}
+	doc := load(t)
+	for path, item := range doc.Paths.Map() {
+		for _, method := range []string{"POST", "PATCH"} {
+			op := item.GetOperation(method)
+			if op == nil || op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil || exempt[op.OperationID] != "" {
+				continue
+			}
+			if op.Parameters.GetByInAndName("query", "validate_only") == nil {
+				t.Errorf("%s %s: no parameter ValidateOnly", method, path)
+			}
+			if op.Responses.Value("200") == nil {
+				t.Errorf("%s %s: no answer 200, which is a Validation", method, path)
+			}
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mendian/mendian/api"
 	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/tenant"
 )
@@ -188,6 +189,10 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := s.operation.readable(c); err != nil {
 			return err
 		}
-		return next(c)
+		s.validate = s.operation.validateOnly(c)
+		if err := next(c); !errors.Is(err, ledger.ErrValid) {
+			return err
+		}
+		return answerValid(c, s)
 	}
 }

@@ -36,6 +36,7 @@ var (
 	ruleEncoding = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
 	ruleSyntax   = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
 	ruleCutOff   = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleHours    = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
 	ruleInvalid  = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
 )
 

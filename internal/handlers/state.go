@@ -20,6 +20,8 @@ type state struct {
 	caller    tenant.Caller
 	merchant  string // mch_…, once a handler has resolved it
 	leakedKey string // key_… that came in the query
+	validate  bool   // nothing is to be done, see validateonly.go
+	warnings  []problem.Field
 	problem   *problem.Error
 	err       error // what the log shows beside the problem
 }

@@ -118,7 +118,7 @@ func (s *Server) CreateStore(ctx context.Context, req oapi.CreateStoreRequestObj
 	if err != nil {
 		return nil, err
 	}
-	n := ledger.NewStore{MapPoiID: b.MapPoiID, Photos: b.Photos, ContactPhone: b.ContactPhone, Hours: hours(b.BusinessHours),
+	n := ledger.NewStore{MapPoiID: b.MapPoiID, Photos: b.Photos, ContactPhone: b.ContactPhone, Hours: hours(ctx, b.BusinessHours),
 		CredentialNumber: b.CredentialNumber, CompanyName: deref(b.CompanyName), CardID: deref(b.CardID), LegacyPoiID: deref(b.LegacyPoiID),
 		ClientReference: deref(b.ClientReference)}
 	if b.QualificationMediaIds != nil {
@@ -212,7 +212,7 @@ func (s *Server) UpdateStore(ctx context.Context, req oapi.UpdateStoreRequestObj
 		return nil, err
 	}
 	if b.BusinessHours != nil {
-		change.Hours = new(hours(*b.BusinessHours))
+		change.Hours = new(hours(ctx, *b.BusinessHours))
 	}
 	if b.Photos != nil {
 		change.Photos = *b.Photos
@@ -326,7 +326,13 @@ func (s *Server) storeToWrite(ctx context.Context, segment string, header *strin
 }
 
 // hours writes what WeChat's documents show, two digits everywhere (000 §4.8).
-func hours(h oapi.BusinessHours) string { return twoDigits(h.Open) + "-" + twoDigits(h.Close) }
+func hours(ctx context.Context, h oapi.BusinessHours) string {
+	from, to := twoDigits(h.Open), twoDigits(h.Close)
+	if from >= to {
+		warn(ctx, "/business_hours/close", ruleHours, "")
+	}
+	return from + "-" + to
+}
 
 func twoDigits(clock string) string {
 	if len(clock) == len("9:00") {

@@ -95,7 +95,7 @@ func (s *Server) reach(ctx context.Context, header *string) ([]uuid.UUID, *autho
 
 // request is what every write is begun with.
 func request(ctx context.Context, m authorizer.Merchant, key *string, operation string, parts ...any) (ledger.Request, error) {
-	r := ledger.Request{Caller: CallerFrom(ctx), Merchant: m}
+	r := ledger.Request{Caller: CallerFrom(ctx), Merchant: m, ValidateOnly: validateOnly(ctx)}
 	if key == nil {
 		return r, nil
 	}

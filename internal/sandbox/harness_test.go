@@ -94,16 +94,6 @@ func authorized(t *testing.T, alter ...func(*Config)) (*bundle, string) {
 
 func (b *bundle) componentToken() string {
 	b.t.Helper()
-	token := b.askComponentToken()
-	if token == "" {
-		b.t.Fatal("no component token")
-	}
-	return token
-}
-
-// askComponentToken is empty where the newest ticket that has come is too old.
-func (b *bundle) askComponentToken() string {
-	b.t.Helper()
 	ticket := b.pushes.wait("component_verify_ticket", nil).Get("ComponentVerifyTicket")
 	var out struct {
 		Token string `json:"component_access_token"`
@@ -111,6 +101,9 @@ func (b *bundle) askComponentToken() string {
 	b.post("/cgi-bin/component/api_component_token", obj{
 		"component_appid": DefaultComponentAppID, "component_appsecret": DefaultComponentSecret, "component_verify_ticket": ticket,
 	}, &out)
+	if out.Token == "" {
+		b.t.Fatal("no component token")
+	}
 	return out.Token
 }
 

@@ -74,11 +74,9 @@ func getQuota(c *call) (any, error) {
 		CallCount     int64 `json:"call_count"`
 		RefreshSecond int64 `json:"refresh_second"`
 	}
-	limit := cmp.Or(ep.quota.daily, dailyLimit)
-	q := quota{DailyLimit: limit, Remain: limit}
+	q := quota{DailyLimit: dailyLimit, Remain: dailyLimit}
 	if c.acc != nil {
-		n := c.used(c.acc, ep).Count
-		limit = c.limit(c.acc, ep)
+		limit, n := c.limit(c.acc, ep), c.used(c.acc, ep).Count
 		q = quota{limit, n, max(0, limit-n)}
 	}
 	return struct {

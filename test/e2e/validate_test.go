@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mendian/mendian/internal/sandbox"
+	"github.com/mendian/mendian/test/world"
+)
+
+// A validation is answered just as the write would be, and does nothing.
+func TestValidateOnly(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, 0)
+	c := s.client
+	active := s.active()
+	path := "/v1/stores/" + active.Get("id")
+	poor := s.Client(s.gateway, s.Authorize(s.gateway, sandbox.NoStoreSetsAccount))
+	taken := s.fresh("client_reference", "shop-1", "contact_phone", "020-88880009") // stays in review
+	inReview := c.Do("POST", "/v1/stores", taken).Want(202).Get("id")
+
+	// One that stays open: nothing can be found out about it.
+	s.Fault("wxa/get_store_list", 1000, map[string]any{"errcode": -1})
+	s.Fault("wxa/add_store", 1, map[string]any{"drop_reply": true})
+	open := s.fresh("contact_phone", "020-88880009")
+	c.Do("POST", "/v1/stores", open).Want(202)
+
+	calls := func() (n int) {
+		for _, path := range []string{"wxa/add_store", "wxa/update_store", "wxa/get_store_info"} {
+			n += len(s.Journal(path))
+		}
+		return n
+	}
+	stored := func() map[string]any {
+		return s.Row(`SELECT (SELECT count(*) FROM operations WHERE kind LIKE 'store.%') operations,
+			(SELECT count(*) FROM operation_attempts) attempts, (SELECT count(*) FROM resources) resources,
+			(SELECT count(*) FROM audits) audits,
+			(SELECT count(*) FROM idempotency_keys) keys, (SELECT count(*) FROM wechat_id_ledger) ids`)
+	}
+	rowsBefore, callsBefore := stored(), calls()
+
+	good := s.fresh()
+	late := map[string]any{"business_hours": map[string]string{"open": "22:00", "close": "6:00"}}
+	for _, ask := range []struct {
+		method, path string
+		body         map[string]any
+		warnings     string
+	}{
+		{"POST", "/v1/stores", good, `[]`},
+		{"POST", "/v1/stores", with(good, late), `[{"code":"not_after_open","detail":"is not after open; WeChat may refuse it","pointer":"/business_hours/close"}]`},
+		{"PATCH", path, map[string]any{"contact_phone": "020-1234567"}, `[]`},
+		{"PATCH", path, late, `[{"code":"not_after_open","detail":"is not after open; WeChat may refuse it","pointer":"/business_hours/close"}]`},
+	} {
+		a := c.Do(ask.method, ask.path+"?validate_only=true", ask.body, "Idempotency-Key", "k").Want(200)
+		if want := `{"valid":true,"warnings":` + ask.warnings + "}\n"; string(a.Body) != want {
+			t.Errorf("%s %s: %s, want %s", ask.method, ask.path, a.Body, want)
+		}
+	}
+
+	// Every refusal is the one that the write itself meets. The write is asked
+	// second: the other way round its traces would be seen.
+	for name, ask := range map[string]struct {
+		client       *world.Client
+		method, path string
+		body         map[string]any
+		headers      []string
+		code         string
+	}{
+		"field":         {c, "POST", "/v1/stores", with(good, map[string]any{"contact_phone": 5}), nil, "validation_failed"},
+		"unknown field": {c, "POST", "/v1/stores", with(good, map[string]any{"phone": "5"}), nil, "unknown_field"},
+		"two fields":    {c, "POST", "/v1/stores", with(good, map[string]any{"company_name": "x"}), nil, "validation_failed"},
+		"reference":     {c, "POST", "/v1/stores", with(good, map[string]any{"client_reference": "shop-1"}), nil, "duplicate_client_reference"},
+		"sets":          {poor, "POST", "/v1/stores", good, nil, "permission_set_missing"},
+		"open":          {c, "POST", "/v1/stores", with(good, map[string]any{"map_poi_id": open["map_poi_id"]}), nil, "operation_in_progress"},
+		"merchant":      {c.For(""), "POST", "/v1/stores", good, nil, "merchant_required"},
+		"parameter":     {c, "POST", "/v1/stores", good, []string{"Idempotency-Key", "a b"}, "invalid_parameter"},
+		"state":         {c, "PATCH", "/v1/stores/" + inReview, late, nil, "store_not_updatable"},
+		"absent":        {c, "PATCH", "/v1/stores/sto_01jd7k4b2rf6z9t3n7r1s6v2zb", late, nil, "not_found"},
+		"version":       {c, "PATCH", path, late, []string{"If-Match", `"999-00000000"`}, "version_conflict"},
+		"nothing":       {c, "PATCH", path, map[string]any{}, nil, "validation_failed"},
+	} {
+		asked := ask.client.Do(ask.method, ask.path+"?validate_only=true", ask.body, ask.headers...)
+		done := ask.client.Do(ask.method, ask.path, ask.body, ask.headers...)
+		if done.Code() != ask.code {
+			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
+		}
+		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
+			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
+		}
+	}
+	c.Do("POST", "/v1/stores?validate_only=2", good).WantProblem(400, "invalid_parameter")
+	c.Do("DELETE", path+"?validate_only=true", nil).WantProblem(400, "invalid_parameter")
+	c.Do("GET", "/v1/stores?validate_only=true", nil).WantProblem(400, "invalid_parameter")
+
+	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
+		t.Errorf("stored (-before +after):\n%s", diff)
+	}
+	if n := calls() - callsBefore; n != 0 {
+		t.Errorf("WeChat was called %d times", n)
+	}
+	// The key was not claimed: it is new to the write.
+	a := c.Do("POST", "/v1/stores?validate_only=false", good, "Idempotency-Key", "k").Want(202)
+	if a.Header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("replayed: %s", a.Body)
+	}
+	// A key that is taken is not looked at.
+	c.Do("POST", "/v1/stores?validate_only=true", s.fresh(), "Idempotency-Key", "k").Want(200)
+}
+
+// with is a copy of m with changes.
+func with(m, changes map[string]any) map[string]any {
+	out := maps.Clone(m)
+	maps.Copy(out, changes)
+	return out
+}
+
+// shownProblem is a problem without what differs from one request to the next.
+func shownProblem(t *testing.T, a *world.Answer) map[string]any {
+	t.Helper()
+	var p map[string]any
+	if err := json.Unmarshal(a.Body, &p); err != nil {
+		t.Errorf("%s: %v", a.Body, err)
+	}
+	delete(p, "request_id")
+	return p
+}
