@@ -1886,6 +1886,15 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// Validation A write that could be carried out now.
+type Validation struct {
+	// Valid Always `true`; what speaks against a write is a problem.
+	Valid bool `json:"valid"`
+
+	// Warnings What the gateway would let pass and WeChat may refuse.
+	Warnings []ProblemField `json:"warnings"`
+}
+
 // WeChatIDs With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
 type WeChatIDs map[string]string
 
@@ -1950,8 +1959,14 @@ type TenantIDQuery = TenantID
 // UpdatedAfter defines model for UpdatedAfter.
 type UpdatedAfter = time.Time
 
+// ValidateOnly defines model for ValidateOnly.
+type ValidateOnly = bool
+
 // BadRequest An error, RFC 9457. Some codes add members of their own, such as `required_any_of`.
 type BadRequest = Problem
+
+// Valid A write that could be carried out now.
+type Valid = Validation
 
 // ListChangesParams defines parameters for ListChanges.
 type ListChangesParams struct {
@@ -2283,6 +2298,11 @@ type ListStoresParams struct {
 
 // CreateStoreParams defines parameters for CreateStore.
 type CreateStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 
@@ -2318,6 +2338,11 @@ type GetStoreParams struct {
 
 // UpdateStoreParams defines parameters for UpdateStore.
 type UpdateStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
 	// answer was lost. Remembered for 30 days, for each merchant by itself.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -6413,6 +6438,33 @@ func NewCreateStoreRequestWithBody(server string, params *CreateStoreParams, con
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
@@ -6642,6 +6694,33 @@ func NewUpdateStoreRequestWithBody(server string, id StoreIDPath, params *Update
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
@@ -9693,6 +9772,11 @@ func (r ListStoresResponse) ContentType() string {
 	return ""
 }
 
+// CreateStoreResponse200Headers the declared response headers of an HTTP 200 response for CreateStore
+type CreateStoreResponse200Headers struct {
+	RequestID *string
+}
+
 // CreateStoreResponse202Headers the declared response headers of an HTTP 202 response for CreateStore
 type CreateStoreResponse202Headers struct {
 	ETag                *string
@@ -9712,14 +9796,23 @@ type CreateStoreResponseDefaultHeaders struct {
 type CreateStoreResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Store
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateStoreResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *CreateStoreResponse202Headers
 	// HeadersDefault the parsed response headers for an HTTP default response
 	HeadersDefault *CreateStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateStoreResponse) GetJSON200() *Valid {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -13568,6 +13661,13 @@ func ParseCreateStoreResponse(rsp *http.Response) (*CreateStoreResponse, error) 
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest Store
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -13585,6 +13685,16 @@ func ParseCreateStoreResponse(rsp *http.Response) (*CreateStoreResponse, error) 
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateStoreResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers CreateStoreResponse202Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {

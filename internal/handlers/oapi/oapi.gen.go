@@ -1845,6 +1845,15 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// Validation A write that could be carried out now.
+type Validation struct {
+	// Valid Always `true`; what speaks against a write is a problem.
+	Valid bool `json:"valid"`
+
+	// Warnings What the gateway would let pass and WeChat may refuse.
+	Warnings []ProblemField `json:"warnings"`
+}
+
 // WeChatIDs With `executed`: the ids that WeChat gave, by type, for example `poi_id`, `audit_id` or `goods_id`.
 type WeChatIDs map[string]string
 
@@ -1908,6 +1917,12 @@ type TenantIDQuery = TenantID
 
 // UpdatedAfter defines model for UpdatedAfter.
 type UpdatedAfter = time.Time
+
+// ValidateOnly defines model for ValidateOnly.
+type ValidateOnly = bool
+
+// Valid A write that could be carried out now.
+type Valid = Validation
 
 // ListChangesParams defines parameters for ListChanges.
 type ListChangesParams struct {
@@ -2239,6 +2254,11 @@ type ListStoresParams struct {
 
 // CreateStoreParams defines parameters for CreateStore.
 type CreateStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 
@@ -2274,6 +2294,11 @@ type GetStoreParams struct {
 
 // UpdateStoreParams defines parameters for UpdateStore.
 type UpdateStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
 	// answer was lost. Remembered for 30 days, for each merchant by itself.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -3825,6 +3850,12 @@ func (w *ServerInterfaceWrapper) CreateStore(ctx echo.Context) error {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params CreateStoreParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
 
 	headers := ctx.Request().Header
 	// ------------- Optional header parameter "Merchant-Id" -------------
@@ -3999,6 +4030,12 @@ func (w *ServerInterfaceWrapper) UpdateStore(ctx echo.Context) error {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params UpdateStoreParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
 
 	headers := ctx.Request().Header
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -4149,6 +4186,15 @@ type NotModifiedResponseHeaders struct {
 }
 type NotModifiedResponse struct {
 	Headers NotModifiedResponseHeaders
+}
+
+type ValidResponseHeaders struct {
+	RequestID *string
+}
+type ValidJSONResponse struct {
+	Body Validation
+
+	Headers ValidResponseHeaders
 }
 
 type ListChangesRequestObject struct {
@@ -5571,6 +5617,23 @@ type CreateStoreRequestObject struct {
 
 type CreateStoreResponseObject interface {
 	VisitCreateStoreResponse(w http.ResponseWriter) error
+}
+
+type CreateStore200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateStore200JSONResponse) VisitCreateStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type CreateStore202ResponseHeaders struct {
