@@ -139,6 +139,9 @@ func (a *Authorizer) confirmAuthorized(ctx context.Context, c account, created t
 		return storage(err)
 	}
 	_, err = a.adopt(ctx, c.tenant, c.appid, secret.Text{}, &created)
+	if isCode(err, wechat.CodeDeauthorized) {
+		return nil // it left again since: as we have it
+	}
 	return Problem(err)
 }
 

@@ -3,6 +3,7 @@ package authorizer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -149,6 +150,28 @@ func TestUnauthorizedOrder(t *testing.T) {
 	}
 	if n := scalar[int](b, `SELECT count(*) FROM outbox WHERE type = 'merchant.deauthorized'`); n != 1 {
 		t.Errorf("%d events, want 1", n)
+	}
+}
+
+// A withdrawal was found out and its time not yet written when the push of the
+// authorisation before it is applied: that changes nothing, and is no failure.
+func TestAuthorizedAfterItsWithdrawal(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	m := b.authorize(sandbox.LeavingAccount)
+	b.until("the authorisation was pushed", func() bool { return b.heard("authorized", m.AppID) > 0 })
+	b.control("POST", "accounts/"+m.AppID+"/unauthorize", nil, nil)
+	b.until("the withdrawal was applied", func() bool { return b.heard("unauthorized", m.AppID) > 0 })
+	b.sql(`UPDATE merchants SET transition_at = now() - interval '1 hour'`)
+	b.mu.Lock()
+	pushed := slices.IndexFunc(b.events, func(e event) bool { return e.msg.Get("InfoType") == "authorized" })
+	authorized := b.events[pushed]
+	b.mu.Unlock()
+	if err := b.a().ApplyComponentEvent(t.Context(), b.tenant, authorized.msg, authorized.at); err != nil {
+		t.Error(err)
+	}
+	if got := b.merchant(m.AppID).Status; got != StatusDeauthorized {
+		t.Errorf("status = %s", got)
 	}
 }
 
