@@ -31,6 +31,7 @@ func (e *Edge) docs() error {
 	toIndex := func(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/index.html") }
 	// Before the wildcard: by itself echo-swagger answers /docs/ with a
 	// redirect to /docs//index.html, and doc.json with a 500.
+	e.GET("/", toIndex) // what a browser asks for first
 	e.GET("/docs", toIndex)
 	e.GET("/docs/", toIndex)
 	for _, path := range []string{"/docs/doc.json", "/docs/doc.yaml"} {

@@ -226,7 +226,7 @@ func TestDocs(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
 	noKey := "Authorization: "
-	for _, path := range []string{"/docs", "/docs/"} {
+	for _, path := range []string{"/", "/docs", "/docs/"} {
 		if a := b.do(t, "GET", path, "", noKey); a.StatusCode != 302 || a.Header.Get("Location") != "/docs/index.html" {
 			t.Errorf("%s: %d to %q", path, a.StatusCode, a.Header.Get("Location"))
 		}
@@ -256,8 +256,10 @@ func TestDocs(t *testing.T) {
 		t.Errorf("page of no code: %d %s", a.StatusCode, a.body)
 	}
 	off := newBundle(t, func(c *Config) { c.Docs = false })
-	if a := off.do(t, "GET", "/docs/index.html", "", noKey); a.StatusCode != 404 {
-		t.Errorf("docs switched off: %d", a.StatusCode)
+	for _, path := range []string{"/", "/docs/index.html"} {
+		if a := off.do(t, "GET", path, "", noKey); a.StatusCode != 404 {
+			t.Errorf("%s, docs switched off: %d", path, a.StatusCode)
+		}
 	}
 	if a := off.do(t, "GET", "/docs/problems/not_found", "", noKey); a.StatusCode != 200 {
 		t.Errorf("page of a code with docs switched off: %d", a.StatusCode)
@@ -291,7 +293,7 @@ func TestRoutes(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
 	known := map[string]bool{
-		"GET /openapi.yaml": true, "GET /docs": true, "GET /docs/": true, "GET /docs/*": true, "GET /docs/doc.json": true, "GET /docs/doc.yaml": true,
+		"GET /": true, "GET /openapi.yaml": true, "GET /docs": true, "GET /docs/": true, "GET /docs/*": true, "GET /docs/doc.json": true, "GET /docs/doc.yaml": true,
 		"GET /docs/problems/:code": true, "GET /healthz": true, "GET /readyz": true,
 		"POST /wechat/:ref/component": true, // of this test's bundle
 	}

@@ -16,6 +16,7 @@ import (
 // Routes outside the contract, each with its reason. None of them takes an API
 // key, and none shows anything of a tenant.
 var outside = map[string]string{
+	"GET /":                             "leads to the Swagger page",
 	"GET /openapi.yaml":                 "the contract itself",
 	"GET /docs":                         "leads to the Swagger page",
 	"GET /docs/":                        "leads to the Swagger page",
