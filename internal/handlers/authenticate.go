@@ -64,7 +64,10 @@ func (e *Edge) identify(c echo.Context, s *state, admin bool) error {
 		return badParameter(s, "Authorization", ruleRepeated, "")
 	}
 	scheme, bearer, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "bearer") || len(bearer) > maxBearer || strings.ContainsAny(bearer, " ,\t") || bearer == "" {
+	switch {
+	case !strings.EqualFold(scheme, "bearer") || bearer == "":
+		return problem.Of(problem.CodeTokenInvalid).WithFields(field(s, "Authorization", ruleScheme, ""))
+	case len(bearer) > maxBearer || strings.ContainsAny(bearer, " ,\t"):
 		return problem.Of(problem.CodeTokenInvalid)
 	}
 	caller, err := e.cfg.Authenticate(r.Context(), bearer, admin)

@@ -30,6 +30,7 @@ var (
 	ruleUnknownField     = rule{"unknown_field", [2]string{"is not a member that this operation knows", "不是此操作认识的字段"}}
 	ruleUnknownParameter = rule{"unknown_parameter", [2]string{"is not a parameter of this operation", "不是此操作的参数"}}
 	ruleRepeated         = rule{"repeated", [2]string{"must be sent once", "只能出现一次"}}
+	ruleScheme           = rule{"scheme", [2]string{"must be Bearer and the API key; no other scheme is taken", "必须为 Bearer 加 API 密钥，不支持其他方式"}}
 	ruleKeyInQuery       = rule{"key_in_query", [2]string{
 		"API keys are taken from the header Authorization only; revoke this key, addresses are written to logs",
 		"API 密钥只能放在 Authorization 请求头中；地址会被写入日志，请吊销此密钥"}}
