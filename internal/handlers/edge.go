@@ -186,6 +186,7 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := s.operation.authorize(s.caller); err != nil {
 			return err
 		}
+		s.takeParams(c)
 		if err := s.operation.readable(c); err != nil {
 			return err
 		}

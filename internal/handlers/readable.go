@@ -55,7 +55,7 @@ func (o *operation) readable(c echo.Context) error {
 		return problem.Of(problem.CodeNotAcceptable)
 	}
 	if r.URL.RawQuery != "" {
-		if err := o.readableQuery(s, r.URL.RawQuery); err != nil {
+		if err := o.readableQuery(s, r); err != nil {
 			return err
 		}
 	}
@@ -68,27 +68,30 @@ func (o *operation) readable(c echo.Context) error {
 	return o.readBody(c, s)
 }
 
-func (o *operation) readableQuery(s *state, raw string) error {
-	query, err := url.ParseQuery(raw)
+// readableQuery refuses parameters that the operation doesn't have or that
+// can't be told apart, and names with them every other one that is wrong.
+func (o *operation) readableQuery(s *state, r *http.Request) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return badParameter(s, "query", ruleEncoding, "")
 	}
-	var fields []problem.Field
+	f := findings{state: s}
 	for name, values := range query {
 		switch {
 		case !o.query[name]:
-			fields = append(fields, field(s, clipName(name), ruleUnknownParameter, ""))
+			f.parameter(clipName(name), ruleUnknownParameter, "")
 		case len(values) > 1:
-			fields = append(fields, field(s, name, ruleRepeated, ""))
+			f.parameter(name, ruleRepeated, "")
 		case !utf8.ValidString(values[0]):
-			fields = append(fields, field(s, name, ruleEncoding, ""))
+			f.parameter(name, ruleEncoding, "")
 		}
 	}
-	if fields == nil {
+	if f.parameters == nil {
 		return nil
 	}
-	slices.SortFunc(fields, func(a, b problem.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
-	return problem.Of(problem.CodeInvalidParameter).WithFields(fields[:min(len(fields), maxFields)]...)
+	f.checkParameters(r)
+	slices.SortFunc(f.parameters, func(a, b problem.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+	return problem.Of(problem.CodeInvalidParameter).WithFields(firstFields(f.parameters)...)
 }
 
 // readBody reads the whole body, at most maxBody bytes, and scans it.

@@ -3,6 +3,8 @@ package handlers
 import (
 	"context"
 
+	"github.com/labstack/echo/v4"
+
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/tenant"
 )
@@ -55,3 +57,11 @@ func NoteMerchant(ctx context.Context, id string) {
 
 // language of the answer, "en" or "zh".
 func (s *state) language() string { return problem.Language(s.accept) }
+
+// takeParams keeps the parameters of the path as Echo found them.
+func (s *state) takeParams(c echo.Context) {
+	s.params = make(map[string]string, len(c.ParamNames()))
+	for i, name := range c.ParamNames() {
+		s.params[name] = c.ParamValues()[i]
+	}
+}

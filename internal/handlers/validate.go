@@ -31,21 +31,26 @@ func (routed) FindRoute(r *http.Request) (*routers.Route, map[string]string, err
 	return s.operation.route, s.params, nil
 }
 
-// validator checks requests against the contract with kin-openapi, as design
-// stack.md §0 fact 3 wires it: after authentication and the strict scan, with
-// all errors at once, and with messages that hold nothing of the request.
-// Defaults are the handler's to apply.
-func validator() echo.MiddlewareFunc {
-	filter := openapi3filter.Options{
+// filter is how kin-openapi checks requests: with all errors at once, and with
+// messages that hold nothing of the request. Defaults are the handler's to
+// apply.
+func filter() openapi3filter.Options {
+	o := openapi3filter.Options{
 		AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, MultiError: true,
 		KeepValidatedValue:  true, // the handler is given what was validated, by its exact names
 		SkipSettingDefaults: true,
 	}
-	filter.WithCustomSchemaErrorFunc(func(e *openapi3.SchemaError) string {
+	o.WithCustomSchemaErrorFunc(func(e *openapi3.SchemaError) string {
 		return "/" + strings.Join(e.JSONPointer(), "/") + ": breaks " + e.SchemaField
 	})
+	return o
+}
+
+// validator checks requests against the contract with kin-openapi, as design
+// stack.md §0 fact 3 wires it: after authentication and the strict scan.
+func validator() echo.MiddlewareFunc {
 	options := &mw.Options{
-		Options: filter, SilenceServersWarning: true,
+		Options: filter(), SilenceServersWarning: true,
 		MultiErrorHandler: func(me openapi3.MultiError) *echo.HTTPError {
 			return &echo.HTTPError{Code: http.StatusBadRequest, Internal: me}
 		},
@@ -55,12 +60,6 @@ func validator() echo.MiddlewareFunc {
 			s := stateOf(c.Request().Context())
 			if s.operation == nil {
 				return next(c)
-			}
-			if names := c.ParamNames(); len(names) > 0 {
-				s.params = make(map[string]string, len(names))
-				for i, name := range names {
-					s.params[name] = c.ParamValues()[i]
-				}
 			}
 			if err := mw.ValidateRequestFromContext(c, routed{}, options); err != nil {
 				return validationProblem(s, err)
@@ -120,13 +119,34 @@ func (f *findings) collect(err error, in *openapi3.Parameter) {
 	}
 }
 
+// checkParameters finds what is wrong with the parameters alone.
+func (f *findings) checkParameters(r *http.Request) {
+	options := filter()
+	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: f.params, Route: f.operation.route, Options: &options}
+	for _, list := range []openapi3.Parameters{in.Route.PathItem.Parameters, in.Route.Operation.Parameters} {
+		for _, p := range list {
+			if err := openapi3filter.ValidateParameter(r.Context(), in, p.Value); err != nil {
+				f.collect(err, p.Value)
+			}
+		}
+	}
+}
+
+// parameter notes what is wrong with a parameter. Each is named once, however
+// many rules it breaks.
+func (f *findings) parameter(name string, r rule, bound string) {
+	if !slices.ContainsFunc(f.parameters, func(p problem.Field) bool { return p.Pointer == name }) {
+		f.parameters = append(f.parameters, field(f.state, name, r, bound))
+	}
+}
+
 func (f *findings) request(e *openapi3filter.RequestError, in *openapi3.Parameter) {
 	var parse *openapi3filter.ParseError
 	switch {
 	case in != nil && (errors.Is(e.Err, openapi3filter.ErrInvalidRequired) || errors.Is(e.Err, openapi3filter.ErrInvalidEmptyValue)):
-		f.parameters = append(f.parameters, field(f.state, in.Name, ruleRequired, ""))
+		f.parameter(in.Name, ruleRequired, "")
 	case in != nil && errors.As(e.Err, &parse):
-		f.parameters = append(f.parameters, field(f.state, in.Name, ruleType, typeName(in.Schema.Value)))
+		f.parameter(in.Name, ruleType, typeName(in.Schema.Value))
 	case e.Err != nil:
 		f.collect(e.Err, in)
 	default:
@@ -139,10 +159,7 @@ var unsupported = regexp.MustCompile(`^property (".*") is unsupported$`)
 func (f *findings) schema(e *openapi3.SchemaError, in *openapi3.Parameter) {
 	if in != nil {
 		r, limit := broken(e)
-		// One parameter is named once, however many rules it breaks.
-		if !slices.ContainsFunc(f.parameters, func(p problem.Field) bool { return p.Pointer == in.Name }) {
-			f.parameters = append(f.parameters, field(f.state, in.Name, r, limit))
-		}
+		f.parameter(in.Name, r, limit)
 		return
 	}
 	var at []byte
