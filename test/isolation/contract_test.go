@@ -122,6 +122,7 @@ var meanings = map[string]meaning{
 	"path id StoreRef":               {how: hidden, names: []kind{stores, numbers}},
 	"path id AuditID":                {how: hidden, names: []kind{audits}},
 	"path id OperationID":            {how: hidden, names: []kind{operations}},
+	"path id EventID":                {how: hidden, names: []kind{events}},
 	"path id APIKeyID":               {how: hidden, names: []kind{keys}},
 	"path id AuthorizationLinkID":    {how: hidden, names: []kind{links}},
 
@@ -146,6 +147,9 @@ var meanings = map[string]meaning{
 	"query kind":                  {why: "names of writes, the same for everybody"},
 	"query permission_set":        {why: "WeChat's own numbers"},
 	"query source Source":         {why: "a closed set; the matrix tries each"},
+	"query after":                 {why: "a number in the tenant's own sequence"},
+	"query type":                  {why: "names of events, the same for everybody"},
+	"query validate_only":         {why: "a yes or no"},
 	"query limit":                 {why: "a count"},
 	"query updated_after":         {why: "a time"},
 	"query submitted_after":       {why: "a time"},
@@ -165,6 +169,7 @@ var meanings = map[string]meaning{
 var bodyMeanings = map[string]meaning{
 	"createAPIKey merchant_ids":                {how: hidden, names: []kind{merchants}},
 	"createAuthorizationLink expected_appid":   {why: "an account of WeChat's, which its administrator has to consent for; one that another tenant holds is refused then (attack 71)"},
+	"resolveOperation wechat_ids":              {why: "WeChat's numbers, which become those of an operation that was found in the tenant before"},
 	"createStore map_poi_id":                   {why: "a place on Tencent's map, the same for everybody"},
 	"createStore card_id":                      {why: "WeChat's, which looks it up in the acting account"},
 	"createStore legacy_poi_id":                {why: "WeChat's, which looks it up in the acting account"},

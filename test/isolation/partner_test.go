@@ -37,6 +37,7 @@ func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1 AND merchant_id = $2`)
 	add(auditIDs, "", `SELECT wechat_audit_id AS id FROM audits WHERE tenant_id = $1 AND merchant_id = $2 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1 AND merchant_id = $2`)
+	add(events, typeid.Event, `SELECT id FROM outbox WHERE tenant_id = $1 AND merchant_id = $2 AND sequence IS NOT NULL`)
 	add(keys, typeid.Key, `SELECT id FROM api_keys WHERE tenant_id = $1 AND merchant_ids = ARRAY[$2::uuid]`)
 	add(links, typeid.AuthorizationLink, `SELECT id FROM authorization_links WHERE tenant_id = $1 AND merchant_id = $2`)
 	return &one

@@ -58,6 +58,7 @@ const (
 	audits      kind = "audit"              // aud_…
 	auditIDs    kind = "audit's number"     // WeChat's audit_id
 	operations  kind = "operation"          // op_…
+	events      kind = "event"              // evt_…
 	keys        kind = "API key"            // key_…
 	links       kind = "authorization link" // lnk_…
 	tenants     kind = "tenant"             // ten_…
@@ -185,7 +186,7 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	g.Stop()
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
-		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, keys, links, references, mapNumbers} {
+		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -259,6 +260,7 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
+	add(events, typeid.Event, `SELECT id FROM outbox WHERE tenant_id = $1 AND sequence IS NOT NULL`)
 	add(keys, typeid.Key, `SELECT id FROM api_keys WHERE tenant_id = $1`)
 	add(links, typeid.AuthorizationLink, `SELECT id FROM authorization_links WHERE tenant_id = $1`)
 	add(references, "", `SELECT client_reference FROM resources WHERE tenant_id = $1 AND client_reference IS NOT NULL
