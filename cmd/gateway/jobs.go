@@ -12,6 +12,7 @@ import (
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/outbox"
+	"github.com/mendian/mendian/internal/quota"
 )
 
 // A job is something that every process looks after now and then. Each finds
@@ -34,6 +35,8 @@ func (g *gateway) jobs() []job {
 			_, err := g.auth.RefreshDue(ctx)
 			return err
 		}},
+		{"hand back unused quota", 15 * time.Second, g.auth.Quotas.HandBack},
+		{"tell of quotas", 5 * time.Second, func(ctx context.Context) error { return quota.TellTenants(ctx, g.db) }},
 		{"watch tickets", time.Minute, g.auth.TicketWatch},
 		{"tell the age of tickets", 15 * time.Second, g.tellTickets},
 		{"sweep what is old", time.Hour, func(ctx context.Context) error {

@@ -29,6 +29,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/wechat"
@@ -74,12 +75,16 @@ const (
 // An Authorizer acts on behalf of merchants. It is safe for concurrent use.
 type Authorizer struct {
 	Deps
+	// Quotas counts the reads that WeChat limits by the day.
+	Quotas *quota.Reads
+
 	q          *dbsqlc.Queries
 	merchants  *postgres.Cache[Merchant]
 	appids     *postgres.Cache[uuid.UUID] // an account never gets another id
 	tokens     *postgres.Cache[held]
 	components *postgres.Cache[held]
 	flights    singleflight.Group
+	reads      singleflight.Group                    // of calls that are counted
 	used       *otter.Cache[postgres.Key, time.Time] // when a merchant's use was noted
 	nudged     *otter.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
 	broken     *otter.Cache[postgres.Key, breaker]
@@ -95,7 +100,7 @@ type Authorizer struct {
 func New(d Deps) *Authorizer {
 	d.Config.PublicURL = strings.TrimSuffix(d.Config.PublicURL, "/")
 	a := &Authorizer{
-		Deps: d, q: dbsqlc.New(),
+		Deps: d, q: dbsqlc.New(), Quotas: quota.NewReads(d.DB, d.Changes, d.Log),
 		merchants:  postgres.NewCache[Merchant](d.Changes, maxMerchants, "merchants"),
 		appids:     postgres.NewCache[uuid.UUID](d.Changes, maxMerchants),
 		tokens:     postgres.NewCache[held](d.Changes, maxTokens, "authorizer_tokens"),
@@ -115,6 +120,7 @@ func (a *Authorizer) Close() {
 	a.mu.Unlock()
 	a.stop()
 	a.background.Wait()
+	a.Quotas.Close(context.Background())
 }
 
 // enter counts work that Close waits for, until background.Done; false: it is

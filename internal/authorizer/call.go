@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -83,10 +86,7 @@ func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpo
 			return none, err
 		}
 	}
-	reply, err := a.Send(ctx, m, e, query, body)
-	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Class == wechat.NotSent && ctx.Err() == nil {
-		reply, err = a.Send(ctx, m, e, query, body)
-	}
+	reply, err := a.read(ctx, m, e, query, body)
 	if err != nil {
 		return none, Problem(err)
 	}
@@ -95,6 +95,67 @@ func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpo
 	}
 	v, err := wechat.Decode[T](e, reply)
 	return v, Problem(err)
+}
+
+// read is Send with one more try when nothing was sent. A call that WeChat
+// limits by the day is counted first, and equal ones that are under way at the
+// same time become one.
+func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
+	if e.Quota.PerDay == 0 {
+		return a.sendAgain(ctx, m, e, query, body)
+	}
+	type result struct {
+		reply wechat.Reply
+		state quota.State
+	}
+	key := strings.Join([]string{m.TenantID.String(), m.ID.String(), e.Name, query.Encode(), string(body), strconv.FormatBool(quota.IsInBackground(ctx))}, "\n")
+	one := a.reads.DoChan(key, func() (any, error) {
+		// Whoever came first may leave before the others.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*(obtainFor+e.Deadline()))
+		defer cancel()
+		call, err := a.Quotas.Take(ctx, m.TenantID, m.ID, e)
+		if err != nil {
+			return result{state: call.State}, storage(err)
+		}
+		reply, err := a.sendAgain(ctx, m, e, query, body)
+		if err != nil {
+			if notSent(err) {
+				call.NotSent(ctx)
+			}
+		} else if _, we := wechat.Classify(e, reply); we != nil && quota.SpentBy(e, we.Code) {
+			call.Spent(ctx)
+			call.State.Left = 0
+		}
+		return result{reply, call.State}, err
+	})
+	select {
+	case <-ctx.Done():
+		return wechat.Reply{}, ctx.Err()
+	case r := <-one:
+		out, _ := r.Val.(result)
+		if out.state.Limit > 0 {
+			quota.Tell(ctx, out.state)
+		}
+		return out.reply, r.Err
+	}
+}
+
+// sendAgain is Send, and once more where nothing was sent.
+func (a *Authorizer) sendAgain(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
+	reply, err := a.Send(ctx, m, e, query, body)
+	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Class == wechat.NotSent && ctx.Err() == nil {
+		reply, err = a.Send(ctx, m, e, query, body)
+	}
+	return reply, err
+}
+
+// notSent reports whether Send's error says that nothing was executed.
+func notSent(err error) bool {
+	if _, ok := problem.As(err); ok {
+		return true
+	}
+	we := (*wechat.Error)(nil)
+	return errors.As(err, &we) && we.Class == wechat.NotSent
 }
 
 // heed looks at what an answer says of the authorisation itself.

@@ -30,6 +30,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
@@ -134,6 +135,7 @@ func leaseOf(e *wechat.Endpoint) time.Duration {
 //
 // Errors: 503 where nothing was sent; WeChat's refusal by its own code; 409
 // operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused;
+// 429 wechat_quota_exhausted, where nothing was sent either, or by WeChat's word;
 // ErrValid where it was only to be validated.
 func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	if err := l.Spool.Ready(); err != nil {
@@ -150,6 +152,8 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 			return l.Do(ctx, w) // the key has just been forgotten for its age
 		}
 		return done, err
+	case quota.Exhausted(err):
+		return Done{}, err
 	case postgres.IsCode(err, postgres.Validated):
 		return Done{}, ErrValid
 	case postgres.IsUnique(err, "operations_one_active"):
@@ -204,6 +208,7 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 	if err := w.Begin(b, op); err != nil {
 		return op, err
 	}
+	counted := quota.Reserve(b, op.TenantID, w.Merchant.ID, w.Kind.Endpoint)
 	if w.ValidateOnly {
 		b.Queue(dbsqlc.OperationValidated, struct{}{})
 	}
@@ -212,7 +217,7 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 	// executing and nobody who executes.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return op, l.DB.Run(ctx, b)
+	return op, counted.Told(ctx, l.DB.Run(ctx, b))
 }
 
 func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {

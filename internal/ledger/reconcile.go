@@ -15,6 +15,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -94,10 +95,14 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: shown(proof.Refused), Errno: proof.Refused.Code}
 		return l.settle(ctx, op, out, nil)
 	case op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && repeatable(op.Kind.Endpoint.Risk):
-		if err := l.restart(ctx, op, "reconciling"); err != nil {
+		err := l.restart(ctx, op, "reconciling")
+		if p, ok := problem.As(err); ok && quota.Exhausted(err) {
+			return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
+		}
+		if err != nil {
 			return err
 		}
-		_, err := l.attempt(ctx, op, nil)
+		_, err = l.attempt(ctx, op, nil)
 		if _, ok := problem.As(err); ok {
 			return nil // settled, with a refusal
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 )
 
 // keyLife is how long an Idempotency-Key is remembered; operations and ids are
@@ -110,7 +111,8 @@ func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error 
 	if op.Kind.Reopen != nil {
 		op.Kind.Reopen(b, &next)
 	}
-	if err := l.DB.Run(ctx, b); err != nil {
+	counted := quota.Reserve(b, op.TenantID, op.Merchant.ID, op.Kind.Endpoint)
+	if err := counted.Told(ctx, l.DB.Run(ctx, b)); err != nil {
 		return err
 	}
 	next.State, next.SentAt, next.AbsentSince, next.Error = "executing", new(time.Now()), nil, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
@@ -129,6 +130,11 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 	}
 	if out.Source == FromResponse || out.Source == FromSpool {
 		b.Queue(dbsqlc.OperationAttemptEnd, end)
+	}
+	if op.Kind.Endpoint != nil {
+		// What a look finds absent was sent all the same.
+		notSent := out.Class == wechat.NotSent && out.Source == FromResponse
+		quota.Settle(b, op.TenantID, op.ID, op.Kind.Endpoint, notSent, out.Errno)
 	}
 	if op.Kind.Settle != nil {
 		if err := op.Kind.Settle(b, op, out); err != nil {

@@ -31,6 +31,7 @@ const (
 	PushOther                    = "push.other"
 	OperationResolved            = "operation.resolved"
 	OperationNeedsAttention      = "operation.needs_attention"
+	QuotaThreshold               = "quota.threshold"
 )
 
 // An Event is something that a tenant is told. Object is what it tells of, in

@@ -24,6 +24,7 @@ var rows = [][]string{
 	{"internal/inbox"},
 	{"internal/ledger", "internal/reference"},
 	{"internal/authorizer"},
+	{"internal/quota"},
 	{"internal/outbox"},
 	{"internal/tenant", "internal/wechat"},
 	{"internal/config", "internal/postgres"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type APIKey struct {
@@ -216,6 +217,23 @@ type OperationAttempt struct {
 	Errcode     *int64
 	Rid         *string
 	ResponseCt  []byte
+}
+
+type QuotaBucket struct {
+	TenantID      uuid.UUID
+	MerchantID    uuid.UUID
+	Bucket        string
+	Day           pgtype.Date
+	Limit         int32
+	Used          int32
+	Background    int32
+	Granted       int32
+	ClosedAt      *time.Time
+	UpstreamLimit *int32
+	UpstreamUsed  *int32
+	UpstreamAt    *time.Time
+	Level         int16
+	Told          int16
 }
 
 type Resource struct {
