@@ -56,8 +56,8 @@ func (db *DB) NewestTickets(ctx context.Context) (map[uuid.UUID]time.Time, error
 }
 
 // SweepExpired removes what is kept for a time only, at most n rows a table,
-// and tells how many went (migrations: sweep_expired, sweep_spent).
+// and tells how many went (migrations: sweep_expired, sweep_spent, sweep_quotas).
 func (db *DB) SweepExpired(ctx context.Context, n int) (swept int, err error) {
-	err = db.pool.QueryRow(ctx, `SELECT sweep_expired($1) + sweep_spent($1)`, n).Scan(&swept)
+	err = db.pool.QueryRow(ctx, `SELECT sweep_expired($1) + sweep_spent($1) + sweep_quotas($1)`, n).Scan(&swept)
 	return swept, err
 }
