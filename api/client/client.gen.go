@@ -216,6 +216,27 @@ func (e CategoryScheme) Valid() bool {
 	}
 }
 
+// Defines values for CoordinateSystem.
+const (
+	CoordinateSystemBaidu CoordinateSystem = "baidu"
+	CoordinateSystemGps   CoordinateSystem = "gps"
+	CoordinateSystemMars  CoordinateSystem = "mars"
+)
+
+// Valid indicates whether the value is a known member of the CoordinateSystem enum.
+func (e CoordinateSystem) Valid() bool {
+	switch e {
+	case CoordinateSystemBaidu:
+		return true
+	case CoordinateSystemGps:
+		return true
+	case CoordinateSystemMars:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DistrictLevel.
 const (
 	DistrictLevelCity     DistrictLevel = "city"
@@ -294,6 +315,36 @@ func (e LinkStatus) Valid() bool {
 	case LinkStatusExpired:
 		return true
 	case LinkStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MapPOIStatus.
+const (
+	MapPOIStatusApproved       MapPOIStatus = "approved"
+	MapPOIStatusFailed         MapPOIStatus = "failed"
+	MapPOIStatusInReview       MapPOIStatus = "in_review"
+	MapPOIStatusOutcomeUnknown MapPOIStatus = "outcome_unknown"
+	MapPOIStatusRejected       MapPOIStatus = "rejected"
+	MapPOIStatusSubmitting     MapPOIStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the MapPOIStatus enum.
+func (e MapPOIStatus) Valid() bool {
+	switch e {
+	case MapPOIStatusApproved:
+		return true
+	case MapPOIStatusFailed:
+		return true
+	case MapPOIStatusInReview:
+		return true
+	case MapPOIStatusOutcomeUnknown:
+		return true
+	case MapPOIStatusRejected:
+		return true
+	case MapPOIStatusSubmitting:
 		return true
 	default:
 		return false
@@ -924,6 +975,10 @@ type ComponentCredentialsSet struct {
 // Example: 1111222222
 type ContactPhone = string
 
+// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+// BD-09, what Baidu's map shows.
+type CoordinateSystem string
+
 // District A province, city or district.
 type District struct {
 	FullName string `json:"full_name"`
@@ -1056,6 +1111,158 @@ type Location struct {
 	Longitude string `json:"longitude"`
 }
 
+// MapPOI A place that was proposed to Tencent's map.
+type MapPOI struct {
+	Address string `json:"address"`
+
+	// Approved The place as Tencent's map has it now. `null` until it is approved.
+	Approved *MapPOIApproved `json:"approved"`
+
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// BaseID WeChat's number of the proposal.
+	BaseID       *string  `json:"base_id"`
+	CategoryPath []string `json:"category_path"`
+	City         string   `json:"city"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+	// BD-09, what Baidu's map shows.
+	CoordinateSystem CoordinateSystem `json:"coordinate_system"`
+	CreatedAt        time.Time        `json:"created_at"`
+	District         string           `json:"district"`
+
+	// DistrictID The number of a district or category, as a string.
+	//
+	// Example: 440105
+	DistrictID NumericID `json:"district_id"`
+
+	// EstimatedDays Business days that Tencent takes to decide, counted from `audit.submitted_at`; `null` when nothing is under way.
+	EstimatedDays *int32 `json:"estimated_days"`
+
+	// ID The gateway's id of a proposed place.
+	//
+	// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+	ID           MapPOIID `json:"id"`
+	Introduction string   `json:"introduction"`
+	LegacyPoiID  *string  `json:"legacy_poi_id"`
+	LicenseURL   string   `json:"license_url"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+
+	// MapPoiID The place on Tencent's map; set once it is approved.
+	MapPoiID *string `json:"map_poi_id"`
+
+	// MarsLocation A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	MarsLocation *Location `json:"mars_location"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Name       string     `json:"name"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+	Phones    []string          `json:"phones"`
+	PhotoURL  string            `json:"photo_url"`
+
+	// PreviousID The earlier proposal with the same `client_reference` that was rejected or failed.
+	PreviousID *string `json:"previous_id"`
+	Province   string  `json:"province"`
+
+	// Remark Tencent's words on its decision.
+	Remark *string `json:"remark"`
+
+	// RichID WeChat's other number of it.
+	RichID *string `json:"rich_id"`
+
+	// Status `submitting`: on the way to WeChat. `in_review`: Tencent decides. `approved`: `map_poi_id` is set. `rejected`: `remark`
+	// says why. `failed`: refused at once. `outcome_unknown`: WeChat's answer was lost.
+	Status    MapPOIStatus `json:"status"`
+	UpdatedAt time.Time    `json:"updated_at"`
+}
+
+// MapPOIApproved The place as Tencent's map has it now. `null` until it is approved.
+type MapPOIApproved struct {
+	Address string `json:"address"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+	Name     string    `json:"name"`
+}
+
+// MapPOICreate A place to propose.
+type MapPOICreate struct {
+	Address string `json:"address"`
+
+	// CategoryPath The category on Tencent's map, from the widest to the narrowest, such as Food, Chinese Restaurant.
+	CategoryPath []string `json:"category_path"`
+	City         string   `json:"city"`
+
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+	// BD-09, what Baidu's map shows.
+	CoordinateSystem *CoordinateSystem `json:"coordinate_system,omitempty"`
+	District         string            `json:"district"`
+
+	// DistrictID The number of a district or category, as a string.
+	//
+	// Example: 440105
+	DistrictID   NumericID `json:"district_id"`
+	Introduction string    `json:"introduction"`
+
+	// LegacyPoiID The number of the old store, when one is migrated to this place.
+	LegacyPoiID *string `json:"legacy_poi_id,omitempty"`
+
+	// LicenseURL The URL of an image that is already at WeChat (host `mmbiz.qpic.cn`).
+	//
+	// Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
+	LicenseURL PhotoURL `json:"license_url"`
+
+	// Location A point, as decimal strings so that no digit is lost.
+	Location Point  `json:"location"`
+	Name     string `json:"name"`
+
+	// Phones The place's phone numbers.
+	Phones []MapPhone `json:"phones"`
+
+	// PhotoURL The URL of an image that is already at WeChat (host `mmbiz.qpic.cn`).
+	//
+	// Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
+	PhotoURL PhotoURL `json:"photo_url"`
+	Province string   `json:"province"`
+}
+
+// MapPOIID The gateway's id of a proposed place.
+//
+// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+type MapPOIID = string
+
+// MapPOIList A page of proposals.
+type MapPOIList struct {
+	Data []MapPOI `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// MapPOIPage Places found on the map, or proposals of yours.
+type MapPOIPage struct {
+	union json.RawMessage
+}
+
 // MapPOISearchItem A place on Tencent's map.
 type MapPOISearchItem struct {
 	Address      string   `json:"address"`
@@ -1085,6 +1292,15 @@ type MapPOISearchList struct {
 	// NextCursor Pass it as `cursor`; `null` on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// MapPOIStatus `submitting`: on the way to WeChat. `in_review`: Tencent decides. `approved`: `map_poi_id` is set. `rejected`: `remark`
+// says why. `failed`: refused at once. `outcome_unknown`: WeChat's answer was lost.
+type MapPOIStatus string
+
+// MapPhone A phone number of a place; a landline has its area code, a hyphen, and may have an extension.
+//
+// Example: 010-6666666-111
+type MapPhone = string
 
 // Me Who is calling.
 type Me struct {
@@ -1429,6 +1645,19 @@ type PermissionSet struct {
 //
 // Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
 type PhotoURL = string
+
+// Point A point, as decimal strings so that no digit is lost.
+type Point struct {
+	// Latitude -90 to 90, at most 12 digits behind the point.
+	//
+	// Example: 23.0974903107
+	Latitude string `json:"latitude"`
+
+	// Longitude -180 to 180, at most 12 digits behind the point.
+	//
+	// Example: 113.323753357
+	Longitude string `json:"longitude"`
+}
 
 // Problem An error, RFC 9457. Some codes add members of their own, such as `required_any_of`.
 type Problem struct {
@@ -1923,6 +2152,11 @@ type IfNoneMatch = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// MapPOIIDPath The gateway's id of a proposed place.
+//
+// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+type MapPOIIDPath = MapPOIID
+
 // MerchantIDHeader A merchant, by its id `mch_…` or its WeChat appid.
 //
 // Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
@@ -2162,14 +2396,59 @@ type ListEventsParams struct {
 
 // ListMapPOIsParams defines parameters for ListMapPOIs.
 type ListMapPOIsParams struct {
-	// Keyword What to search for, 1 to 64 characters.
-	Keyword string `form:"keyword" json:"keyword"`
+	// Keyword What to search for, 1 to 64 characters. It needs `district_id`.
+	Keyword *string `form:"keyword,omitempty" json:"keyword,omitempty"`
 
-	// DistrictID The district to search in, for example 440105.
-	DistrictID NumericID `form:"district_id" json:"district_id"`
+	// DistrictID The district to search in, for example 440105. It needs `keyword`.
+	DistrictID *NumericID `form:"district_id,omitempty" json:"district_id,omitempty"`
+
+	// Status Only proposals in this state.
+	Status *MapPOIStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// BaseID Only the proposal that WeChat knows by this number.
+	BaseID *WeChatNumber `form:"base_id,omitempty" json:"base_id,omitempty"`
+
+	// MapPoiID Only the proposal that became this place of Tencent's map.
+	MapPoiID *WeChatNumber `form:"map_poi_id,omitempty" json:"map_poi_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateMapPOIParams defines parameters for CreateMapPOI.
+type CreateMapPOIParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetMapPOIParams defines parameters for GetMapPOI.
+type GetMapPOIParams struct {
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
 // ListMerchantsParams defines parameters for ListMerchants.
@@ -2372,6 +2651,9 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
+// CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
+type CreateMapPOIJSONRequestBody = MapPOICreate
+
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
 
@@ -2383,6 +2665,68 @@ type CreateStoreJSONRequestBody = StoreCreate
 
 // UpdateStoreJSONRequestBody defines body for UpdateStore for application/json ContentType.
 type UpdateStoreJSONRequestBody = StoreUpdate
+
+// AsMapPOISearchList returns the union data inside the MapPOIPage as a MapPOISearchList
+func (t MapPOIPage) AsMapPOISearchList() (MapPOISearchList, error) {
+	var body MapPOISearchList
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMapPOISearchList overwrites any union data inside the MapPOIPage as the provided MapPOISearchList
+func (t *MapPOIPage) FromMapPOISearchList(v MapPOISearchList) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMapPOISearchList performs a merge with any union data inside the MapPOIPage, using the provided MapPOISearchList
+func (t *MapPOIPage) MergeMapPOISearchList(v MapPOISearchList) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMapPOIList returns the union data inside the MapPOIPage as a MapPOIList
+func (t MapPOIPage) AsMapPOIList() (MapPOIList, error) {
+	var body MapPOIList
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMapPOIList overwrites any union data inside the MapPOIPage as the provided MapPOIList
+func (t *MapPOIPage) FromMapPOIList(v MapPOIList) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMapPOIList performs a merge with any union data inside the MapPOIPage, using the provided MapPOIList
+func (t *MapPOIPage) MergeMapPOIList(v MapPOIList) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t MapPOIPage) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *MapPOIPage) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2737,13 +3081,59 @@ type ClientInterface interface {
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListMapPOIs Find places on Tencent's map
+	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	//
-	// Searches Tencent's map by keyword inside one district (`GET /districts`). The `map_poi_id` of an item is what
-	// `POST /stores` takes. Nothing found? Try a shorter keyword.
+	// With `keyword` and `district_id` it searches Tencent's map inside one district (`GET /districts`), for one merchant. The
+	// `map_poi_id` of an item is what `POST /stores` takes. Nothing found? Try a shorter keyword, or propose the place with
+	// `POST /map-pois`.
+	//
+	// Without them it lists the places that you proposed, newest first, from the gateway's own records. Those that Tencent's
+	// map refused at once are shown only when you ask for `status=failed`.
 	//
 	// Corresponds with GET /map-pois (the `ListMapPOIs` operationId).
 	ListMapPOIs(ctx context.Context, params *ListMapPOIsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateMapPOIWithBody Propose a place to Tencent's map
+	//
+	// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+	// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+	// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+	//
+	// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+	// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+	// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+	CreateMapPOIWithBody(ctx context.Context, params *CreateMapPOIParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateMapPOI Propose a place to Tencent's map
+	//
+	// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+	// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+	// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+	//
+	// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+	// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+	// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+	CreateMapPOI(ctx context.Context, params *CreateMapPOIParams, body CreateMapPOIJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMapPOI Show a proposed place
+	//
+	// From the gateway's own record: WeChat shows nobody what was proposed. `approved` is the place as Tencent's map has
+	// it now.
+	//
+	// Corresponds with GET /map-pois/{id} (the `GetMapPOI` operationId).
+	GetMapPOI(ctx context.Context, id MapPOIIDPath, params *GetMapPOIParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMe Show what this key is and may do
 	//
@@ -3531,14 +3921,90 @@ func (c *Client) GetEvent(ctx context.Context, id EventID, reqEditors ...Request
 	return c.Client.Do(req)
 }
 
-// ListMapPOIs Find places on Tencent's map
+// ListMapPOIs Find places on Tencent's map, or list your own proposals
 //
-// Searches Tencent's map by keyword inside one district (`GET /districts`). The `map_poi_id` of an item is what
-// `POST /stores` takes. Nothing found? Try a shorter keyword.
+// With `keyword` and `district_id` it searches Tencent's map inside one district (`GET /districts`), for one merchant. The
+// `map_poi_id` of an item is what `POST /stores` takes. Nothing found? Try a shorter keyword, or propose the place with
+// `POST /map-pois`.
+//
+// Without them it lists the places that you proposed, newest first, from the gateway's own records. Those that Tencent's
+// map refused at once are shown only when you ask for `status=failed`.
 //
 // Corresponds with GET /map-pois (the `ListMapPOIs` operationId).
 func (c *Client) ListMapPOIs(ctx context.Context, params *ListMapPOIsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMapPOIsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateMapPOIWithBody Propose a place to Tencent's map
+//
+// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+//
+// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+func (c *Client) CreateMapPOIWithBody(ctx context.Context, params *CreateMapPOIParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateMapPOIRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateMapPOI Propose a place to Tencent's map
+//
+// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+//
+// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+func (c *Client) CreateMapPOI(ctx context.Context, params *CreateMapPOIParams, body CreateMapPOIJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateMapPOIRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMapPOI Show a proposed place
+//
+// From the gateway's own record: WeChat shows nobody what was proposed. `approved` is the place as Tencent's map has
+// it now.
+//
+// Corresponds with GET /map-pois/{id} (the `GetMapPOI` operationId).
+func (c *Client) GetMapPOI(ctx context.Context, id MapPOIIDPath, params *GetMapPOIParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMapPOIRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5548,20 +6014,112 @@ func NewListMapPOIsRequest(server string, params *ListMapPOIsParams) (*http.Requ
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "keyword", params.Keyword, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Keyword != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "keyword", *params.Keyword, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "district_id", params.DistrictID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.DistrictID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "district_id", *params.DistrictID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ClientReference != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_reference", *params.ClientReference, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.BaseID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "base_id", *params.BaseID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MapPoiID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "map_poi_id", *params.MapPoiID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UpdatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "updated_after", *params.UpdatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -5586,6 +6144,159 @@ func NewListMapPOIsRequest(server string, params *ListMapPOIsParams) (*http.Requ
 			}
 
 			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateMapPOIRequest calls the generic CreateMapPOI builder with application/json body
+func NewCreateMapPOIRequest(server string, params *CreateMapPOIParams, body CreateMapPOIJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateMapPOIRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateMapPOIRequestWithBody constructs an http.Request for the CreateMapPOI method, with any body, and a specified content type
+func NewCreateMapPOIRequestWithBody(server string, params *CreateMapPOIParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/map-pois")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetMapPOIRequest constructs an http.Request for the GetMapPOI method
+func NewGetMapPOIRequest(server string, id MapPOIIDPath, params *GetMapPOIParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/map-pois/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IfNoneMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam1)
 		}
 
 	}
@@ -7131,15 +7842,63 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEventWithResponse(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*GetEventResponse, error)
 
-	// ListMapPOIsWithResponse Find places on Tencent's map
+	// ListMapPOIsWithResponse Find places on Tencent's map, or list your own proposals
 	//
-	// Searches Tencent's map by keyword inside one district (`GET /districts`). The `map_poi_id` of an item is what
-	// `POST /stores` takes. Nothing found? Try a shorter keyword.
+	// With `keyword` and `district_id` it searches Tencent's map inside one district (`GET /districts`), for one merchant. The
+	// `map_poi_id` of an item is what `POST /stores` takes. Nothing found? Try a shorter keyword, or propose the place with
+	// `POST /map-pois`.
+	//
+	// Without them it lists the places that you proposed, newest first, from the gateway's own records. Those that Tencent's
+	// map refused at once are shown only when you ask for `status=failed`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /map-pois (the `ListMapPOIs` operationId).
 	ListMapPOIsWithResponse(ctx context.Context, params *ListMapPOIsParams, reqEditors ...RequestEditorFn) (*ListMapPOIsResponse, error)
+
+	// CreateMapPOIWithBodyWithResponse Propose a place to Tencent's map
+	//
+	// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+	// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+	// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+	//
+	// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+	// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+	// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+	CreateMapPOIWithBodyWithResponse(ctx context.Context, params *CreateMapPOIParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateMapPOIResponse, error)
+
+	// CreateMapPOIWithResponse Propose a place to Tencent's map
+	//
+	// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+	// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+	// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+	//
+	// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+	// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+	// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+	CreateMapPOIWithResponse(ctx context.Context, params *CreateMapPOIParams, body CreateMapPOIJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateMapPOIResponse, error)
+
+	// GetMapPOIWithResponse Show a proposed place
+	//
+	// From the gateway's own record: WeChat shows nobody what was proposed. `approved` is the place as Tencent's map has
+	// it now.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /map-pois/{id} (the `GetMapPOI` operationId).
+	GetMapPOIWithResponse(ctx context.Context, id MapPOIIDPath, params *GetMapPOIParams, reqEditors ...RequestEditorFn) (*GetMapPOIResponse, error)
 
 	// GetMeWithResponse Show what this key is and may do
 	//
@@ -9000,6 +9759,7 @@ func (r GetEventResponse) ContentType() string {
 
 // ListMapPOIsResponse200Headers the declared response headers of an HTTP 200 response for ListMapPOIs
 type ListMapPOIsResponse200Headers struct {
+	Link      *string
 	RequestID *string
 }
 
@@ -9013,7 +9773,7 @@ type ListMapPOIsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *MapPOISearchList
+	JSON200 *MapPOIPage
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *BadRequest
 	// Headers200 the parsed response headers for an HTTP 200 response
@@ -9023,7 +9783,7 @@ type ListMapPOIsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListMapPOIsResponse) GetJSON200() *MapPOISearchList {
+func (r ListMapPOIsResponse) GetJSON200() *MapPOIPage {
 	return r.JSON200
 }
 
@@ -9055,6 +9815,160 @@ func (r ListMapPOIsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListMapPOIsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateMapPOIResponse200Headers the declared response headers of an HTTP 200 response for CreateMapPOI
+type CreateMapPOIResponse200Headers struct {
+	RequestID *string
+}
+
+// CreateMapPOIResponse202Headers the declared response headers of an HTTP 202 response for CreateMapPOI
+type CreateMapPOIResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// CreateMapPOIResponseDefaultHeaders the declared response headers of an HTTP default response for CreateMapPOI
+type CreateMapPOIResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type CreateMapPOIResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *MapPOI
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateMapPOIResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateMapPOIResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *CreateMapPOIResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateMapPOIResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateMapPOIResponse) GetJSON202() *MapPOI {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateMapPOIResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateMapPOIResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateMapPOIResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateMapPOIResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateMapPOIResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetMapPOIResponse200Headers the declared response headers of an HTTP 200 response for GetMapPOI
+type GetMapPOIResponse200Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetMapPOIResponse304Headers the declared response headers of an HTTP 304 response for GetMapPOI
+type GetMapPOIResponse304Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetMapPOIResponseDefaultHeaders the declared response headers of an HTTP default response for GetMapPOI
+type GetMapPOIResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetMapPOIResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MapPOI
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetMapPOIResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetMapPOIResponse304Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetMapPOIResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMapPOIResponse) GetJSON200() *MapPOI {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMapPOIResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMapPOIResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMapPOIResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMapPOIResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMapPOIResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10590,10 +11504,14 @@ func (c *ClientWithResponses) GetEventWithResponse(ctx context.Context, id Event
 	return ParseGetEventResponse(rsp)
 }
 
-// ListMapPOIsWithResponse Find places on Tencent's map
+// ListMapPOIsWithResponse Find places on Tencent's map, or list your own proposals
 //
-// Searches Tencent's map by keyword inside one district (`GET /districts`). The `map_poi_id` of an item is what
-// `POST /stores` takes. Nothing found? Try a shorter keyword.
+// With `keyword` and `district_id` it searches Tencent's map inside one district (`GET /districts`), for one merchant. The
+// `map_poi_id` of an item is what `POST /stores` takes. Nothing found? Try a shorter keyword, or propose the place with
+// `POST /map-pois`.
+//
+// Without them it lists the places that you proposed, newest first, from the gateway's own records. Those that Tencent's
+// map refused at once are shown only when you ask for `status=failed`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10604,6 +11522,68 @@ func (c *ClientWithResponses) ListMapPOIsWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParseListMapPOIsResponse(rsp)
+}
+
+// CreateMapPOIWithBodyWithResponse Propose a place to Tencent's map
+//
+// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+//
+// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+func (c *ClientWithResponses) CreateMapPOIWithBodyWithResponse(ctx context.Context, params *CreateMapPOIParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateMapPOIResponse, error) {
+	rsp, err := c.CreateMapPOIWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateMapPOIResponse(rsp)
+}
+
+// CreateMapPOIWithResponse Propose a place to Tencent's map
+//
+// For a place that the search doesn't find. Tencent decides within three business days; then `status` becomes `approved`
+// and `map_poi_id` is what `POST /stores` takes, or `rejected`, with the reason in `remark`. To try again, send the same
+// POST with the same `client_reference`: a new proposal whose `previous_id` names the old one.
+//
+// Coordinates of Tencent's and Amap's maps (`mars`) are sent to WeChat as they are, digit for digit; those of a satellite
+// receiver (`gps`) or of Baidu's map (`baidu`) are converted, and `mars_location` shows what was sent.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`. WeChat shows
+// nobody what was proposed, so the gateway knows only when Tencent's decision comes. Don't propose it again meanwhile.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /map-pois (the `CreateMapPOI` operationId).
+func (c *ClientWithResponses) CreateMapPOIWithResponse(ctx context.Context, params *CreateMapPOIParams, body CreateMapPOIJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateMapPOIResponse, error) {
+	rsp, err := c.CreateMapPOI(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateMapPOIResponse(rsp)
+}
+
+// GetMapPOIWithResponse Show a proposed place
+//
+// From the gateway's own record: WeChat shows nobody what was proposed. `approved` is the place as Tencent's map has
+// it now.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /map-pois/{id} (the `GetMapPOI` operationId).
+func (c *ClientWithResponses) GetMapPOIWithResponse(ctx context.Context, id MapPOIIDPath, params *GetMapPOIParams, reqEditors ...RequestEditorFn) (*GetMapPOIResponse, error) {
+	rsp, err := c.GetMapPOI(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMapPOIResponse(rsp)
 }
 
 // GetMeWithResponse Show what this key is and may do
@@ -12807,7 +13787,7 @@ func ParseListMapPOIsResponse(rsp *http.Response) (*ListMapPOIsResponse, error) 
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest MapPOISearchList
+		var dest MapPOIPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -12825,6 +13805,13 @@ func ParseListMapPOIsResponse(rsp *http.Response) (*ListMapPOIsResponse, error) 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ListMapPOIsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
 		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -12835,6 +13822,211 @@ func ParseListMapPOIsResponse(rsp *http.Response) (*ListMapPOIsResponse, error) 
 		response.Headers200 = &headers
 	case true:
 		var headers ListMapPOIsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateMapPOIResponse parses an HTTP response from a CreateMapPOIWithResponse call
+func ParseCreateMapPOIResponse(rsp *http.Response) (*CreateMapPOIResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateMapPOIResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest MapPOI
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateMapPOIResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateMapPOIResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers CreateMapPOIResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMapPOIResponse parses an HTTP response from a GetMapPOIWithResponse call
+func ParseGetMapPOIResponse(rsp *http.Response) (*GetMapPOIResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMapPOIResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MapPOI
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetMapPOIResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetMapPOIResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers304 = &headers
+	case true:
+		var headers GetMapPOIResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

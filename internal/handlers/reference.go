@@ -113,26 +113,3 @@ func (s *Server) ListCategories(ctx context.Context, req oapi.ListCategoriesRequ
 	}
 	return oapi.ListCategories200JSONResponse{Body: out, Headers: oapi.ListCategories200ResponseHeaders{CacheControl: aDay, ETag: etag}}, nil
 }
-
-// ListMapPOIs implements GET /v1/map-pois: a search on Tencent Maps.
-func (s *Server) ListMapPOIs(ctx context.Context, req oapi.ListMapPOIsRequestObject) (oapi.ListMapPOIsResponseObject, error) {
-	m, err := s.actingOn(ctx, req.Params.MerchantID, wechat.SearchMapPOI)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := authorizer.Call[wechat.SearchMapPOIReply](ctx, s.Authorizer, m, wechat.SearchMapPOI, nil,
-		wechat.SearchMapPOIRequest{DistrictID: json.Number(req.Params.DistrictID), Keyword: req.Params.Keyword})
-	if err != nil {
-		return nil, err
-	}
-	out := oapi.MapPOISearchList{Data: []oapi.MapPOISearchItem{}}
-	for _, p := range reply.Data.Item {
-		item := oapi.MapPOISearchItem{MapPoiID: string(p.SosomapPoiUID), Name: p.BranchName, Address: p.Address, Phones: append([]string{}, p.Telephone...),
-			CategoryPath: append([]string{}, p.Category...), Photos: append([]string{}, p.PicURLs...), CardIds: append([]string{}, p.CardIDList...), DataSupply: new(int32(p.DataSupply))}
-		if p.Latitude != "" && p.Longitude != "" {
-			item.Location = &oapi.Location{Latitude: string(p.Latitude), Longitude: string(p.Longitude)}
-		}
-		out.Data = append(out.Data, item)
-	}
-	return oapi.ListMapPOIs200JSONResponse{Body: out}, nil
-}

@@ -34,11 +34,12 @@ var (
 	ruleKeyInQuery       = rule{"key_in_query", [2]string{
 		"API keys are taken from the header Authorization only; revoke this key, addresses are written to logs",
 		"API 密钥只能放在 Authorization 请求头中；地址会被写入日志，请吊销此密钥"}}
-	ruleEncoding = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
-	ruleSyntax   = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
-	ruleCutOff   = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
-	ruleHours    = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
-	ruleInvalid  = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
+	ruleEncoding   = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
+	ruleSyntax     = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
+	ruleCutOff     = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleLiveFilter = rule{"not_allowed", [2]string{"WeChat's list has no filters; use source=local", "微信的列表不支持筛选，请使用 source=local"}}
+	ruleHours      = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
+	ruleInvalid    = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
 )
 
 // maxFields is how many fields a problem names at most.

@@ -24,7 +24,7 @@ type News struct {
 	Status   AuditStatus
 	Reason   string
 	Number   string // WeChat's number of what the audit is about, where it tells one
-	MapPoiID string // with an approved map POI
+	MapPoiID string // of a map POI; it counts once that is approved
 	Changed  any    // fields of the resource that it tells, in our names
 	Source   string // FromEvent, FromPoll
 	InboxID  uuid.UUID
@@ -147,7 +147,10 @@ func (l *Ledger) decide(ctx context.Context, tx postgres.DBTX, kind auditKind, a
 		return nil
 	}
 	p := dbsqlc.ResourceDecideParams{TenantID: a.TenantID, ID: a.SubjectID, Status: d.Status, UpstreamStatus: d.Upstream, States: d.States,
-		WechatID: optional(n.Number), MapPoiID: optional(n.MapPoiID)}
+		WechatID: optional(n.Number)}
+	if n.Status == Approved {
+		p.MapPoiID = optional(n.MapPoiID)
+	}
 	if n.Number != "" {
 		err := l.q.ResourceReleaseNumber(ctx, tx, dbsqlc.ResourceReleaseNumberParams{TenantID: a.TenantID, MerchantID: a.MerchantID,
 			Type: kind.Type.Name, WechatID: &n.Number, ID: a.SubjectID})
@@ -242,8 +245,8 @@ func (l *Ledger) auditOfNumber(ctx context.Context, tx postgres.DBTX, m authoriz
 const clockSkew = time.Minute
 
 // adopt gives the news to the one operation of its kind whose outcome is
-// unknown: they prove that it was executed, and bring the id that the lost
-// reply held.
+// unknown and that they can be about: they prove that it was executed, and
+// bring the id that the lost reply held.
 func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, n News) (bool, error) {
 	kind := auditKinds[n.Kind]
 	var open []dbsqlc.Operation
@@ -258,19 +261,33 @@ func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, n News) (bool
 	if err := l.DB.Run(ctx, b); err != nil {
 		return false, err
 	}
-	// One that is executing has its own reply to wait for.
-	if len(open) != 1 || open[0].State == "executing" || n.At.Before(open[0].CreatedAt.Add(-clockSkew)) {
-		return false, nil
-	}
-	op, err := l.load(ctx, m.TenantID, open[0].ID, nil)
-	if err != nil {
-		return false, err
-	}
-	op.Merchant = m
-	if n.Number != "" && kind.Belongs != nil {
-		if ours, err := kind.Belongs(ctx, l, op, n); err != nil || !ours {
+	var op *Operation
+	for _, o := range open {
+		if n.At.Before(o.CreatedAt.Add(-clockSkew)) {
+			continue
+		}
+		may, err := l.load(ctx, m.TenantID, o.ID, nil)
+		if err != nil {
 			return false, err
 		}
+		may.Merchant = m
+		if n.Number != "" && kind.Belongs != nil {
+			ours, err := kind.Belongs(ctx, l, may, n)
+			if err != nil {
+				return false, err
+			}
+			if !ours {
+				continue
+			}
+		}
+		if op != nil {
+			return false, nil // it could be either
+		}
+		op = may
+	}
+	// One that is executing has its own reply to wait for.
+	if op == nil || op.State == "executing" {
+		return false, nil
 	}
 	var ids []ID
 	for _, id := range []ID{{AuditID, n.AuditID}, {kind.Type.Number, n.Number}} {

@@ -53,7 +53,8 @@ type Ledger struct {
 	Deps
 	q *dbsqlc.Queries
 
-	Stores *Collection[StoreFields]
+	Stores  *Collection[StoreFields]
+	MapPOIs *Collection[MapPOIFields]
 
 	collections []*collection // all of them
 
@@ -66,6 +67,7 @@ type Ledger struct {
 func New(d Deps) *Ledger {
 	l := &Ledger{Deps: d, q: dbsqlc.New()}
 	l.Stores = newCollection[StoreFields](l, storeType)
+	l.MapPOIs = newCollection[MapPOIFields](l, mapPOIType)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }

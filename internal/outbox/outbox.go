@@ -29,6 +29,7 @@ const (
 	StoreActivated               = "store.activated"
 	StoreDeleted                 = "store.deleted"
 	PushOther                    = "push.other"
+	MapPOIAuditDecided           = "map_poi.audit.decided"
 	OperationResolved            = "operation.resolved"
 	OperationNeedsAttention      = "operation.needs_attention"
 	QuotaThreshold               = "quota.threshold"

@@ -398,7 +398,7 @@ var catalogue = map[string]entry{
 	CodeAuditInProgress: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"Already under review", "审核中"},
 		detail: [2]string{"WeChat already reviews it; don't submit it again, wait for the audit.", "微信正在审核，请勿重复提交，等待审核结果。"}},
-	CodeMapPOIRejected: {kind: Invalid, retryable: false, where: "later",
+	CodeMapPOIRejected: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Tencent's map refused the place", "腾讯地图拒绝了该地点"},
 		detail: [2]string{"Tencent's map refused the place; upstream.errmsg says why.", "腾讯地图拒绝了该地点，原因见 upstream.errmsg。"}},
 	CodeImageSizeInvalid: {kind: Invalid, retryable: false, where: "later",

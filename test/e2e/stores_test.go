@@ -621,6 +621,10 @@ func TestStoreErrcodes(t *testing.T) {
 		{"listMapPOIs", "map_poi.search", "wxa/search_map_poi", false, func(s *shop) *world.Answer {
 			return s.client.Do("GET", "/v1/map-pois?keyword=x&district_id=440105", nil)
 		}},
+		{"createMapPOI", "map_poi.create", "wxa/create_map_poi", true, func(s *shop) *world.Answer {
+			*s.n++
+			return s.client.Do("POST", "/v1/map-pois", documentsPlace("name", fmt.Sprint("place ", *s.n)))
+		}},
 		{"createStore", "store.add", "wxa/add_store", true, func(s *shop) *world.Answer { return s.client.Do("POST", "/v1/stores", s.fresh()) }},
 		{"updateStore", "store.update", "wxa/update_store", true, func(s *shop) *world.Answer {
 			return s.client.Do("PATCH", "/v1/stores/"+next(), map[string]string{"contact_phone": "020-7654321"})

@@ -64,6 +64,8 @@ const (
 	tenants     kind = "tenant"             // ten_…
 	references  kind = "client reference"
 	mapNumbers  kind = "place's number" // WeChat's map_poi_id
+	places      kind = "proposed place" // poi_…
+	baseIDs     kind = "proposed place's number"
 	cursorsKind kind = "cursor"
 )
 
@@ -159,6 +161,7 @@ func (w *two) fill(t *testing.T, s *side, c *world.Client) {
 			}
 			return nil
 		})
+		own.Do("POST", "/v1/map-pois", newPlace(fmt.Sprint("place-", s.accounts[i][2:]))).Want(http.StatusAccepted)
 		own.Do("PATCH", "/v1/stores/"+created.Get("id"), map[string]any{"contact_phone": "020-7654321"}).Want(http.StatusOK)
 		own.Do("PATCH", "/v1/merchants/"+m, map[string]any{"client_reference": "account-" + s.accounts[i][2:], "metadata": map[string]string{"note": "note-of-" + s.accounts[i]}}).Want(http.StatusOK)
 	}
@@ -176,6 +179,14 @@ func (w *two) fill(t *testing.T, s *side, c *world.Client) {
 	}
 }
 
+// newPlace is a place to propose to Tencent's map.
+func newPlace(reference string) map[string]any {
+	const picture = "http://mmbiz.qpic.cn/mmbiz_png/tW66AWE2K6ECFPcyAcIZTG8RlcR0sAqBibOm8gao5xOoLfIic9ZJ6MADAktGPxZI7MZLcadZUT36b14NJ2cHRHA/0"
+	return map[string]any{"client_reference": reference, "name": "Corner shop", "location": map[string]string{"latitude": "23.09749", "longitude": "113.32375"},
+		"province": "Guangdong", "city": "Guangzhou", "district": "Haizhu District", "district_id": "440105", "address": "TIT", "category_path": []string{"Shopping"},
+		"phones": []string{"020-89190000"}, "photo_url": picture, "license_url": picture, "introduction": "A shop"}
+}
+
 // rest holds WeChat's pushes back, waits until all that came is applied, and
 // ends the gateway: from here on nothing happens by itself.
 func (w *two) rest(t *testing.T, g *world.Gateway) {
@@ -186,7 +197,7 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	g.Stop()
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
-		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers} {
+		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -257,6 +268,8 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(merchants, typeid.Merchant, `SELECT id, appid FROM merchants WHERE tenant_id = $1`)
 	add(stores, typeid.Store, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'store'`)
 	add(numbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'store' AND wechat_id IS NOT NULL`)
+	add(places, typeid.MapPOI, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'map_poi'`)
+	add(baseIDs, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'map_poi' AND wechat_id IS NOT NULL`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
@@ -300,6 +313,9 @@ func (w *two) checksums(t testing.TB, tables []string, id uuid.UUID) map[string]
 	return out
 }
 
+// coordinate is a place's, which the simulator makes up within a district.
+var coordinate = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]+$`)
+
 // marks are texts that stand in rows of one tenant and in none of the other:
 // what must never be in an answer to the other one. Ids are without their
 // prefixes, so that they are found behind any.
@@ -324,7 +340,7 @@ func (w *two) marks(t *testing.T, of, not *side) []string {
 	var out []string
 	for text := range has[of.id] {
 		// Places and what they are called are everybody's.
-		if !has[not.id][text] && !strings.Contains(text, " ") && !slices.Contains(of.ids[mapNumbers], text) {
+		if !has[not.id][text] && !strings.Contains(text, " ") && !slices.Contains(of.ids[mapNumbers], text) && !coordinate.MatchString(text) {
 			out = append(out, text)
 		}
 	}

@@ -214,6 +214,27 @@ func (e CategoryScheme) Valid() bool {
 	}
 }
 
+// Defines values for CoordinateSystem.
+const (
+	CoordinateSystemBaidu CoordinateSystem = "baidu"
+	CoordinateSystemGps   CoordinateSystem = "gps"
+	CoordinateSystemMars  CoordinateSystem = "mars"
+)
+
+// Valid indicates whether the value is a known member of the CoordinateSystem enum.
+func (e CoordinateSystem) Valid() bool {
+	switch e {
+	case CoordinateSystemBaidu:
+		return true
+	case CoordinateSystemGps:
+		return true
+	case CoordinateSystemMars:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DistrictLevel.
 const (
 	DistrictLevelCity     DistrictLevel = "city"
@@ -292,6 +313,36 @@ func (e LinkStatus) Valid() bool {
 	case LinkStatusExpired:
 		return true
 	case LinkStatusOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MapPOIStatus.
+const (
+	MapPOIStatusApproved       MapPOIStatus = "approved"
+	MapPOIStatusFailed         MapPOIStatus = "failed"
+	MapPOIStatusInReview       MapPOIStatus = "in_review"
+	MapPOIStatusOutcomeUnknown MapPOIStatus = "outcome_unknown"
+	MapPOIStatusRejected       MapPOIStatus = "rejected"
+	MapPOIStatusSubmitting     MapPOIStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the MapPOIStatus enum.
+func (e MapPOIStatus) Valid() bool {
+	switch e {
+	case MapPOIStatusApproved:
+		return true
+	case MapPOIStatusFailed:
+		return true
+	case MapPOIStatusInReview:
+		return true
+	case MapPOIStatusOutcomeUnknown:
+		return true
+	case MapPOIStatusRejected:
+		return true
+	case MapPOIStatusSubmitting:
 		return true
 	default:
 		return false
@@ -922,6 +973,10 @@ type ComponentCredentialsSet struct {
 // Example: 1111222222
 type ContactPhone = string
 
+// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+// BD-09, what Baidu's map shows.
+type CoordinateSystem string
+
 // District A province, city or district.
 type District struct {
 	FullName string `json:"full_name"`
@@ -1054,6 +1109,158 @@ type Location struct {
 	Longitude string `json:"longitude"`
 }
 
+// MapPOI A place that was proposed to Tencent's map.
+type MapPOI struct {
+	Address string `json:"address"`
+
+	// Approved The place as Tencent's map has it now. `null` until it is approved.
+	Approved *MapPOIApproved `json:"approved"`
+
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// BaseID WeChat's number of the proposal.
+	BaseID       *string  `json:"base_id"`
+	CategoryPath []string `json:"category_path"`
+	City         string   `json:"city"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+	// BD-09, what Baidu's map shows.
+	CoordinateSystem CoordinateSystem `json:"coordinate_system"`
+	CreatedAt        time.Time        `json:"created_at"`
+	District         string           `json:"district"`
+
+	// DistrictID The number of a district or category, as a string.
+	//
+	// Example: 440105
+	DistrictID NumericID `json:"district_id"`
+
+	// EstimatedDays Business days that Tencent takes to decide, counted from `audit.submitted_at`; `null` when nothing is under way.
+	EstimatedDays *int32 `json:"estimated_days"`
+
+	// ID The gateway's id of a proposed place.
+	//
+	// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+	ID           MapPOIID `json:"id"`
+	Introduction string   `json:"introduction"`
+	LegacyPoiID  *string  `json:"legacy_poi_id"`
+	LicenseURL   string   `json:"license_url"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+
+	// MapPoiID The place on Tencent's map; set once it is approved.
+	MapPoiID *string `json:"map_poi_id"`
+
+	// MarsLocation A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	MarsLocation *Location `json:"mars_location"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Name       string     `json:"name"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+	Phones    []string          `json:"phones"`
+	PhotoURL  string            `json:"photo_url"`
+
+	// PreviousID The earlier proposal with the same `client_reference` that was rejected or failed.
+	PreviousID *string `json:"previous_id"`
+	Province   string  `json:"province"`
+
+	// Remark Tencent's words on its decision.
+	Remark *string `json:"remark"`
+
+	// RichID WeChat's other number of it.
+	RichID *string `json:"rich_id"`
+
+	// Status `submitting`: on the way to WeChat. `in_review`: Tencent decides. `approved`: `map_poi_id` is set. `rejected`: `remark`
+	// says why. `failed`: refused at once. `outcome_unknown`: WeChat's answer was lost.
+	Status    MapPOIStatus `json:"status"`
+	UpdatedAt time.Time    `json:"updated_at"`
+}
+
+// MapPOIApproved The place as Tencent's map has it now. `null` until it is approved.
+type MapPOIApproved struct {
+	Address string `json:"address"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+	Name     string    `json:"name"`
+}
+
+// MapPOICreate A place to propose.
+type MapPOICreate struct {
+	Address string `json:"address"`
+
+	// CategoryPath The category on Tencent's map, from the widest to the narrowest, such as Food, Chinese Restaurant.
+	CategoryPath []string `json:"category_path"`
+	City         string   `json:"city"`
+
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
+	// BD-09, what Baidu's map shows.
+	CoordinateSystem *CoordinateSystem `json:"coordinate_system,omitempty"`
+	District         string            `json:"district"`
+
+	// DistrictID The number of a district or category, as a string.
+	//
+	// Example: 440105
+	DistrictID   NumericID `json:"district_id"`
+	Introduction string    `json:"introduction"`
+
+	// LegacyPoiID The number of the old store, when one is migrated to this place.
+	LegacyPoiID *string `json:"legacy_poi_id,omitempty"`
+
+	// LicenseURL The URL of an image that is already at WeChat (host `mmbiz.qpic.cn`).
+	//
+	// Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
+	LicenseURL PhotoURL `json:"license_url"`
+
+	// Location A point, as decimal strings so that no digit is lost.
+	Location Point  `json:"location"`
+	Name     string `json:"name"`
+
+	// Phones The place's phone numbers.
+	Phones []MapPhone `json:"phones"`
+
+	// PhotoURL The URL of an image that is already at WeChat (host `mmbiz.qpic.cn`).
+	//
+	// Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
+	PhotoURL PhotoURL `json:"photo_url"`
+	Province string   `json:"province"`
+}
+
+// MapPOIID The gateway's id of a proposed place.
+//
+// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+type MapPOIID = string
+
+// MapPOIList A page of proposals.
+type MapPOIList struct {
+	Data []MapPOI `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// MapPOIPage Places found on the map, or proposals of yours.
+type MapPOIPage struct {
+	union json.RawMessage
+}
+
 // MapPOISearchItem A place on Tencent's map.
 type MapPOISearchItem struct {
 	Address      string   `json:"address"`
@@ -1083,6 +1290,15 @@ type MapPOISearchList struct {
 	// NextCursor Pass it as `cursor`; `null` on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// MapPOIStatus `submitting`: on the way to WeChat. `in_review`: Tencent decides. `approved`: `map_poi_id` is set. `rejected`: `remark`
+// says why. `failed`: refused at once. `outcome_unknown`: WeChat's answer was lost.
+type MapPOIStatus string
+
+// MapPhone A phone number of a place; a landline has its area code, a hyphen, and may have an extension.
+//
+// Example: 010-6666666-111
+type MapPhone = string
 
 // Me Who is calling.
 type Me struct {
@@ -1427,6 +1643,19 @@ type PermissionSet struct {
 //
 // Example: http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg
 type PhotoURL = string
+
+// Point A point, as decimal strings so that no digit is lost.
+type Point struct {
+	// Latitude -90 to 90, at most 12 digits behind the point.
+	//
+	// Example: 23.0974903107
+	Latitude string `json:"latitude"`
+
+	// Longitude -180 to 180, at most 12 digits behind the point.
+	//
+	// Example: 113.323753357
+	Longitude string `json:"longitude"`
+}
 
 // ProblemField One field at fault.
 type ProblemField struct {
@@ -1882,6 +2111,11 @@ type IfNoneMatch = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// MapPOIIDPath The gateway's id of a proposed place.
+//
+// Example: poi_01jd7k4b2sf7m8n9p0q1r2s3tv
+type MapPOIIDPath = MapPOIID
+
 // MerchantIDHeader A merchant, by its id `mch_…` or its WeChat appid.
 //
 // Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
@@ -2118,14 +2352,59 @@ type ListEventsParams struct {
 
 // ListMapPOIsParams defines parameters for ListMapPOIs.
 type ListMapPOIsParams struct {
-	// Keyword What to search for, 1 to 64 characters.
-	Keyword string `form:"keyword" json:"keyword"`
+	// Keyword What to search for, 1 to 64 characters. It needs `district_id`.
+	Keyword *string `form:"keyword,omitempty" json:"keyword,omitempty"`
 
-	// DistrictID The district to search in, for example 440105.
-	DistrictID NumericID `form:"district_id" json:"district_id"`
+	// DistrictID The district to search in, for example 440105. It needs `keyword`.
+	DistrictID *NumericID `form:"district_id,omitempty" json:"district_id,omitempty"`
+
+	// Status Only proposals in this state.
+	Status *MapPOIStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// BaseID Only the proposal that WeChat knows by this number.
+	BaseID *WeChatNumber `form:"base_id,omitempty" json:"base_id,omitempty"`
+
+	// MapPoiID Only the proposal that became this place of Tencent's map.
+	MapPoiID *WeChatNumber `form:"map_poi_id,omitempty" json:"map_poi_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateMapPOIParams defines parameters for CreateMapPOI.
+type CreateMapPOIParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetMapPOIParams defines parameters for GetMapPOI.
+type GetMapPOIParams struct {
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
 // ListMerchantsParams defines parameters for ListMerchants.
@@ -2328,6 +2607,9 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
+// CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
+type CreateMapPOIJSONRequestBody = MapPOICreate
+
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
 
@@ -2339,6 +2621,68 @@ type CreateStoreJSONRequestBody = StoreCreate
 
 // UpdateStoreJSONRequestBody defines body for UpdateStore for application/json ContentType.
 type UpdateStoreJSONRequestBody = StoreUpdate
+
+// AsMapPOISearchList returns the union data inside the MapPOIPage as a MapPOISearchList
+func (t MapPOIPage) AsMapPOISearchList() (MapPOISearchList, error) {
+	var body MapPOISearchList
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMapPOISearchList overwrites any union data inside the MapPOIPage as the provided MapPOISearchList
+func (t *MapPOIPage) FromMapPOISearchList(v MapPOISearchList) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMapPOISearchList performs a merge with any union data inside the MapPOIPage, using the provided MapPOISearchList
+func (t *MapPOIPage) MergeMapPOISearchList(v MapPOISearchList) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMapPOIList returns the union data inside the MapPOIPage as a MapPOIList
+func (t MapPOIPage) AsMapPOIList() (MapPOIList, error) {
+	var body MapPOIList
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMapPOIList overwrites any union data inside the MapPOIPage as the provided MapPOIList
+func (t *MapPOIPage) FromMapPOIList(v MapPOIList) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeMapPOIList performs a merge with any union data inside the MapPOIPage, using the provided MapPOIList
+func (t *MapPOIPage) MergeMapPOIList(v MapPOIList) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t MapPOIPage) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *MapPOIPage) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -2417,9 +2761,15 @@ type ServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx echo.Context, id EventID) error
-	// ListMapPOIs Find places on Tencent's map
+	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	// (GET /map-pois)
 	ListMapPOIs(ctx echo.Context, params ListMapPOIsParams) error
+	// CreateMapPOI Propose a place to Tencent's map
+	// (POST /map-pois)
+	CreateMapPOI(ctx echo.Context, params CreateMapPOIParams) error
+	// GetMapPOI Show a proposed place
+	// (GET /map-pois/{id})
+	GetMapPOI(ctx echo.Context, id MapPOIIDPath, params GetMapPOIParams) error
 	// GetMe Show what this key is and may do
 	// (GET /me)
 	GetMe(ctx echo.Context) error
@@ -3315,18 +3665,67 @@ func (w *ServerInterfaceWrapper) ListMapPOIs(ctx echo.Context) error {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListMapPOIsParams
-	// ------------- Required query parameter "keyword" -------------
+	// ------------- Optional query parameter "keyword" -------------
 
-	err = runtime.BindQueryParameterWithOptions("form", true, true, "keyword", ctx.QueryParams(), &params.Keyword, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "keyword", ctx.QueryParams(), &params.Keyword, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keyword: %s", err))
 	}
 
-	// ------------- Required query parameter "district_id" -------------
+	// ------------- Optional query parameter "district_id" -------------
 
-	err = runtime.BindQueryParameterWithOptions("form", true, true, "district_id", ctx.QueryParams(), &params.DistrictID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "district_id", ctx.QueryParams(), &params.DistrictID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter district_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "client_reference" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_reference", ctx.QueryParams(), &params.ClientReference, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_reference: %s", err))
+	}
+
+	// ------------- Optional query parameter "base_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "base_id", ctx.QueryParams(), &params.BaseID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter base_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "map_poi_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "map_poi_id", ctx.QueryParams(), &params.MapPoiID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter map_poi_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "updated_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "updated_after", ctx.QueryParams(), &params.UpdatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter updated_after: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
 	}
 
 	headers := ctx.Request().Header
@@ -3348,6 +3747,107 @@ func (w *ServerInterfaceWrapper) ListMapPOIs(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListMapPOIs(ctx, params)
+	return err
+}
+
+// CreateMapPOI converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateMapPOI(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateMapPOIParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateMapPOI(ctx, params)
+	return err
+}
+
+// GetMapPOI converts echo context to params.
+func (w *ServerInterfaceWrapper) GetMapPOI(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id MapPOIIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetMapPOIParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetMapPOI(ctx, id, params)
 	return err
 }
 
@@ -4162,6 +4662,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
 	router.GET(options.BaseURL+"/events/:id", wrapper.GetEvent, options.OperationMiddlewares["getEvent"]...)
 	router.GET(options.BaseURL+"/map-pois", wrapper.ListMapPOIs, options.OperationMiddlewares["listMapPOIs"]...)
+	router.POST(options.BaseURL+"/map-pois", wrapper.CreateMapPOI, options.OperationMiddlewares["createMapPOI"]...)
+	router.GET(options.BaseURL+"/map-pois/:id", wrapper.GetMapPOI, options.OperationMiddlewares["getMapPOI"]...)
 	router.GET(options.BaseURL+"/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
 	router.GET(options.BaseURL+"/merchants", wrapper.ListMerchants, options.OperationMiddlewares["listMerchants"]...)
 	router.DELETE(options.BaseURL+"/merchants/:merchant_id", wrapper.DisableMerchant, options.OperationMiddlewares["disableMerchant"]...)
@@ -5175,15 +5677,45 @@ type ListMapPOIsResponseObject interface {
 }
 
 type ListMapPOIs200ResponseHeaders struct {
+	Link      *string
 	RequestID *string
 }
 
 type ListMapPOIs200JSONResponse struct {
-	Body    MapPOISearchList
+	Body    MapPOIPage
 	Headers ListMapPOIs200ResponseHeaders
 }
 
 func (response ListMapPOIs200JSONResponse) VisitListMapPOIsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateMapPOIRequestObject struct {
+	Params CreateMapPOIParams
+	Body   *CreateMapPOIJSONRequestBody
+}
+
+type CreateMapPOIResponseObject interface {
+	VisitCreateMapPOIResponse(w http.ResponseWriter) error
+}
+
+type CreateMapPOI200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateMapPOI200JSONResponse) VisitCreateMapPOIResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5196,6 +5728,100 @@ func (response ListMapPOIs200JSONResponse) VisitListMapPOIsResponse(w http.Respo
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
+}
+
+type CreateMapPOI202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type CreateMapPOI202JSONResponse struct {
+	Body    MapPOI
+	Headers CreateMapPOI202ResponseHeaders
+}
+
+func (response CreateMapPOI202JSONResponse) VisitCreateMapPOIResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMapPOIRequestObject struct {
+	ID     MapPOIIDPath `json:"id"`
+	Params GetMapPOIParams
+}
+
+type GetMapPOIResponseObject interface {
+	VisitGetMapPOIResponse(w http.ResponseWriter) error
+}
+
+type GetMapPOI200ResponseHeaders struct {
+	ETag      *string
+	RequestID *string
+}
+
+type GetMapPOI200JSONResponse struct {
+	Body    MapPOI
+	Headers GetMapPOI200ResponseHeaders
+}
+
+func (response GetMapPOI200JSONResponse) VisitGetMapPOIResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMapPOI304Response = NotModifiedResponse
+
+func (response GetMapPOI304Response) VisitGetMapPOIResponse(w http.ResponseWriter) error {
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(304)
+	return nil
 }
 
 type GetMeRequestObject struct {
@@ -5970,9 +6596,15 @@ type StrictServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx context.Context, request GetEventRequestObject) (GetEventResponseObject, error)
-	// ListMapPOIs Find places on Tencent's map
+	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	// (GET /map-pois)
 	ListMapPOIs(ctx context.Context, request ListMapPOIsRequestObject) (ListMapPOIsResponseObject, error)
+	// CreateMapPOI Propose a place to Tencent's map
+	// (POST /map-pois)
+	CreateMapPOI(ctx context.Context, request CreateMapPOIRequestObject) (CreateMapPOIResponseObject, error)
+	// GetMapPOI Show a proposed place
+	// (GET /map-pois/{id})
+	GetMapPOI(ctx context.Context, request GetMapPOIRequestObject) (GetMapPOIResponseObject, error)
 	// GetMe Show what this key is and may do
 	// (GET /me)
 	GetMe(ctx context.Context, request GetMeRequestObject) (GetMeResponseObject, error)
@@ -6815,6 +7447,80 @@ func (sh *strictHandler) ListMapPOIs(ctx echo.Context, params ListMapPOIsParams)
 		return err
 	} else if validResponse, ok := response.(ListMapPOIsResponseObject); ok {
 		return validResponse.VisitListMapPOIsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateMapPOI operation middleware
+func (sh *strictHandler) CreateMapPOI(ctx echo.Context, params CreateMapPOIParams) error {
+	var request CreateMapPOIRequestObject
+
+	request.Params = params
+
+	var body CreateMapPOIJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateMapPOI(ctx.Request().Context(), request.(CreateMapPOIRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateMapPOI")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateMapPOIResponseObject); ok {
+		return validResponse.VisitCreateMapPOIResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetMapPOI operation middleware
+func (sh *strictHandler) GetMapPOI(ctx echo.Context, id MapPOIIDPath, params GetMapPOIParams) error {
+	var request GetMapPOIRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMapPOI(ctx.Request().Context(), request.(GetMapPOIRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMapPOI")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetMapPOIResponseObject); ok {
+		return validResponse.VisitGetMapPOIResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

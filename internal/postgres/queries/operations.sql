@@ -95,7 +95,7 @@ SELECT * FROM operation_attempts WHERE tenant_id = @tenant_id AND operation_id =
 -- name: OperationOpenOf :many
 SELECT * FROM operations
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND state IN ('executing', 'reconciling', 'needs_attention')
-ORDER BY id LIMIT 3;
+ORDER BY id LIMIT 100;
 
 -- name: WechatIDRecord :exec
 INSERT INTO wechat_id_ledger (tenant_id, merchant_id, id_type, wechat_id, source, operation_id)
