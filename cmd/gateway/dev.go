@@ -35,7 +35,8 @@ func newDevCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run everything on this machine: Postgres, the simulator of WeChat, the gateway, a demo tenant", Args: cobra.NoArgs,
 		Long: `Starts a PostgreSQL of its own, the simulator of WeChat and the gateway, makes a
-demo tenant with four merchants, and prints a key and a first call to try.
+demo tenant with four merchants, and a fifth whose stores wait for migration,
+and prints a key and a first call to try.
 
 PostgreSQL is, in this order: DATABASE_URL if set; installed server binaries,
 version 15 or newer; Docker if a daemon answers; a download of server binaries.

@@ -27,7 +27,13 @@ import (
 const demoTenant = "Mendian Demo"
 
 // demoAccounts are the simulator's accounts that become the demo's merchants.
-var demoAccounts = []string{sandbox.DemoOfficialAccount, sandbox.DemoMiniProgram, sandbox.NoStoreSetsAccount, sandbox.LeavingAccount}
+var demoAccounts = []struct{ appid, what string }{
+	{sandbox.DemoOfficialAccount, "Official Account: stores"},
+	{sandbox.DemoMiniProgram, "Mini Program: live goods"},
+	{sandbox.NoStoreSetsAccount, "Official Account without the store sets"},
+	{sandbox.LeavingAccount, "Official Account that withdrew its authorisation"},
+	{sandbox.MigratingAccount, "Official Account whose stores wait for migration"},
+}
 
 // A demo makes the tenant that `gateway dev` shows, through the same doors as
 // everybody: links, consent pages, pushes, the REST API.
@@ -98,7 +104,8 @@ func (m *demo) firstTicket(ctx context.Context) error {
 // in a browser, unless it did at an earlier start.
 func (m *demo) authorise(ctx context.Context) error {
 	who := tenant.CLI(m.tenant.ID)
-	for _, appid := range demoAccounts {
+	for _, account := range demoAccounts {
+		appid := account.appid
 		_, err := m.g.auth.Merchant(ctx, m.tenant.ID, appid)
 		if err == nil {
 			continue
@@ -320,9 +327,9 @@ func (d *devCommand) box(m *demo, database, logPlace, env string, took time.Dura
 
   Merchants
 `, line, took.Round(10*time.Millisecond), m.cfg.PublicURL, m.cfg.WeChatAPIURL, reachableText(d.adminAddr), database, kept, logPlace, env, m.token.Reveal())
-	for i, what := range []string{"Official Account: stores", "Mini Program: live goods", "Official Account without the store sets", "Official Account that withdrew its authorisation"} {
-		if am, err := m.g.auth.Merchant(context.Background(), m.tenant.ID, demoAccounts[i]); err == nil {
-			fmt.Fprintf(d.out, "    %s  %s  %v  %s\n", typeid.Format(typeid.Merchant, am.ID), am.AppID, am.PermissionSets, what)
+	for _, account := range demoAccounts {
+		if am, err := m.g.auth.Merchant(context.Background(), m.tenant.ID, account.appid); err == nil {
+			fmt.Fprintf(d.out, "    %s  %s  %v  %s\n", typeid.Format(typeid.Merchant, am.ID), am.AppID, am.PermissionSets, account.what)
 		}
 	}
 	fmt.Fprintf(d.out, `

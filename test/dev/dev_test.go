@@ -40,6 +40,9 @@ func TestThreeStarts(t *testing.T) {
 			for i, end := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL, syscall.SIGINT} {
 				p := start(t, dir, user, binary, args)
 				p.wait(t)
+				if shown := merchant.FindAllString(p.said(), -1); len(shown) != 5 {
+					t.Errorf("start %d: merchants %q, want four and the one whose stores wait for migration", i+1, shown)
+				}
 				list := p.curlStores(t)
 				if len(list) < 4 {
 					t.Fatalf("start %d: stores %v, want the simulator's three and the demo's own", i+1, list)
@@ -193,6 +196,8 @@ func (p *process) wait(t *testing.T) {
 var (
 	curl = regexp.MustCompile(`(?m)^curl -s \S+/v1/stores \\\n  -H '(Authorization: Bearer \S+)' \\\n  -H '(Merchant-Id: \S+)' \\\n  -H 'Idempotency-Key: \S+' \\\n  -H 'Content-Type: application/json' \\\n  -d '.*'$`)
 	id   = regexp.MustCompile(`"id":"(sto_[0-9a-z]+)"`)
+
+	merchant = regexp.MustCompile(`(?m)^    mch_[0-9a-z]{26}  wx5ab0d1c0ffee0a0[1-5]  \[.*$`)
 )
 
 // curlStores runs the curl that the box shows, word for word, inside the
