@@ -13,6 +13,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
@@ -215,4 +216,15 @@ func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
 	}
 	wg.Wait()
 	return int(done.Load()), nil
+}
+
+// QuotasToday tells what is left of WeChat's daily quotas of m.
+func (a *Authorizer) QuotasToday(ctx context.Context, m Merchant) ([]quota.Bucket, error) {
+	out, err := quota.Today(ctx, a.DB, m.TenantID, m.ID)
+	return out, storage(err)
+}
+
+// SyncQuota keeps what WeChat says of the quota that calls of e are counted against.
+func (a *Authorizer) SyncQuota(ctx context.Context, m Merchant, e *wechat.Endpoint, reply wechat.GetQuotaReply) error {
+	return storage(quota.Sync(ctx, a.DB, m.TenantID, m.ID, e, reply))
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/observe"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/tenant"
 )
 
@@ -191,6 +192,7 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		s.validate = s.operation.validateOnly(c)
+		c.SetRequest(c.Request().WithContext(quota.Watch(c.Request().Context(), s.noteQuota)))
 		if err := next(c); !errors.Is(err, ledger.ErrValid) {
 			return err
 		}

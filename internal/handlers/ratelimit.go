@@ -72,7 +72,9 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 		}
 	}
 	left := int(max(0, scarce.Tokens()))
-	h := c.Response().Header()
+	h, s := c.Response().Header(), stateOf(c.Request().Context())
+	s.left = left
+	c.Response().Before(func() { s.quotaHeaders(h) })
 	h.Set("RateLimit-Policy", policy)
 	h.Set("RateLimit", `"`+name+`";r=`+strconv.Itoa(left)+`;t=1`)
 	if ok {

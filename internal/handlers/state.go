@@ -2,10 +2,12 @@ package handlers
 
 import (
 	"context"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/tenant"
 )
 
@@ -24,6 +26,9 @@ type state struct {
 	leakedKey string // key_… that came in the query
 	validate  bool   // nothing is to be done, see validateonly.go
 	warnings  []problem.Field
+	left      int // requests that key and tenant may still make
+	drawn     sync.Mutex
+	quotas    []quota.State // of WeChat's, that the request drew on
 	problem   *problem.Error
 	err       error // what the log shows beside the problem
 }

@@ -424,6 +424,27 @@ func (e OperationStatus) Valid() bool {
 	}
 }
 
+// Defines values for QuotaState.
+const (
+	QuotaStateExhausted QuotaState = "exhausted"
+	QuotaStateNear      QuotaState = "near"
+	QuotaStateOk        QuotaState = "ok"
+)
+
+// Valid indicates whether the value is a known member of the QuotaState enum.
+func (e QuotaState) Valid() bool {
+	switch e {
+	case QuotaStateExhausted:
+		return true
+	case QuotaStateNear:
+		return true
+	case QuotaStateOk:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Source.
 const (
 	SourceLive  Source = "live"
@@ -1700,6 +1721,52 @@ type PushURLs struct {
 	Messages string `json:"messages"`
 }
 
+// Quota What WeChat allows a merchant in a day, and what is left of it.
+type Quota struct {
+	// Bucket Which calls: `goods-audit` is adding and submitting, together.
+	//
+	// Example: goods-audit
+	Bucket    string `json:"bucket"`
+	Limit     int32  `json:"limit"`
+	Remaining int32  `json:"remaining"`
+
+	// ReservedForInteractive What the gateway's own background work leaves to callers.
+	ReservedForInteractive int32     `json:"reserved_for_interactive"`
+	ResetsAt               time.Time `json:"resets_at"`
+
+	// Source Who counted.
+	//
+	// Example: gateway
+	Source string `json:"source"`
+
+	// State `near` from 80 % on. `exhausted`: nothing is left, by our count or by WeChat's word.
+	State QuotaState `json:"state"`
+
+	// Timezone Example: Asia/Shanghai
+	Timezone string `json:"timezone"`
+
+	// Upstream WeChat's own count, when it was last asked today.
+	Upstream *QuotaUpstream `json:"upstream"`
+	Used     int32          `json:"used"`
+
+	// Window Example: day
+	Window string `json:"window"`
+}
+
+// QuotaList All quotas of a merchant.
+type QuotaList struct {
+	Data []Quota `json:"data"`
+}
+
+// QuotaState `near` from 80 % on. `exhausted`: nothing is left, by our count or by WeChat's word.
+type QuotaState string
+
+// QuotaUpstream WeChat's own count, when it was last asked today.
+type QuotaUpstream struct {
+	AsOf time.Time `json:"as_of"`
+	Used int32     `json:"used"`
+}
+
 // RateLimit A limit of requests; `null` is the tenant's default.
 type RateLimit struct {
 	Burst     int32   `json:"burst"`
@@ -2501,6 +2568,24 @@ type GetOperationParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// ListQuotasParams defines parameters for ListQuotas.
+type ListQuotasParams struct {
+	// FilterMerchantID Only this merchant, by its id `mch_…` or its WeChat appid.
+	FilterMerchantID *FilterMerchantID `form:"merchant_id,omitempty" json:"merchant_id,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// SyncQuotasParams defines parameters for SyncQuotas.
+type SyncQuotasParams struct {
+	// FilterMerchantID Only this merchant, by its id `mch_…` or its WeChat appid.
+	FilterMerchantID *FilterMerchantID `form:"merchant_id,omitempty" json:"merchant_id,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // ListStoresParams defines parameters for ListStores.
 type ListStoresParams struct {
 	// Source `local` reads the gateway's own records, `live` asks WeChat now.
@@ -2800,6 +2885,12 @@ type ServerInterface interface {
 	// ResolveOperation Say what became of an operation that needs attention
 	// (POST /operations/{id}/resolution)
 	ResolveOperation(ctx echo.Context, id OperationID) error
+	// ListQuotas Show WeChat's daily quotas of a merchant
+	// (GET /quotas)
+	ListQuotas(ctx echo.Context, params ListQuotasParams) error
+	// SyncQuotas Compare the quotas with WeChat's own count
+	// (POST /quotas/sync)
+	SyncQuotas(ctx echo.Context, params SyncQuotasParams) error
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx echo.Context, params ListStoresParams) error
@@ -4260,6 +4351,76 @@ func (w *ServerInterfaceWrapper) ResolveOperation(ctx echo.Context) error {
 	return err
 }
 
+// ListQuotas converts echo context to params.
+func (w *ServerInterfaceWrapper) ListQuotas(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListQuotasParams
+	// ------------- Optional query parameter "merchant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "merchant_id", ctx.QueryParams(), &params.FilterMerchantID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListQuotas(ctx, params)
+	return err
+}
+
+// SyncQuotas converts echo context to params.
+func (w *ServerInterfaceWrapper) SyncQuotas(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SyncQuotasParams
+	// ------------- Optional query parameter "merchant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "merchant_id", ctx.QueryParams(), &params.FilterMerchantID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SyncQuotas(ctx, params)
+	return err
+}
+
 // ListStores converts echo context to params.
 func (w *ServerInterfaceWrapper) ListStores(ctx echo.Context) error {
 	var err error
@@ -4674,6 +4835,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/operations", wrapper.ListOperations, options.OperationMiddlewares["listOperations"]...)
 	router.GET(options.BaseURL+"/operations/:id", wrapper.GetOperation, options.OperationMiddlewares["getOperation"]...)
 	router.POST(options.BaseURL+"/operations/:id/resolution", wrapper.ResolveOperation, options.OperationMiddlewares["resolveOperation"]...)
+	router.GET(options.BaseURL+"/quotas", wrapper.ListQuotas, options.OperationMiddlewares["listQuotas"]...)
+	router.POST(options.BaseURL+"/quotas/sync", wrapper.SyncQuotas, options.OperationMiddlewares["syncQuotas"]...)
 	router.GET(options.BaseURL+"/stores", wrapper.ListStores, options.OperationMiddlewares["listStores"]...)
 	router.POST(options.BaseURL+"/stores", wrapper.CreateStore, options.OperationMiddlewares["createStore"]...)
 	router.DELETE(options.BaseURL+"/stores/:id", wrapper.DeleteStore, options.OperationMiddlewares["deleteStore"]...)
@@ -6200,6 +6363,70 @@ func (response ResolveOperation200JSONResponse) VisitResolveOperationResponse(w 
 	return err
 }
 
+type ListQuotasRequestObject struct {
+	Params ListQuotasParams
+}
+
+type ListQuotasResponseObject interface {
+	VisitListQuotasResponse(w http.ResponseWriter) error
+}
+
+type ListQuotas200ResponseHeaders struct {
+	RequestID *string
+}
+
+type ListQuotas200JSONResponse struct {
+	Body    QuotaList
+	Headers ListQuotas200ResponseHeaders
+}
+
+func (response ListQuotas200JSONResponse) VisitListQuotasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SyncQuotasRequestObject struct {
+	Params SyncQuotasParams
+}
+
+type SyncQuotasResponseObject interface {
+	VisitSyncQuotasResponse(w http.ResponseWriter) error
+}
+
+type SyncQuotas200ResponseHeaders struct {
+	RequestID *string
+}
+
+type SyncQuotas200JSONResponse struct {
+	Body    QuotaList
+	Headers SyncQuotas200ResponseHeaders
+}
+
+func (response SyncQuotas200JSONResponse) VisitSyncQuotasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStoresRequestObject struct {
 	Params ListStoresParams
 }
@@ -6635,6 +6862,12 @@ type StrictServerInterface interface {
 	// ResolveOperation Say what became of an operation that needs attention
 	// (POST /operations/{id}/resolution)
 	ResolveOperation(ctx context.Context, request ResolveOperationRequestObject) (ResolveOperationResponseObject, error)
+	// ListQuotas Show WeChat's daily quotas of a merchant
+	// (GET /quotas)
+	ListQuotas(ctx context.Context, request ListQuotasRequestObject) (ListQuotasResponseObject, error)
+	// SyncQuotas Compare the quotas with WeChat's own count
+	// (POST /quotas/sync)
+	SyncQuotas(ctx context.Context, request SyncQuotasRequestObject) (SyncQuotasResponseObject, error)
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx context.Context, request ListStoresRequestObject) (ListStoresResponseObject, error)
@@ -7820,6 +8053,56 @@ func (sh *strictHandler) ResolveOperation(ctx echo.Context, id OperationID) erro
 		return err
 	} else if validResponse, ok := response.(ResolveOperationResponseObject); ok {
 		return validResponse.VisitResolveOperationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListQuotas operation middleware
+func (sh *strictHandler) ListQuotas(ctx echo.Context, params ListQuotasParams) error {
+	var request ListQuotasRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListQuotas(ctx.Request().Context(), request.(ListQuotasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListQuotas")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListQuotasResponseObject); ok {
+		return validResponse.VisitListQuotasResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SyncQuotas operation middleware
+func (sh *strictHandler) SyncQuotas(ctx echo.Context, params SyncQuotasParams) error {
+	var request SyncQuotasRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SyncQuotas(ctx.Request().Context(), request.(SyncQuotasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SyncQuotas")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SyncQuotasResponseObject); ok {
+		return validResponse.VisitSyncQuotasResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -1,0 +1,117 @@
+package handlers
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// ListQuotas implements GET /v1/quotas.
+func (s *Server) ListQuotas(ctx context.Context, req oapi.ListQuotasRequestObject) (oapi.ListQuotasResponseObject, error) {
+	m, err := s.actingFiltered(ctx, req.Params.MerchantID, req.Params.FilterMerchantID)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.quotas(ctx, m)
+	return oapi.ListQuotas200JSONResponse{Body: out}, err
+}
+
+// SyncQuotas implements POST /v1/quotas/sync.
+func (s *Server) SyncQuotas(ctx context.Context, req oapi.SyncQuotasRequestObject) (oapi.SyncQuotasResponseObject, error) {
+	m, err := s.actingFiltered(ctx, req.Params.MerchantID, req.Params.FilterMerchantID)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range quota.Limited {
+		if err := s.Authorizer.Check(m, e); err != nil {
+			return nil, err
+		}
+		reply, err := authorizer.Call[wechat.GetQuotaReply](ctx, s.Authorizer, m, wechat.GetQuota, nil, wechat.GetQuotaRequest{CGIPath: e.Path})
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Authorizer.SyncQuota(ctx, m, e, reply); err != nil {
+			return nil, err
+		}
+	}
+	out, err := s.quotas(ctx, m)
+	return oapi.SyncQuotas200JSONResponse{Body: out}, err
+}
+
+// actingFiltered is acting where a query parameter may name the merchant too.
+func (s *Server) actingFiltered(ctx context.Context, header, filter *string) (authorizer.Merchant, error) {
+	if filter == nil {
+		return s.acting(ctx, header)
+	}
+	m, err := s.acting(ctx, filter)
+	if err == nil && header != nil {
+		var other authorizer.Merchant
+		if other, err = s.acting(ctx, header); err == nil && other.ID != m.ID {
+			err = problem.Of(problem.CodeMerchantMismatch)
+		}
+	}
+	return m, err
+}
+
+func (s *Server) quotas(ctx context.Context, m authorizer.Merchant) (oapi.QuotaList, error) {
+	out := oapi.QuotaList{Data: []oapi.Quota{}}
+	buckets, err := s.Authorizer.QuotasToday(ctx, m)
+	resets := quota.Resets(time.Now()).UTC()
+	for _, b := range buckets {
+		q := oapi.Quota{Bucket: b.Name, Limit: int32(b.Limit), Used: int32(b.Used), Remaining: int32(max(0, b.Limit-b.Used)), ReservedForInteractive: int32(b.Reserved),
+			Window: "day", Timezone: "Asia/Shanghai", ResetsAt: resets, Source: "gateway", State: oapi.QuotaStateOk}
+		switch {
+		case b.Closed || q.Remaining == 0:
+			q.State, q.Remaining = oapi.QuotaStateExhausted, 0
+		case b.Used*5 >= b.Limit*4:
+			q.State = oapi.QuotaStateNear
+		}
+		if b.UpstreamUsed != nil && b.UpstreamAt != nil {
+			q.Upstream = &oapi.QuotaUpstream{Used: *b.UpstreamUsed, AsOf: b.UpstreamAt.UTC()}
+		}
+		out.Data = append(out.Data, q)
+	}
+	return out, err
+}
+
+// noteQuota keeps what the request has drawn on, the newest word of each bucket.
+func (s *state) noteQuota(q quota.State) {
+	s.drawn.Lock()
+	defer s.drawn.Unlock()
+	for i, old := range s.quotas {
+		if old.Merchant == q.Merchant && old.Bucket == q.Bucket {
+			s.quotas[i] = q
+			return
+		}
+	}
+	s.quotas = append(s.quotas, q)
+}
+
+// quotaHeaders adds WeChat's quotas to the RateLimit headers: all policies, and
+// what is left of the scarcest (draft-ietf-httpapi-ratelimit-headers).
+func (s *state) quotaHeaders(h http.Header) {
+	s.drawn.Lock()
+	defer s.drawn.Unlock()
+	policies, left := []string{h.Get("RateLimit-Policy")}, s.left
+	for _, q := range s.quotas {
+		who := base64.StdEncoding.EncodeToString([]byte(typeid.Format(typeid.Merchant, q.Merchant)))
+		policies = append(policies, `"`+q.Bucket+`";q=`+strconv.Itoa(q.Limit)+`;w=86400;qu="calls";pk=:`+who+`:`)
+		if q.Left < left {
+			left = q.Left
+			h.Set("RateLimit", `"`+q.Bucket+`";r=`+strconv.Itoa(q.Left)+`;t=`+strconv.Itoa(int(q.Resets.Seconds())))
+		}
+	}
+	if len(policies) > 1 {
+		h.Set("RateLimit-Policy", strings.Join(policies, ", "))
+	}
+}
