@@ -24,6 +24,7 @@ type News struct {
 	Status   AuditStatus
 	Reason   string
 	Number   string // WeChat's number of what the audit is about, where it tells one
+	Natural  string // the value of its Type.Natural, where it tells one
 	MapPoiID string // of a map POI; it counts once that is approved
 	Changed  any    // fields of the resource that it tells, in our names
 	Source   string // FromEvent, FromPoll
@@ -36,6 +37,9 @@ type auditKind struct {
 	Writes []*Kind // that start such an audit
 	Type   *Type   // of what it is about
 	Event  string  // that tenants are told
+	// Unnumbered: WeChat gives such audits no id, and their news name what the
+	// audit is about.
+	Unnumbered bool
 	// First is the status of a submission that WeChat took; "": in_review.
 	First AuditStatus
 	// Deadline is how long a submission may stay in First; 0: as long as it takes.
@@ -176,6 +180,9 @@ func (l *Ledger) decide(ctx context.Context, tx postgres.DBTX, kind auditKind, a
 
 // auditOf finds the audit that n tells of. Errors: ErrUnmatched.
 func (l *Ledger) auditOf(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, kind auditKind, n News) (dbsqlc.Audit, error) {
+	if kind.Unnumbered {
+		return l.newestAudit(ctx, tx, m, kind, n)
+	}
 	if n.AuditID != "" {
 		a, err := l.q.AuditByWechatID(ctx, tx, dbsqlc.AuditByWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: n.Kind, WechatAuditID: &n.AuditID})
 		if !postgres.IsNotFound(err) {
@@ -183,6 +190,25 @@ func (l *Ledger) auditOf(ctx context.Context, tx postgres.DBTX, m authorizer.Mer
 		}
 	}
 	return l.anonymousAudit(ctx, tx, m, kind, n)
+}
+
+// newestAudit is the newest audit of the kind of what n names: by its number,
+// or as long as we weren't told that, by its natural value. Errors:
+// ErrUnmatched.
+func (l *Ledger) newestAudit(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, kind auditKind, n News) (dbsqlc.Audit, error) {
+	r, err := l.q.ResourceByNumber(ctx, tx, dbsqlc.ResourceByNumberParams{TenantID: m.TenantID, MerchantID: m.ID, Type: kind.Type.Name, WechatID: &n.Number})
+	if postgres.IsNotFound(err) && n.Natural != "" {
+		r, err = l.q.ResourceByNatural(ctx, tx, dbsqlc.ResourceByNaturalParams{TenantID: m.TenantID, MerchantID: m.ID, Type: kind.Type.Name,
+			NaturalField: kind.Type.Natural, Value: n.Natural})
+	}
+	var a dbsqlc.Audit
+	if err == nil {
+		a, err = l.q.AuditNewestOf(ctx, tx, dbsqlc.AuditNewestOfParams{TenantID: m.TenantID, SubjectID: r.ID, Kind: n.Kind})
+	}
+	if postgres.IsNotFound(err) {
+		err = ErrUnmatched
+	}
+	return a, err
 }
 
 // anonymousAudit is the open audit of the kind whose id WeChat gave in an
@@ -244,6 +270,17 @@ func (l *Ledger) auditOfNumber(ctx context.Context, tx postgres.DBTX, m authoriz
 // clockSkew is how far WeChat's clock may be behind ours.
 const clockSkew = time.Minute
 
+// naturalOf is the Write.Natural of an operation.
+func naturalOf(op dbsqlc.Operation) string {
+	var key struct {
+		Natural string `json:"natural"`
+	}
+	if json.Unmarshal(op.MatchKey, &key) != nil {
+		return ""
+	}
+	return key.Natural
+}
+
 // adopt gives the news to the one operation of its kind whose outcome is
 // unknown and that they can be about: they prove that it was executed, and
 // bring the id that the lost reply held.
@@ -263,7 +300,7 @@ func (l *Ledger) adopt(ctx context.Context, m authorizer.Merchant, n News) (bool
 	}
 	var op *Operation
 	for _, o := range open {
-		if n.At.Before(o.CreatedAt.Add(-clockSkew)) {
+		if n.At.Before(o.CreatedAt.Add(-clockSkew)) || n.Natural != "" && naturalOf(o) != n.Natural {
 			continue
 		}
 		may, err := l.load(ctx, m.TenantID, o.ID, nil)

@@ -25,6 +25,9 @@ type Kind struct {
 	// AuditKind is the kind of audit that IDs' audit_id belongs to; "" if the
 	// write is never audited.
 	AuditKind string
+	// Audited: WeChat audits each one that it takes, and never tells the
+	// audit's id.
+	Audited bool
 
 	// IDs reads every id that a reply gives, before anybody looks at its
 	// errcode: an id is kept even when the call failed. It must take any bytes.

@@ -29,6 +29,47 @@ func (c *collection) key(m authorizer.Merchant, number string) postgres.Key {
 	return postgres.Key{Tenant: m.TenantID, ID: m.ID.String() + " " + number}
 }
 
+// A Live is a resource as WeChat shows it now, with our id where we know it.
+type Live[F any] struct {
+	ID *uuid.UUID
+	Shown
+	Known F
+}
+
+// live is what an answer shows of these resources. Our records follow in the
+// background, where they differ.
+func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) ([]Live[F], error) {
+	ids, err := c.identify(ctx, m, shown)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Live[F], len(shown))
+	for i, s := range shown {
+		out[i] = Live[F]{ids[i], s, s.Fields.(F)}
+	}
+	c.projectLater(m, shown, asked)
+	return out, nil
+}
+
+// eachPage reads one of WeChat's lists to its end. page reads what follows the
+// first offset items, and tells how many it was given and how many there are. A
+// list that ends early is an error: what it left out would count as gone.
+func eachPage(page func(offset int) (n, total int, err error)) error {
+	for offset := 0; ; {
+		n, total, err := page(offset)
+		if err != nil {
+			return err
+		}
+		offset += n
+		switch {
+		case offset >= total:
+			return nil
+		case n == 0:
+			return fmt.Errorf("WeChat's list ended at %d of %d", offset, total)
+		}
+	}
+}
+
 // identify finds our ids of what WeChat shows: from memory, and by one query
 // for what memory lacks. One that we don't know yet has nil.
 func (c *collection) identify(ctx context.Context, m authorizer.Merchant, shown []Shown) ([]*uuid.UUID, error) {

@@ -176,7 +176,7 @@ func (l *Ledger) queueIDs(b *postgres.Batch, op *Operation, out Outcome) {
 // the events that came before it.
 func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 	wechatID := out.ID(AuditID)
-	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && !out.Audited && op.Kind.Endpoint.Risk == wechat.Overwrite) {
+	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && !out.Audited && !op.Kind.Audited && op.Kind.Endpoint.Risk == wechat.Overwrite) {
 		return // an overwrite without an audit id is not audited
 	}
 	source := out.Source

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/postgres"
@@ -90,14 +89,6 @@ func shownStore(w wechat.Store) Shown {
 		Fields: fieldsOf(w), Hash: contentHash(w)}
 }
 
-// LiveStore is a store as WeChat shows it now, with our id where we know it.
-type LiveStore struct {
-	ID     *uuid.UUID
-	PoiID  string
-	Status int // WeChat's: 1 approved, 2 in audit, 3 failed
-	Known  StoreFields
-}
-
 // StatusOfUpstream is our status of a store that only WeChat knew.
 func StatusOfUpstream(n int) string {
 	switch n {
@@ -113,7 +104,7 @@ func StatusOfUpstream(n int) string {
 // LiveStores asks WeChat for a page of the merchant's stores. total is what
 // WeChat says there are. Our records follow in the background, where they
 // differ.
-func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, limit int) (_ []LiveStore, total int, err error) {
+func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, limit int) (_ []Live[StoreFields], total int, err error) {
 	asked := time.Now()
 	reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
 		wechat.GetStoreListRequest{Offset: offset, Limit: min(limit, wechat.MaxStorePage)})
@@ -126,34 +117,25 @@ func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, 
 
 // LiveStore asks WeChat for one store. Errors: store_not_found and what else
 // WeChat may say.
-func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi string) (LiveStore, error) {
+func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi string) (Live[StoreFields], error) {
 	asked := time.Now()
 	w, err := l.askStore(ctx, m, poi)
 	if err != nil {
-		return LiveStore{}, err
+		return Live[StoreFields]{}, err
 	}
 	out, err := l.liveStores(ctx, m, []wechat.Store{w}, asked)
 	if err != nil {
-		return LiveStore{}, err
+		return Live[StoreFields]{}, err
 	}
 	return out[0], nil
 }
 
-func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) ([]LiveStore, error) {
+func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) ([]Live[StoreFields], error) {
 	shown := make([]Shown, len(stores))
 	for i, s := range stores {
 		shown[i] = shownStore(s)
 	}
-	ids, err := l.Stores.identify(ctx, m, shown)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]LiveStore, len(stores))
-	for i, s := range shown {
-		out[i] = LiveStore{ID: ids[i], PoiID: s.Number, Status: s.Upstream, Known: s.Fields.(StoreFields)}
-	}
-	l.Stores.projectLater(m, shown, asked)
-	return out, nil
+	return l.Stores.live(ctx, m, shown, asked)
 }
 
 func (l *Ledger) askStore(ctx context.Context, m authorizer.Merchant, poi string) (wechat.Store, error) {
@@ -174,26 +156,16 @@ func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi st
 	})
 }
 
-// eachStore reads all of the merchant's stores at WeChat, page by page. A list
-// that ends early is an error: what it left out would count as gone.
+// eachStore reads all of the merchant's stores at WeChat.
 func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield func(wechat.Store)) error {
-	for offset := 0; ; {
+	return eachPage(func(offset int) (int, int, error) {
 		reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
 			wechat.GetStoreListRequest{Offset: offset, Limit: wechat.MaxStorePage})
-		if err != nil {
-			return err
-		}
 		for _, s := range reply.Stores() {
 			yield(s)
 		}
-		offset += len(reply.BusinessList)
-		switch {
-		case offset >= int(reply.TotalCount):
-			return nil
-		case len(reply.BusinessList) == 0:
-			return fmt.Errorf("WeChat's list ended at %d of %d stores", offset, reply.TotalCount)
-		}
-	}
+		return len(reply.BusinessList), int(reply.TotalCount), err
+	})
 }
 
 // noStoreProgram is WeChat's "please apply merchant first": no stores, then.

@@ -21,15 +21,36 @@ var gone = []int64{65115, 65116}
 // where -1 means "not deleted". A store that is gone already was deleted.
 var storeDelete = register(&Kind{
 	Name: "store.delete", Subject: "store", Endpoint: wechat.DelStore,
-	Judge: func(_ *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
-		if slices.Contains(gone, err.Code) {
-			return wechat.Executed
-		}
-		return class
-	},
+	Judge:  goneIsDeleted,
 	Settle: settleStoreDelete,
 	Prove:  proveStoreDelete,
 })
+
+// goneIsDeleted is Kind.Judge of a deletion.
+func goneIsDeleted(_ *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
+	if slices.Contains(gone, err.Code) {
+		return wechat.Executed
+	}
+	return class
+}
+
+// saysGone reports whether err is WeChat's word that there is no such store.
+func saysGone(err error) bool {
+	p, ok := problem.As(err)
+	return ok && p.Upstream != nil && slices.Contains(gone, p.Upstream.Errcode)
+}
+
+// proofOfAbsence is Kind.Prove of a deletion, after a reading of what it was to
+// delete that ended with err.
+func proofOfAbsence(err error) (Proof, error) {
+	switch {
+	case saysGone(err):
+		return Proof{Verdict: Present}, nil
+	case err != nil:
+		return Proof{}, err
+	}
+	return Proof{Verdict: Absent}, nil // it is still there
+}
 
 // DeleteStore deletes a store at WeChat. Its record and ids stay here, with
 // status deleted. Errors as UpdateStore's, with store_not_deletable.
@@ -53,11 +74,5 @@ func proveStoreDelete(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 		return Proof{}, err
 	}
 	_, err := l.askStore(ctx, op.Merchant, sent.PoiID)
-	if p, ok := problem.As(err); ok && p.Upstream != nil && slices.Contains(gone, p.Upstream.Errcode) {
-		return Proof{Verdict: Present}, nil
-	}
-	if err != nil {
-		return Proof{}, err
-	}
-	return Proof{Verdict: Absent}, nil // the store is still there
+	return proofOfAbsence(err)
 }

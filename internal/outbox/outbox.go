@@ -25,6 +25,7 @@ const (
 	MerchantDeauthorized         = "merchant.deauthorized"
 	MerchantNeedsReauthorization = "merchant.needs_reauthorization"
 	AuditOverdue                 = "audit.overdue"
+	LegacyStoreAuditDecided      = "legacy_store.audit.decided"
 	StoreAuditDecided            = "store.audit.decided"
 	StoreActivated               = "store.activated"
 	StoreDeleted                 = "store.deleted"

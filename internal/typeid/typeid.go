@@ -26,6 +26,7 @@ const (
 	AuthorizationLink Prefix = "lnk"
 	Store             Prefix = "sto"
 	MapPOI            Prefix = "poi"
+	LegacyStore       Prefix = "lst"
 	Audit             Prefix = "aud"
 	Operation         Prefix = "op"
 	Event             Prefix = "evt"

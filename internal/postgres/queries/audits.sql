@@ -85,3 +85,6 @@ WHERE tenant_id = @tenant_id AND id = @id AND status_rank < 90;
 UPDATE audits SET overdue_at = now(), updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status_rank < 90 AND overdue_at IS NULL AND submitted_at < now() - @usual::interval
 RETURNING *;
+
+-- name: AuditNewestOf :one
+SELECT * FROM audits WHERE tenant_id = @tenant_id AND subject_id = @subject_id AND kind = @kind ORDER BY id DESC LIMIT 1;

@@ -61,6 +61,13 @@ SELECT * FROM resources WHERE tenant_id = @tenant_id AND id = @id AND type = @ty
 -- name: ResourceByNumber :one
 SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = @wechat_id;
 
+-- ResourceByNatural is the newest of ours that waits for its number and has
+-- this natural value.
+-- name: ResourceByNatural :one
+SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id IS NULL
+  AND fields ->> @natural_field::text = @value::text AND status NOT IN ('failed', 'deleted')
+ORDER BY id DESC LIMIT 1;
+
 -- name: ResourceByReference :one
 SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND client_reference = @client_reference
   AND status NOT IN ('failed', 'rejected', 'rejected_by_admin', 'expired', 'deleted');
