@@ -50,7 +50,7 @@ func (s *Server) listLiveStores(ctx context.Context, p oapi.ListStoresParams) (o
 	if err := s.Authorizer.Check(m, wechat.GetStoreList); err != nil {
 		return nil, err
 	}
-	stores, total, next, err := livePage(s, m, "listStores", p.Cursor, func(offset int) ([]ledger.LiveStore, int, error) {
+	stores, total, next, err := livePage(s, m, "listStores", p.Cursor, func(offset int) ([]ledger.Live[ledger.StoreFields], int, error) {
 		return s.Ledger.LiveStores(ctx, m, offset, limitOf(p.Limit))
 	})
 	if err != nil {
@@ -273,12 +273,12 @@ func storeToAPI(s ledger.Store) oapi.Store {
 	return out
 }
 
-func liveToAPI(m authorizer.Merchant, st ledger.LiveStore) oapi.Store {
+func liveToAPI(m authorizer.Merchant, st ledger.Live[ledger.StoreFields]) oapi.Store {
 	out := fieldsToAPI(st.Known)
 	out.ID = idPointer(typeid.Store, st.ID)
 	out.MerchantID = typeid.Format(typeid.Merchant, m.ID)
-	out.PoiID, out.UpstreamStatus = &st.PoiID, new(int32(st.Status))
-	out.Status = oapi.StoreStatus(ledger.StatusOfUpstream(st.Status))
+	out.PoiID, out.UpstreamStatus = &st.Number, new(int32(st.Upstream))
+	out.Status = oapi.StoreStatus(st.Status)
 	out.SyncedAt = new(time.Now().UTC())
 	return out
 }

@@ -53,13 +53,9 @@ type Ledger struct {
 	Deps
 	q *dbsqlc.Queries
 
-<<<<<<< HEAD
-	Stores  *Collection[StoreFields]
-	MapPOIs *Collection[MapPOIFields]
-=======
 	Stores       *Collection[StoreFields]
+	MapPOIs      *Collection[MapPOIFields]
 	LegacyStores *Collection[LegacyFields]
->>>>>>> be12c23 (Keep the stores of Store Management)
 
 	collections []*collection // all of them
 
@@ -72,11 +68,8 @@ type Ledger struct {
 func New(d Deps) *Ledger {
 	l := &Ledger{Deps: d, q: dbsqlc.New()}
 	l.Stores = newCollection[StoreFields](l, storeType)
-<<<<<<< HEAD
 	l.MapPOIs = newCollection[MapPOIFields](l, mapPOIType)
-=======
 	l.LegacyStores = newCollection[LegacyFields](l, legacyType)
->>>>>>> be12c23 (Keep the stores of Store Management)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }

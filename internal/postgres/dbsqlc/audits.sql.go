@@ -338,6 +338,44 @@ func (q *Queries) AuditList(ctx context.Context, db DBTX, arg AuditListParams) (
 	return items, nil
 }
 
+const AuditNewestOf = `-- name: AuditNewestOf :one
+SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits WHERE tenant_id = $1 AND subject_id = $2 AND kind = $3 ORDER BY id DESC LIMIT 1
+`
+
+type AuditNewestOfParams struct {
+	TenantID  uuid.UUID
+	SubjectID uuid.UUID
+	Kind      string
+}
+
+func (q *Queries) AuditNewestOf(ctx context.Context, db DBTX, arg AuditNewestOfParams) (Audit, error) {
+	row := db.QueryRow(ctx, AuditNewestOf, arg.TenantID, arg.SubjectID, arg.Kind)
+	var i Audit
+	err := row.Scan(
+		&i.TenantID,
+		&i.ID,
+		&i.MerchantID,
+		&i.Kind,
+		&i.SubjectType,
+		&i.SubjectID,
+		&i.OperationID,
+		&i.WechatAuditID,
+		&i.Status,
+		&i.StatusRank,
+		&i.Reason,
+		&i.Source,
+		&i.Attempt,
+		&i.SubmittedAt,
+		&i.DecidedAt,
+		&i.DeadlineAt,
+		&i.NextPollAt,
+		&i.PollN,
+		&i.UpdatedAt,
+		&i.OverdueAt,
+	)
+	return i, err
+}
+
 const AuditOverdue = `-- name: AuditOverdue :one
 UPDATE audits SET overdue_at = now(), updated_at = now()
 WHERE tenant_id = $1 AND id = $2 AND status_rank < 90 AND overdue_at IS NULL AND submitted_at < now() - $3::interval
