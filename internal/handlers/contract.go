@@ -3,7 +3,9 @@ package handlers
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
@@ -20,7 +22,10 @@ type operation struct {
 	query    map[string]bool
 	hasBody  bool
 	needBody bool
-	route    *routers.Route
+	// deprecation is the header of an operation that the contract deprecates
+	// (RFC 9745); "": it doesn't.
+	deprecation string
+	route       *routers.Route
 }
 
 // loadContract reads the contract once, at start, and returns its operations
@@ -42,6 +47,13 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 			o.scope, _ = op.Extensions["x-scope"].(string)
 			if o.scope == "" {
 				return nil, fmt.Errorf("contract: %s has no x-scope", op.OperationID)
+			}
+			if op.Deprecated {
+				since, err := time.Parse(time.DateOnly, fmt.Sprint(op.Extensions["x-deprecated-since"]))
+				if err != nil {
+					return nil, fmt.Errorf("contract: x-deprecated-since of %s: %w", op.OperationID, err)
+				}
+				o.deprecation = "@" + strconv.FormatInt(since.Unix(), 10)
 			}
 			for _, list := range []openapi3.Parameters{item.Parameters, op.Parameters} {
 				for _, p := range list {

@@ -184,6 +184,9 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 		if s.operation == nil {
 			return e.noOperation(c)
 		}
+		if s.operation.deprecation != "" {
+			c.Response().Header().Set("Deprecation", s.operation.deprecation)
+		}
 		if err := s.operation.authorize(s.caller); err != nil {
 			return err
 		}

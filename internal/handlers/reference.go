@@ -86,15 +86,24 @@ func districtToAPI(d reference.District) oapi.District {
 // ListCategories implements GET /v1/categories.
 func (s *Server) ListCategories(ctx context.Context, req oapi.ListCategoriesRequestObject) (oapi.ListCategoriesResponseObject, error) {
 	p := req.Params
-	m, err := s.actingOn(ctx, p.MerchantID, wechat.GetMerchantCategory)
+	endpoint, read := wechat.GetMerchantCategory, s.Reference.Categories
+	if p.Scheme == "legacy_store" {
+		endpoint, read = wechat.GetWXCategory, s.Reference.LegacyCategories
+		for name, given := range map[string]bool{"parent_id": p.ParentID != nil, "sensitive": p.Sensitive != nil} {
+			if given {
+				return nil, badParameter(stateOf(ctx), name, ruleOtherScheme, "")
+			}
+		}
+	}
+	m, err := s.actingOn(ctx, p.MerchantID, endpoint)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := s.Reference.Categories(ctx, m)
+	tree, err := read(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	filters, err := json.Marshal([]any{p.ParentID, p.Level, p.Sensitive})
+	filters, err := json.Marshal([]any{p.Scheme, p.ParentID, p.Level, p.Sensitive})
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +116,7 @@ func (s *Server) ListCategories(ctx context.Context, req oapi.ListCategoriesRequ
 		if p.ParentID != nil && c.ParentID != *p.ParentID || p.Level != nil && c.Level != int(*p.Level) || p.Sensitive != nil && c.Sensitive != *p.Sensitive {
 			continue
 		}
-		row := oapi.Category{ID: c.ID, Name: c.Name, Level: int32(c.Level), ParentID: optional(c.ParentID), ChildrenIds: append([]string{}, c.Children...),
+		row := oapi.Category{ID: optional(c.ID), Name: c.Name, Path: append([]string{}, c.Path...), Level: int32(c.Level), ParentID: optional(c.ParentID), ChildrenIds: append([]string{}, c.Children...),
 			Sensitive: c.Sensitive, RequiredCertificates: append([][]string{}, c.RequiredCertificates...), Scene: c.Scene}
 		out.Data = append(out.Data, row)
 	}

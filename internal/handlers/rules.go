@@ -22,6 +22,11 @@ var (
 	ruleFormat           = rule{"format", [2]string{"must be a %s", "格式必须为 %s"}}
 	ruleTooLong          = rule{"too_long", [2]string{"has at most %s characters", "最多 %s 个字符"}}
 	ruleTooShort         = rule{"too_short", [2]string{"has at least %s characters", "至少 %s 个字符"}}
+	ruleTooWide          = rule{"too_long", [2]string{"has at most %s characters, of which each Chinese one counts as two", "最多 %s 个字符（每个汉字计为两个）"}}
+	ruleParentheses      = rule{"not_allowed", [2]string{"must not hold parentheses; WeChat shows the names as business_name (branch_name)", "不能包含括号；微信会显示为 business_name (branch_name)"}}
+	ruleRepeatsName      = rule{"not_allowed", [2]string{"must not repeat business_name", "不能重复 business_name"}}
+	ruleNamesRegion      = rule{"not_allowed", [2]string{"must not name the %s, which has a field of its own", "不能包含 %s，它有单独的字段"}}
+	ruleDegrees          = rule{"out_of_range", [2]string{"is between -%s and %s degrees", "必须在 -%s 到 %s 度之间"}}
 	ruleTooMany          = rule{"too_many", [2]string{"has at most %s items", "最多 %s 项"}}
 	ruleTooFew           = rule{"too_few", [2]string{"has at least %s items", "至少 %s 项"}}
 	ruleTooLarge         = rule{"too_large", [2]string{"is at most %s", "最大为 %s"}}
@@ -34,12 +39,13 @@ var (
 	ruleKeyInQuery       = rule{"key_in_query", [2]string{
 		"API keys are taken from the header Authorization only; revoke this key, addresses are written to logs",
 		"API 密钥只能放在 Authorization 请求头中；地址会被写入日志，请吊销此密钥"}}
-	ruleEncoding   = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
-	ruleSyntax     = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
-	ruleCutOff     = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
-	ruleLiveFilter = rule{"not_allowed", [2]string{"WeChat's list has no filters; use source=local", "微信的列表不支持筛选，请使用 source=local"}}
-	ruleHours      = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
-	ruleInvalid    = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
+	ruleLiveFilter  = rule{"not_allowed", [2]string{"WeChat's list has no filters; use source=local", "微信的列表不支持筛选，请使用 source=local"}}
+	ruleOtherScheme = rule{"not_allowed", [2]string{"is for scheme=store_program alone", "仅适用于 scheme=store_program"}}
+	ruleEncoding    = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
+	ruleSyntax      = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
+	ruleCutOff      = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleInvalid     = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
+	ruleHours       = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
 )
 
 // maxFields is how many fields a problem names at most.
@@ -51,7 +57,7 @@ func field(s *state, pointer string, r rule, bound string) problem.Field {
 	if s.language() == "zh" {
 		text = r.text[1]
 	}
-	return problem.Field{Pointer: pointer, Code: r.code, Detail: strings.Replace(text, "%s", bound, 1)}
+	return problem.Field{Pointer: pointer, Code: r.code, Detail: strings.ReplaceAll(text, "%s", bound)}
 }
 
 // badParameter refuses a header, path or query parameter.

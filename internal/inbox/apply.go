@@ -158,7 +158,7 @@ func (in *Inbox) Raw(ctx context.Context, tenantID, id uuid.UUID) (RawPush, erro
 // label bounds what the metrics tell apart: senders choose event names.
 func label(event string) string {
 	switch event {
-	case "component_verify_ticket", "authorized", "updateauthorized", "unauthorized", "add_store_audit_info", "modify_store_audit_info", "create_map_poi_audit_info":
+	case "component_verify_ticket", "authorized", "updateauthorized", "unauthorized", "add_store_audit_info", "modify_store_audit_info", "create_map_poi_audit_info", "poi_check_notify":
 		return event
 	}
 	return "other"
@@ -207,6 +207,8 @@ func (in *Inbox) dispatch(ctx context.Context, row dbsqlc.EventInbox, msg msgcry
 		return in.storeAudit(ctx, m, row, msg)
 	case "create_map_poi_audit_info":
 		return in.mapPOIAudit(ctx, m, row, msg)
+	case "poi_check_notify":
+		return in.legacyAudit(ctx, m, row, msg)
 	default:
 		return notOurs("event %q", row.Event)
 	}
@@ -251,6 +253,55 @@ func (in *Inbox) storeAudit(ctx context.Context, m authorizer.Merchant, row dbsq
 		poi = *s.WechatID
 	}
 	return in.Ledger.RefreshStore(ctx, m, poi)
+}
+
+// legacyAudit applies the decision on a store of Store Management (document 001
+// §3.3), which names the store by its number and the sid that it was created
+// with.
+func (in *Inbox) legacyAudit(ctx context.Context, m authorizer.Merchant, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
+	n := ledger.News{Kind: "legacy_store", Source: ledger.FromEvent, Natural: msg.Get("UniqId"), Reason: msg.Get("msg"), InboxID: row.ID, At: time.Unix(row.CreateTime, 0)}
+	switch msg.Get("Result") {
+	case "succ":
+		n.Status, n.Reason = ledger.Approved, ""
+	case "fail":
+		n.Status = ledger.Rejected
+	default:
+		return notOurs("Result %q", msg.Get("Result"))
+	}
+	if poi := msg.Get("PoiId"); digits(poi) && poi != "0" {
+		n.Number = poi
+	}
+	if n.Number == "" && (n.Natural == "" || n.Status == ledger.Approved) {
+		return notOurs("neither a PoiId nor a UniqId")
+	}
+	_, err := in.Ledger.ApplyNews(ctx, m, n)
+	switch {
+	case errors.Is(err, ledger.ErrUnmatched) && n.Number != "":
+		return in.legacyOfOthers(ctx, m, n.Number, err)
+	case err != nil || n.Status != ledger.Approved:
+		return err
+	}
+	return in.Ledger.RefreshLegacyStore(ctx, m, n.Number)
+}
+
+// legacyOfOthers brings our record of a legacy store up to date that was
+// submitted elsewhere, and so has no audit here.
+func (in *Inbox) legacyOfOthers(ctx context.Context, m authorizer.Merchant, number string, unmatched error) error {
+	id, err := in.Ledger.LegacyStores.ByNumber(ctx, m, number)
+	if err != nil {
+		return unmatched // nor do we know the store: an inventory may find it
+	}
+	st, err := in.Ledger.LegacyStores.Get(ctx, m.TenantID, id)
+	switch {
+	case err != nil:
+		return err
+	case st.Origin != "discovered":
+		return unmatched
+	}
+	if err := in.Ledger.RefreshLegacyStore(ctx, m, number); err != nil {
+		return err
+	}
+	return notOurs("the legacy store was submitted elsewhere")
 }
 
 func digits(s string) bool {

@@ -41,11 +41,13 @@ type District struct {
 	Level                        int
 }
 
-// A Category is one of the Store Mini Program, level 1 or 2.
+// A Category is one of the Store Mini Program, level 1 or 2, or one of legacy
+// stores, which has a path, its last name and its level alone.
 type Category struct {
 	ID, ParentID, Name   string
 	Level                int
 	Children             []string
+	Path                 []string   // names from level 1 down to this one
 	Sensitive            bool       // certificates are required
 	RequiredCertificates [][]string // any one list will do; all names in it are wanted
 	Scene                *int32
@@ -64,11 +66,12 @@ type Reference struct {
 	auth       *authorizer.Authorizer
 	districts  *kept[District]
 	categories *kept[Category]
+	legacy     *kept[Category]
 }
 
 // New makes a Reference that asks through auth.
 func New(auth *authorizer.Authorizer) *Reference {
-	return &Reference{auth: auth, districts: newKept[District](), categories: newKept[Category]()}
+	return &Reference{auth: auth, districts: newKept[District](), categories: newKept[Category](), legacy: newKept[Category]()}
 }
 
 // Districts is the whole tree (document 000 §4.5), read with m's token where
@@ -92,6 +95,23 @@ func (r *Reference) Categories(ctx context.Context, m authorizer.Merchant) (Tree
 			return Tree[Category]{}, err
 		}
 		rows := categories(reply)
+		return Tree[Category]{Rows: rows, Version: version("", rows), At: time.Now().UTC()}, nil
+	})
+}
+
+// LegacyCategories are the categories of legacy stores (document 001 §4).
+func (r *Reference) LegacyCategories(ctx context.Context, m authorizer.Merchant) (Tree[Category], error) {
+	return r.legacy.get(ctx, m.TenantID, func(ctx context.Context) (Tree[Category], error) {
+		reply, err := authorizer.Call[wechat.GetWXCategoryReply](ctx, r.auth, m, wechat.GetWXCategory, nil, nil)
+		if err != nil {
+			return Tree[Category]{}, err
+		}
+		var rows []Category
+		for _, path := range reply.CategoryList {
+			if len(path) > 0 {
+				rows = append(rows, Category{Name: path[len(path)-1], Level: len(path), Path: path})
+			}
+		}
 		return Tree[Category]{Rows: rows, Version: version("", rows), At: time.Now().UTC()}, nil
 	})
 }
@@ -146,6 +166,16 @@ func categories(reply wechat.GetMerchantCategoryReply) []Category {
 			row.Scene = new(int32(c.Scene))
 		}
 		out = append(out, row)
+	}
+	byID := map[string]Category{}
+	for _, c := range out {
+		byID[c.ID] = c
+	}
+	for i := range out {
+		// Bounded by the level: WeChat's list may name a parent in a circle.
+		for c, n := out[i], out[i].Level; c.ID != "" && n > 0; c, n = byID[c.ParentID], n-1 {
+			out[i].Path = append([]string{c.Name}, out[i].Path...)
+		}
 	}
 	return out
 }
