@@ -147,7 +147,7 @@ func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]u
 
 // subjectID reads the id of any resource that is audited.
 func subjectID(text string) (uuid.UUID, bool) {
-	for _, p := range []typeid.Prefix{typeid.Store, typeid.MapPOI} {
+	for _, p := range subjectPrefix {
 		if id, err := typeid.Parse(p, text); err == nil {
 			return id, true
 		}
@@ -156,7 +156,7 @@ func subjectID(text string) (uuid.UUID, bool) {
 }
 
 // subjectPrefix is the prefix of a subject's type.
-var subjectPrefix = map[string]typeid.Prefix{"store": typeid.Store, "map_poi": typeid.MapPOI}
+var subjectPrefix = map[string]typeid.Prefix{"store": typeid.Store, "map_poi": typeid.MapPOI, "legacy_store": typeid.LegacyStore}
 
 func subjectToAPI(typ *string, id *uuid.UUID) *oapi.Subject {
 	if typ == nil || id == nil {

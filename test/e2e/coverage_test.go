@@ -522,7 +522,15 @@ func TestReferenceData(t *testing.T) {
 		t.Errorf("a category: %v", shop)
 	}
 	c.Do("GET", "/v1/categories", nil).WantProblem(400, "invalid_parameter")
-	c.Do("GET", "/v1/categories?scheme=legacy_store", nil).WantProblem(400, "invalid_parameter")
+	w.Fault("cgi-bin/poi/getwxcategory", 1, map[string]any{"errcode": 48001})
+	c.Do("GET", "/v1/categories?scheme=legacy_store", nil).WantProblem(403, "wechat_api_not_enabled")
+	huaiyang := find(t, c.Do("GET", "/v1/categories?scheme=legacy_store&level=3", nil), "name", "Huaiyang Cuisine")
+	if fmt.Sprint(huaiyang["path"]) != "[Food Jiangzhe Cuisine Huaiyang Cuisine]" || huaiyang["id"] != nil || fmt.Sprint(shop["path"]) != "[Shopping Convenience Store]" {
+		t.Errorf("paths: %v, %v", huaiyang, shop["path"])
+	}
+	for _, query := range []string{"&parent_id=1", "&sensitive=true"} {
+		c.Do("GET", "/v1/categories?scheme=legacy_store"+query, nil).WantProblem(400, "invalid_parameter")
+	}
 	c.Do("GET", "/v1/categories?scheme=store_program&sensitive=maybe", nil).WantProblem(400, "invalid_parameter")
 
 	for _, path := range []string{"/v1/districts?level=province", "/v1/districts/440105", "/v1/categories?scheme=store_program&level=1"} {

@@ -611,6 +611,21 @@ func TestStoreErrcodes(t *testing.T) {
 		return poi
 	}
 	one := next()
+	var legacy struct {
+		IDs []string `json:"poi_ids"`
+	}
+	s.Control("POST", "accounts/"+s.appid+"/legacy-stores", map[string]int{"count": 60}, &legacy)
+	s.Eventually("the legacy stores are known", func() error {
+		if ids, _ := walk(s.client, "/v1/legacy-stores?source=live&limit=100", "id"); len(ids) < 60 || slices.Contains(ids, "<nil>") {
+			return fmt.Errorf("%v", ids)
+		}
+		return nil
+	})
+	nextLegacy := func() string {
+		poi := legacy.IDs[0]
+		legacy.IDs = legacy.IDs[1:]
+		return poi
+	}
 	for _, call := range []struct {
 		operation, endpoint, path string
 		write                     bool
@@ -630,6 +645,21 @@ func TestStoreErrcodes(t *testing.T) {
 			return s.client.Do("PATCH", "/v1/stores/"+next(), map[string]string{"contact_phone": "020-7654321"})
 		}},
 		{"deleteStore", "store.delete", "wxa/del_store", true, func(s *shop) *world.Answer { return s.client.Do("DELETE", "/v1/stores/"+next(), nil) }},
+		{"listLegacyStores", "legacy_store.list", "cgi-bin/poi/getpoilist", false, func(s *shop) *world.Answer {
+			return s.client.Do("GET", "/v1/legacy-stores?source=live", nil)
+		}},
+		{"getLegacyStore", "legacy_store.get", "cgi-bin/poi/getpoi", false, func(s *shop) *world.Answer {
+			return s.client.Do("GET", "/v1/legacy-stores/"+legacy.IDs[0]+"?source=live", nil)
+		}},
+		{"createLegacyStore", "legacy_store.add", "cgi-bin/poi/addpoi", true, func(s *shop) *world.Answer {
+			return s.client.Do("POST", "/v1/legacy-stores", legacyStore())
+		}},
+		{"updateLegacyStore", "legacy_store.update", "cgi-bin/poi/updatepoi", true, func(s *shop) *world.Answer {
+			return s.client.Do("PATCH", "/v1/legacy-stores/"+nextLegacy(), map[string]string{"phone": "020-7654321"})
+		}},
+		{"deleteLegacyStore", "legacy_store.delete", "cgi-bin/poi/delpoi", true, func(s *shop) *world.Answer {
+			return s.client.Do("DELETE", "/v1/legacy-stores/"+nextLegacy(), nil)
+		}},
 	} {
 		t.Run(call.operation, func(t *testing.T) {
 			s := s.on(t)

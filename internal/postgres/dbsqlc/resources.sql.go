@@ -147,6 +147,56 @@ func (q *Queries) ResourceAudit(ctx context.Context, db DBTX, arg ResourceAuditP
 	return items, nil
 }
 
+const ResourceByNatural = `-- name: ResourceByNatural :one
+SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id IS NULL
+  AND fields ->> $4::text = $5::text AND status NOT IN ('failed', 'deleted')
+ORDER BY id DESC LIMIT 1
+`
+
+type ResourceByNaturalParams struct {
+	TenantID     uuid.UUID
+	MerchantID   uuid.UUID
+	Type         string
+	NaturalField string
+	Value        string
+}
+
+// ResourceByNatural is the newest of ours that waits for its number and has
+// this natural value.
+func (q *Queries) ResourceByNatural(ctx context.Context, db DBTX, arg ResourceByNaturalParams) (Resource, error) {
+	row := db.QueryRow(ctx, ResourceByNatural,
+		arg.TenantID,
+		arg.MerchantID,
+		arg.Type,
+		arg.NaturalField,
+		arg.Value,
+	)
+	var i Resource
+	err := row.Scan(
+		&i.TenantID,
+		&i.ID,
+		&i.MerchantID,
+		&i.WechatID,
+		&i.MapPoiID,
+		&i.ClientReference,
+		&i.PreviousID,
+		&i.Fields,
+		&i.Status,
+		&i.UpstreamStatus,
+		&i.Origin,
+		&i.AuditID,
+		&i.OperationID,
+		&i.ContentSha256,
+		&i.MissingN,
+		&i.RowVersion,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.SyncedAt,
+		&i.Type,
+	)
+	return i, err
+}
+
 const ResourceByNumber = `-- name: ResourceByNumber :one
 SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = $4
 `
