@@ -602,7 +602,7 @@ func TestStoreRules(t *testing.T) {
 // code, and with the field at fault.
 func TestStoreErrcodes(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, 60)
+	s := openShop(t, 95)
 	catalogue, listed := readCatalogue(t), listedCodes(t)
 	pois, _ := walk(s.client, "/v1/stores?status=active&limit=100", "poi_id")
 	next := func() string { // a store that no open operation holds
@@ -614,9 +614,9 @@ func TestStoreErrcodes(t *testing.T) {
 	var legacy struct {
 		IDs []string `json:"poi_ids"`
 	}
-	s.Control("POST", "accounts/"+s.appid+"/legacy-stores", map[string]int{"count": 60}, &legacy)
+	s.Control("POST", "accounts/"+s.appid+"/legacy-stores", map[string]int{"count": 95}, &legacy)
 	s.Eventually("the legacy stores are known", func() error {
-		if ids, _ := walk(s.client, "/v1/legacy-stores?source=live&limit=100", "id"); len(ids) < 60 || slices.Contains(ids, "<nil>") {
+		if ids, _ := walk(s.client, "/v1/legacy-stores?source=live&limit=100", "id"); len(ids) < 95 || slices.Contains(ids, "<nil>") {
 			return fmt.Errorf("%v", ids)
 		}
 		return nil
