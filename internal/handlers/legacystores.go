@@ -88,7 +88,7 @@ func (s *Server) CreateLegacyStore(ctx context.Context, req oapi.CreateLegacySto
 		f.Photos = *b.Photos
 	}
 	if b.BusinessHours != nil {
-		f.BusinessHoursText = hours(*b.BusinessHours)
+		f.BusinessHoursText = hours(ctx, *b.BusinessHours)
 	}
 	if b.AveragePrice != nil {
 		f.AveragePrice = int(*b.AveragePrice)
@@ -171,7 +171,7 @@ func (s *Server) UpdateLegacyStore(ctx context.Context, req oapi.UpdateLegacySto
 		change.Photos = *b.Photos
 	}
 	if b.BusinessHours != nil {
-		change.Hours = new(hours(*b.BusinessHours))
+		change.Hours = new(hours(ctx, *b.BusinessHours))
 	}
 	if b.AveragePrice != nil {
 		change.AveragePrice = new(int(*b.AveragePrice))

@@ -277,6 +277,17 @@ func (s *shop) legacyRules(t *testing.T) {
 	if n := len(s.Journal("cgi-bin/poi/addpoi")); n != before {
 		t.Errorf("%d bad stores reached WeChat", n-before)
 	}
+	// Asked whether they would be taken, without effect.
+	late := map[string]any{"business_hours": map[string]string{"open": "22:00", "close": "2:00"}}
+	for _, a := range []*world.Answer{s.client.Do("POST", "/v1/legacy-stores?validate_only=true", legacyStore("business_hours", late["business_hours"])),
+		s.client.Do("PATCH", s.anyLegacy()+"?validate_only=true", late)} {
+		if a.Want(200); a.Get("valid") != "true" || a.Get("warnings", "0", "pointer") != "/business_hours/close" {
+			a.Fail("validated")
+		}
+	}
+	if n := len(s.Journal("cgi-bin/poi/addpoi")); n != before {
+		t.Error("a validation reached WeChat")
+	}
 	for _, good := range [][]any{
 		{"phone", "021-81445873"}, {"phone", "021-81445873-1003"}, {"phone", "13867428497"}, {"phone", "4008002835"}, // the document's good examples
 		{"business_name", " Dongxingtang Pharmacy ", "branch_name", " Yongxin Store "}, {"business_name", " Watsons ", "branch_name", " Beijing Road Store "},
