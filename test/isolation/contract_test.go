@@ -121,13 +121,14 @@ var meanings = map[string]meaning{
 	"query merchant_id MerchantRef":  {how: hidden, names: []kind{merchants}},
 	"path id StoreRef":               {how: hidden, names: []kind{stores, numbers}},
 	"path id MapPOIID":               {how: hidden, names: []kind{places}},
+	"path id LegacyStoreRef":         {how: hidden, names: []kind{legacies, legacyNumbers}},
 	"path id AuditID":                {how: hidden, names: []kind{audits}},
 	"path id OperationID":            {how: hidden, names: []kind{operations}},
 	"path id EventID":                {how: hidden, names: []kind{events}},
 	"path id APIKeyID":               {how: hidden, names: []kind{keys}},
 	"path id AuthorizationLinkID":    {how: hidden, names: []kind{links}},
 
-	"query subject AnyID":                    {how: filter, names: []kind{stores, places}},
+	"query subject AnyID":                    {how: filter, names: []kind{stores, places, legacies}},
 	"query wechat_audit_id WeChatNumber":     {how: filter, names: []kind{auditIDs}},
 	"query poi_id WeChatNumber":              {how: filter, names: []kind{numbers}},
 	"query map_poi_id WeChatNumber":          {how: filter, names: []kind{mapNumbers}},
@@ -159,12 +160,13 @@ var meanings = map[string]meaning{
 	"header If-None-Match":        {why: "compared with a row that was found in the tenant before"},
 	"header Idempotency-Key":      {why: "a name in the tenant's own space: (*matrix).sameIdempotencyKey"},
 
-	"query status MerchantStatus":  {why: "a closed set"},
-	"query status StoreStatus":     {why: "a closed set"},
-	"query status MapPOIStatus":    {why: "a closed set"},
-	"query status AuditStatus":     {why: "a closed set"},
-	"query status OperationStatus": {why: "a closed set"},
-	"query status APIKeyStatus":    {why: "a closed set"},
+	"query status MerchantStatus":    {why: "a closed set"},
+	"query status StoreStatus":       {why: "a closed set"},
+	"query status LegacyStoreStatus": {why: "a closed set"},
+	"query status MapPOIStatus":      {why: "a closed set"},
+	"query status AuditStatus":       {why: "a closed set"},
+	"query status OperationStatus":   {why: "a closed set"},
+	"query status APIKeyStatus":      {why: "a closed set"},
 }
 
 // bodyMeanings are the members of bodies that could name something of a
@@ -179,6 +181,7 @@ var bodyMeanings = map[string]meaning{
 	"createStore qualification_media_ids":      {why: "WeChat's, which looks it up in the acting account"},
 	"createMapPOI district_id":                 {why: "a district of the map, the same for everybody"},
 	"createMapPOI legacy_poi_id":               {why: "WeChat's, which looks it up in the acting account"},
+	"createLegacyStore client_reference":       {why: "a name in the merchant's own space"},
 	"createMapPOI client_reference":            {why: "a name in the merchant's own space"},
 	"updateStore card_id":                      {why: "WeChat's, which looks it up in the acting account"},
 	"createStore client_reference":             {why: "a name in the merchant's own space"},

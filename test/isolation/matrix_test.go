@@ -239,7 +239,7 @@ func (m *matrix) cells(op operation, p parameter, k kind, value string, own, own
 			c.status, c.codes = http.StatusBadRequest, []string{"invalid_parameter"}
 		case how == hidden && p.in == "header" && op.has("path", "merchant_id"):
 			c.status, c.codes = http.StatusBadRequest, []string{"merchant_mismatch"} // whatever the header names that isn't the path's
-		case k == numbers && how == hidden && ch.acting == "":
+		case (k == numbers || k == legacyNumbers) && how == hidden && ch.acting == "":
 			c.status, c.codes = http.StatusBadRequest, []string{"merchant_required"}
 		case how == hidden || foreign:
 			c.status, c.codes = http.StatusNotFound, noSuchThing

@@ -33,6 +33,8 @@ func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
 	add(numbers, "", `SELECT wechat_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'store' AND wechat_id IS NOT NULL`)
 	add(places, typeid.MapPOI, `SELECT id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'map_poi'`)
 	add(baseIDs, "", `SELECT wechat_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'map_poi'`)
+	add(legacies, typeid.LegacyStore, `SELECT id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'legacy_store'`)
+	add(legacyNumbers, "", `SELECT wechat_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = 'legacy_store' AND wechat_id IS NOT NULL`)
 	add(mapNumbers, "", `SELECT map_poi_id AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND map_poi_id IS NOT NULL`)
 	add(references, "", `SELECT client_reference AS id FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND client_reference IS NOT NULL
 		UNION SELECT client_reference FROM merchants WHERE tenant_id = $1 AND id = $2`)
@@ -131,7 +133,7 @@ func partnerIsTold(op operation, p parameter, k kind, value, acting string, own,
 		return http.StatusBadRequest, []string{"invalid_parameter"}
 	case meanings[p.key()].how == filter:
 		return http.StatusOK, nil
-	case k == numbers, (k == stores || k == places) && actsForOwn: // its own merchant has no such thing
+	case k == numbers || k == legacyNumbers, (k == stores || k == places || k == legacies) && actsForOwn: // its own merchant has no such thing
 		return http.StatusNotFound, noSuchThing
 	}
 	return http.StatusForbidden, []string{"merchant_not_allowed"}

@@ -52,21 +52,23 @@ type side struct {
 type kind string
 
 const (
-	merchants   kind = "merchant"           // mch_… and appids
-	stores      kind = "store"              // sto_…
-	numbers     kind = "store's number"     // WeChat's poi_id
-	audits      kind = "audit"              // aud_…
-	auditIDs    kind = "audit's number"     // WeChat's audit_id
-	operations  kind = "operation"          // op_…
-	events      kind = "event"              // evt_…
-	keys        kind = "API key"            // key_…
-	links       kind = "authorization link" // lnk_…
-	tenants     kind = "tenant"             // ten_…
-	references  kind = "client reference"
-	mapNumbers  kind = "place's number" // WeChat's map_poi_id
-	places      kind = "proposed place" // poi_…
-	baseIDs     kind = "proposed place's number"
-	cursorsKind kind = "cursor"
+	merchants     kind = "merchant"           // mch_… and appids
+	stores        kind = "store"              // sto_…
+	numbers       kind = "store's number"     // WeChat's poi_id
+	audits        kind = "audit"              // aud_…
+	auditIDs      kind = "audit's number"     // WeChat's audit_id
+	operations    kind = "operation"          // op_…
+	events        kind = "event"              // evt_…
+	keys          kind = "API key"            // key_…
+	links         kind = "authorization link" // lnk_…
+	tenants       kind = "tenant"             // ten_…
+	references    kind = "client reference"
+	mapNumbers    kind = "place's number" // WeChat's map_poi_id
+	places        kind = "proposed place" // poi_…
+	baseIDs       kind = "proposed place's number"
+	legacies      kind = "legacy store"          // lst_…
+	legacyNumbers kind = "legacy store's number" // WeChat's poi_id
+	cursorsKind   kind = "cursor"
 )
 
 // two are tenants A and B on one database, each with its own WeChat, both with
@@ -99,6 +101,12 @@ func newTwo(t *testing.T) *two {
 	other.Control("POST", "accounts", map[string]any{"appid": accountB1, "nickname": "Shops of B"}, nil)
 	other.Control("POST", "accounts", map[string]any{"appid": accountB2, "nickname": "More shops of B"}, nil)
 	other.Control("POST", "accounts/"+accountB1+"/stores", store(20), nil)
+	migrated := map[string]any{"stores": []any{map[string]any{"upgrade_status": 3}}} // before that no new stores are taken
+	for _, s := range []*side{&w.a, &w.b} {
+		for _, account := range s.accounts[:2] {
+			s.sim.Control("POST", "accounts/"+account+"/legacy-stores", migrated, nil)
+		}
+	}
 	other.Serve(componentB, w.PublicURL+"/wechat/"+w.b.tenant.Ref)
 
 	g := w.Start(nil)
@@ -137,9 +145,11 @@ func (s *side) find(t *testing.T, c *world.Client) {
 	for _, account := range s.accounts {
 		world.Eventually(t, 30*time.Second, "the merchant "+account, func() error {
 			m := c.Do("GET", "/v1/merchants/"+account, nil)
-			list := c.For(account).Do("GET", "/v1/stores", nil)
-			if m.Get("status") != "authorized" || list.Get("synced_at") == "null" || list.Status != http.StatusOK {
-				return fmt.Errorf("%s, stores %s", m.Body, list.Body)
+			for _, path := range []string{"/v1/stores", "/v1/legacy-stores"} {
+				list := c.For(account).Do("GET", path, nil)
+				if m.Get("status") != "authorized" || list.Get("synced_at") == "null" || list.Status != http.StatusOK {
+					return fmt.Errorf("%s, %s %s", m.Body, path, list.Body)
+				}
 			}
 			return nil
 		})
@@ -197,7 +207,7 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	g.Stop()
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
-		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs} {
+		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs, legacies, legacyNumbers} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -270,6 +280,8 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(numbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'store' AND wechat_id IS NOT NULL`)
 	add(places, typeid.MapPOI, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'map_poi'`)
 	add(baseIDs, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'map_poi' AND wechat_id IS NOT NULL`)
+	add(legacies, typeid.LegacyStore, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'legacy_store'`)
+	add(legacyNumbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'legacy_store' AND wechat_id IS NOT NULL`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
