@@ -203,12 +203,15 @@ func (e AuditStatus) Valid() bool {
 
 // Defines values for CategoryScheme.
 const (
+	CategorySchemeLegacyStore  CategoryScheme = "legacy_store"
 	CategorySchemeStoreProgram CategoryScheme = "store_program"
 )
 
 // Valid indicates whether the value is a known member of the CategoryScheme enum.
 func (e CategoryScheme) Valid() bool {
 	switch e {
+	case CategorySchemeLegacyStore:
+		return true
 	case CategorySchemeStoreProgram:
 		return true
 	default:
@@ -273,6 +276,99 @@ func (e HealthStatus) Valid() bool {
 	case HealthStatusFailing:
 		return true
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyCoordinateSystem.
+const (
+	LegacyCoordinateSystemBaidu         LegacyCoordinateSystem = "baidu"
+	LegacyCoordinateSystemGps           LegacyCoordinateSystem = "gps"
+	LegacyCoordinateSystemMapbar        LegacyCoordinateSystem = "mapbar"
+	LegacyCoordinateSystemMars          LegacyCoordinateSystem = "mars"
+	LegacyCoordinateSystemSogou         LegacyCoordinateSystem = "sogou"
+	LegacyCoordinateSystemSogouMercator LegacyCoordinateSystem = "sogou_mercator"
+)
+
+// Valid indicates whether the value is a known member of the LegacyCoordinateSystem enum.
+func (e LegacyCoordinateSystem) Valid() bool {
+	switch e {
+	case LegacyCoordinateSystemBaidu:
+		return true
+	case LegacyCoordinateSystemGps:
+		return true
+	case LegacyCoordinateSystemMapbar:
+		return true
+	case LegacyCoordinateSystemMars:
+		return true
+	case LegacyCoordinateSystemSogou:
+		return true
+	case LegacyCoordinateSystemSogouMercator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyStoreStatus.
+const (
+	LegacyStoreStatusApproved       LegacyStoreStatus = "approved"
+	LegacyStoreStatusDeleted        LegacyStoreStatus = "deleted"
+	LegacyStoreStatusError          LegacyStoreStatus = "error"
+	LegacyStoreStatusFailed         LegacyStoreStatus = "failed"
+	LegacyStoreStatusInReview       LegacyStoreStatus = "in_review"
+	LegacyStoreStatusOutcomeUnknown LegacyStoreStatus = "outcome_unknown"
+	LegacyStoreStatusRejected       LegacyStoreStatus = "rejected"
+	LegacyStoreStatusSubmitting     LegacyStoreStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the LegacyStoreStatus enum.
+func (e LegacyStoreStatus) Valid() bool {
+	switch e {
+	case LegacyStoreStatusApproved:
+		return true
+	case LegacyStoreStatusDeleted:
+		return true
+	case LegacyStoreStatusError:
+		return true
+	case LegacyStoreStatusFailed:
+		return true
+	case LegacyStoreStatusInReview:
+		return true
+	case LegacyStoreStatusOutcomeUnknown:
+		return true
+	case LegacyStoreStatusRejected:
+		return true
+	case LegacyStoreStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyUpgradeStatus.
+const (
+	LegacyUpgradeStatusDone       LegacyUpgradeStatus = "done"
+	LegacyUpgradeStatusFailed     LegacyUpgradeStatus = "failed"
+	LegacyUpgradeStatusNotAllowed LegacyUpgradeStatus = "not_allowed"
+	LegacyUpgradeStatusPending    LegacyUpgradeStatus = "pending"
+	LegacyUpgradeStatusRunning    LegacyUpgradeStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the LegacyUpgradeStatus enum.
+func (e LegacyUpgradeStatus) Valid() bool {
+	switch e {
+	case LegacyUpgradeStatusDone:
+		return true
+	case LegacyUpgradeStatusFailed:
+		return true
+	case LegacyUpgradeStatusNotAllowed:
+		return true
+	case LegacyUpgradeStatusPending:
+		return true
+	case LegacyUpgradeStatusRunning:
 		return true
 	default:
 		return false
@@ -892,13 +988,14 @@ type CardID = string
 type Category struct {
 	ChildrenIds []string `json:"children_ids"`
 
-	// ID The number of a district or category, as a string.
-	//
-	// Example: 440105
-	ID       NumericID `json:"id"`
-	Level    int32     `json:"level"`
-	Name     string    `json:"name"`
-	ParentID *string   `json:"parent_id"`
+	// ID WeChat's number; `null` for legacy stores, whose categories are known by their path.
+	ID       *string `json:"id"`
+	Level    int32   `json:"level"`
+	Name     string  `json:"name"`
+	ParentID *string `json:"parent_id"`
+
+	// Path The names from level 1 down to this category.
+	Path []string `json:"path"`
 
 	// RequiredCertificates Groups of certificates: one of each group is needed.
 	RequiredCertificates [][]string `json:"required_certificates"`
@@ -927,7 +1024,7 @@ type CategoryList struct {
 	SyncedAt time.Time `json:"synced_at"`
 }
 
-// CategoryScheme `store_program`: the categories of a Store Mini Program.
+// CategoryScheme `store_program`: the categories of a Store Mini Program. `legacy_store`: those of legacy stores.
 type CategoryScheme string
 
 // Change A change by a person or a key.
@@ -1105,6 +1202,250 @@ type InboxHealth struct {
 	OldestAgeSeconds *int64 `json:"oldest_age_seconds"`
 	Waiting          int64  `json:"waiting"`
 }
+
+// LegacyAveragePrice Yuan for each person, a whole number.
+type LegacyAveragePrice = int32
+
+// LegacyCoordinateSystem The system of `location`. `mars` (GCJ-02) is that of Tencent's map and Gaode. WeChat converts the others. In
+// `sogou_mercator` latitude and longitude are metres.
+type LegacyCoordinateSystem string
+
+// LegacyIntroduction What the merchant is, at most 300 Chinese characters (600 others).
+type LegacyIntroduction = string
+
+// LegacyPhone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+// (`13867428497`), or a 400 or 800 number (`4008002835`).
+//
+// Example: 020-12345678
+type LegacyPhone = string
+
+// LegacyPhotos Photos of the store, 640 x 340 pixels each.
+type LegacyPhotos = []PhotoURL
+
+// LegacyPoint A point, as decimal strings so that no digit is lost.
+type LegacyPoint struct {
+	// Latitude -90 to 90, or metres.
+	//
+	// Example: 25.097486
+	Latitude string `json:"latitude"`
+
+	// Longitude -180 to 180, or metres.
+	//
+	// Example: 115.32375
+	Longitude string `json:"longitude"`
+}
+
+// LegacyRecommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+type LegacyRecommendation = string
+
+// LegacySpecial Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+type LegacySpecial = string
+
+// LegacyStore A store of Store Management.
+type LegacyStore struct {
+	Address *string `json:"address"`
+
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit        *AuditSummary `json:"audit"`
+	AveragePrice *int32        `json:"average_price"`
+	BranchName   *string       `json:"branch_name"`
+
+	// BusinessHours The hours, when WeChat's text is one `HH:MM-HH:MM`; otherwise `null`, and `business_hours_text` has the text.
+	BusinessHours *StoreHours `json:"business_hours"`
+
+	// BusinessHoursText The hours as WeChat has them, for example `8:00-20:00`.
+	BusinessHoursText *string  `json:"business_hours_text"`
+	BusinessName      *string  `json:"business_name"`
+	CategoryPath      []string `json:"category_path"`
+	City              *string  `json:"city"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoordinateSystem See `LegacyCoordinateSystem`.
+	CoordinateSystem *string `json:"coordinate_system"`
+
+	// CreatedAt `null` only where `id` is.
+	CreatedAt *time.Time `json:"created_at"`
+	District  *string    `json:"district"`
+
+	// ID Our id. `null` only in a live answer, for a store seen for the first time.
+	ID           *string `json:"id"`
+	Introduction *string `json:"introduction"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+	Phone     *string           `json:"phone"`
+	Photos    []string          `json:"photos"`
+
+	// PoiID WeChat's number of it.
+	PoiID *string `json:"poi_id"`
+
+	// PreviousID The earlier one with the same `client_reference` that was rejected or failed.
+	PreviousID     *string `json:"previous_id"`
+	Province       *string `json:"province"`
+	Recommendation *string `json:"recommendation"`
+
+	// Sid The id that WeChat keeps with it: your `client_reference`, or our id.
+	Sid     *string `json:"sid"`
+	Special *string `json:"special"`
+
+	// Status `submitting`: on the way to WeChat. `in_review`: WeChat reviews it. `approved`. `rejected`: WeChat's reviewers said no.
+	// `error`: a system error of WeChat's. `failed`: WeChat refused the submission. `outcome_unknown`: WeChat's answer was
+	// lost, the gateway finds out.
+	Status LegacyStoreStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about it.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// UpdateInReview Whether WeChat reviews a change; it takes no other meanwhile.
+	UpdateInReview bool `json:"update_in_review"`
+
+	// UpdatedAt `null` only where `id` is.
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// Upgrade The move of the store to the Store Mini Program; `null` before the account has one.
+	Upgrade *LegacyUpgrade `json:"upgrade"`
+}
+
+// LegacyStoreCreate A legacy store to create.
+type LegacyStoreCreate struct {
+	// Address Street and number, at most 80 Chinese characters (160 others), without province and city.
+	Address string `json:"address"`
+
+	// AveragePrice Yuan for each person, a whole number.
+	AveragePrice *LegacyAveragePrice `json:"average_price,omitempty"`
+
+	// BranchName The outlet, at most 20 Chinese characters (40 others), without parentheses and without the brand.
+	BranchName string `json:"branch_name"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// BusinessName The brand alone, at most 15 Chinese characters (30 others), without parentheses.
+	BusinessName string `json:"business_name"`
+
+	// CategoryPath The category, from `GET /categories?scheme=legacy_store`.
+	CategoryPath []string `json:"category_path"`
+
+	// City At most 10 Chinese characters (20 others).
+	City string `json:"city"`
+
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoordinateSystem The system of `location`. `mars` (GCJ-02) is that of Tencent's map and Gaode. WeChat converts the others. In
+	// `sogou_mercator` latitude and longitude are metres.
+	CoordinateSystem LegacyCoordinateSystem `json:"coordinate_system"`
+
+	// District At most 10 Chinese characters (20 others); empty for a city that has none.
+	District string `json:"district"`
+
+	// Introduction What the merchant is, at most 300 Chinese characters (600 others).
+	Introduction *LegacyIntroduction `json:"introduction,omitempty"`
+
+	// Location A point, as decimal strings so that no digit is lost.
+	Location LegacyPoint `json:"location"`
+
+	// Phone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+	// (`13867428497`), or a 400 or 800 number (`4008002835`).
+	//
+	//
+	// Example: 020-12345678
+	Phone LegacyPhone `json:"phone"`
+
+	// Photos Photos of the store, 640 x 340 pixels each.
+	Photos *LegacyPhotos `json:"photos,omitempty"`
+
+	// Province At most 10 Chinese characters (20 others).
+	Province string `json:"province"`
+
+	// Recommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+	Recommendation *LegacyRecommendation `json:"recommendation,omitempty"`
+
+	// Special Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+	Special *LegacySpecial `json:"special,omitempty"`
+}
+
+// LegacyStoreList A page of legacy stores.
+type LegacyStoreList struct {
+	Data []LegacyStore `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+
+	// SyncedAt The last complete comparison with WeChat; `null` until the first one ended.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// Total How many WeChat has, in a live answer.
+	Total *int64 `json:"total"`
+}
+
+// LegacyStoreRef A legacy store, by our id `lst_…` or by WeChat's `poi_id`.
+//
+// Example: lst_01jd7k4b2rf6z9t3n7r1s6v2zb
+type LegacyStoreRef = string
+
+// LegacyStoreStatus `submitting`: on the way to WeChat. `in_review`: WeChat reviews it. `approved`. `rejected`: WeChat's reviewers said no.
+// `error`: a system error of WeChat's. `failed`: WeChat refused the submission. `outcome_unknown`: WeChat's answer was
+// lost, the gateway finds out.
+type LegacyStoreStatus string
+
+// LegacyStoreUpdate What to change.
+type LegacyStoreUpdate struct {
+	// AveragePrice Yuan for each person, a whole number.
+	AveragePrice *LegacyAveragePrice `json:"average_price,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// Introduction What the merchant is, at most 300 Chinese characters (600 others).
+	Introduction *LegacyIntroduction `json:"introduction,omitempty"`
+
+	// Phone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+	// (`13867428497`), or a 400 or 800 number (`4008002835`).
+	//
+	//
+	// Example: 020-12345678
+	Phone *LegacyPhone `json:"phone,omitempty"`
+
+	// Photos Photos of the store, 640 x 340 pixels each.
+	Photos *LegacyPhotos `json:"photos,omitempty"`
+
+	// Recommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+	Recommendation *LegacyRecommendation `json:"recommendation,omitempty"`
+
+	// Special Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+	Special *LegacySpecial `json:"special,omitempty"`
+}
+
+// LegacyUpgrade The move of the store to the Store Mini Program; `null` before the account has one.
+type LegacyUpgrade struct {
+	// Comment Why it failed, in WeChat's words.
+	Comment *string `json:"comment"`
+
+	// MapPoiID The place on Tencent's map; `POST /map-pois` makes one.
+	MapPoiID *string `json:"map_poi_id"`
+
+	// Status `not_allowed`: the store can't move; it has to be deleted for the move of the account to be complete.
+	Status LegacyUpgradeStatus `json:"status"`
+}
+
+// LegacyUpgradeStatus `not_allowed`: the store can't move; it has to be deleted for the move of the account to be complete.
+type LegacyUpgradeStatus string
 
 // LinkAccountType Which kinds of account the administrator may choose.
 type LinkAccountType string
@@ -2216,6 +2557,11 @@ type IfMatch = string
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
+// LegacyStoreIDPath A legacy store, by our id `lst_…` or by WeChat's `poi_id`.
+//
+// Example: lst_01jd7k4b2rf6z9t3n7r1s6v2zb
+type LegacyStoreIDPath = LegacyStoreRef
+
 // Limit defines model for Limit.
 type Limit = int32
 
@@ -2456,6 +2802,91 @@ type ListEventsParams struct {
 
 	// Limit How many items a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ListLegacyStoresParams defines parameters for ListLegacyStores.
+type ListLegacyStoresParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// Status Only legacy stores in this state.
+	Status *LegacyStoreStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// PoiID Only the legacy store that WeChat knows by this number.
+	PoiID *WeChatNumber `form:"poi_id,omitempty" json:"poi_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateLegacyStoreParams defines parameters for CreateLegacyStore.
+type CreateLegacyStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteLegacyStoreParams defines parameters for DeleteLegacyStore.
+type DeleteLegacyStoreParams struct {
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// GetLegacyStoreParams defines parameters for GetLegacyStore.
+type GetLegacyStoreParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// UpdateLegacyStoreParams defines parameters for UpdateLegacyStore.
+type UpdateLegacyStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
@@ -2735,6 +3166,16 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
+
+// CreateLegacyStoreJSONRequestBody defines body for CreateLegacyStore for application/json ContentType.
+//
+// Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+type CreateLegacyStoreJSONRequestBody = LegacyStoreCreate
+
+// UpdateLegacyStoreJSONRequestBody defines body for UpdateLegacyStore for application/json ContentType.
+//
+// Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+type UpdateLegacyStoreJSONRequestBody = LegacyStoreUpdate
 
 // CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
 type CreateMapPOIJSONRequestBody = MapPOICreate
@@ -3124,8 +3565,10 @@ type ClientInterface interface {
 
 	// ListCategories List the categories
 	//
-	// The categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that certificates are
-	// needed; `required_certificates` names them: one of each inner list. WeChat is asked with the acting merchant's token at
+	// `scheme=store_program`: the categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that
+	// certificates are needed; `required_certificates` names them: one of each inner list. `scheme=legacy_store`: those of
+	// legacy stores, which have neither numbers nor certificates; `path` is what `POST /legacy-stores` takes, and `parent_id`
+	// and `sensitive` can't be asked for. WeChat is asked with the acting merchant's token at
 	// most once a day; the answer may be kept for a day. `stale: true` means that WeChat did not answer and an older copy is
 	// shown.
 	//
@@ -3165,6 +3608,109 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLegacyStores List legacy stores
+	//
+	// Stores of Store Management, the plug-in that the Store Mini Program replaces. `source=local` (the default) reads the
+	// gateway's own records; those that WeChat refused are shown only when you ask for `status=failed`. `source=live` asks
+	// WeChat now, for one merchant, in WeChat's order, 50 a page at most; filters are refused. `upgrade` tells how far the move
+	// of a store to the Store Mini Program is.
+	//
+	// Corresponds with GET /legacy-stores (the `ListLegacyStores` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	ListLegacyStores(ctx context.Context, params *ListLegacyStoresParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateLegacyStoreWithBody Create a legacy store
+	//
+	// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+	// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+	//
+	// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+	// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+	// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+	// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+	//
+	// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+	// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+	// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+	// `outcome_unknown`, and the gateway finds out by the `sid`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStoreWithBody(ctx context.Context, params *CreateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateLegacyStore Create a legacy store
+	//
+	// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+	// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+	//
+	// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+	// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+	// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+	// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+	//
+	// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+	// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+	// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+	// `outcome_unknown`, and the gateway finds out by the `sid`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStore(ctx context.Context, params *CreateLegacyStoreParams, body CreateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteLegacyStore Delete a legacy store
+	//
+	// Deletes the legacy store at WeChat. Its record stays here with `status: deleted`. One that WeChat has already deleted is no
+	// error. 202 means that WeChat's answer was lost; poll the operation.
+	//
+	// Corresponds with DELETE /legacy-stores/{id} (the `DeleteLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	DeleteLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *DeleteLegacyStoreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetLegacyStore Show a legacy store
+	//
+	// `source=local` (the default) is the gateway's own record, `source=live` asks WeChat now. WeChat's number instead of our id
+	// is accepted with an acting merchant. While `update_in_review` is true, the fields are those that were sent, which WeChat
+	// may yet refuse.
+	//
+	// Corresponds with GET /legacy-stores/{id} (the `GetLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	GetLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *GetLegacyStoreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLegacyStoreWithBody Change a legacy store
+	//
+	// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+	// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+	// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStoreWithBody(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLegacyStore Change a legacy store
+	//
+	// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+	// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+	// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, body UpdateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	//
@@ -3931,8 +4477,10 @@ func (c *Client) GetAuthorizationLink(ctx context.Context, id AuthorizationLinkI
 
 // ListCategories List the categories
 //
-// The categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that certificates are
-// needed; `required_certificates` names them: one of each inner list. WeChat is asked with the acting merchant's token at
+// `scheme=store_program`: the categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that
+// certificates are needed; `required_certificates` names them: one of each inner list. `scheme=legacy_store`: those of
+// legacy stores, which have neither numbers nor certificates; `path` is what `POST /legacy-stores` takes, and `parent_id`
+// and `sensitive` can't be asked for. WeChat is asked with the acting merchant's token at
 // most once a day; the answer may be kept for a day. `stale: true` means that WeChat did not answer and an older copy is
 // shown.
 //
@@ -4013,6 +4561,172 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 // Corresponds with GET /events/{id} (the `GetEvent` operationId).
 func (c *Client) GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetEventRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLegacyStores List legacy stores
+//
+// Stores of Store Management, the plug-in that the Store Mini Program replaces. `source=local` (the default) reads the
+// gateway's own records; those that WeChat refused are shown only when you ask for `status=failed`. `source=live` asks
+// WeChat now, for one merchant, in WeChat's order, 50 a page at most; filters are refused. `upgrade` tells how far the move
+// of a store to the Store Mini Program is.
+//
+// Corresponds with GET /legacy-stores (the `ListLegacyStores` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) ListLegacyStores(ctx context.Context, params *ListLegacyStoresParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLegacyStoresRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateLegacyStoreWithBody Create a legacy store
+//
+// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+//
+// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+//
+// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+// `outcome_unknown`, and the gateway finds out by the `sid`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) CreateLegacyStoreWithBody(ctx context.Context, params *CreateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLegacyStoreRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateLegacyStore Create a legacy store
+//
+// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+//
+// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+//
+// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+// `outcome_unknown`, and the gateway finds out by the `sid`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) CreateLegacyStore(ctx context.Context, params *CreateLegacyStoreParams, body CreateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLegacyStoreRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteLegacyStore Delete a legacy store
+//
+// Deletes the legacy store at WeChat. Its record stays here with `status: deleted`. One that WeChat has already deleted is no
+// error. 202 means that WeChat's answer was lost; poll the operation.
+//
+// Corresponds with DELETE /legacy-stores/{id} (the `DeleteLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) DeleteLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *DeleteLegacyStoreParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteLegacyStoreRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetLegacyStore Show a legacy store
+//
+// `source=local` (the default) is the gateway's own record, `source=live` asks WeChat now. WeChat's number instead of our id
+// is accepted with an acting merchant. While `update_in_review` is true, the fields are those that were sent, which WeChat
+// may yet refuse.
+//
+// Corresponds with GET /legacy-stores/{id} (the `GetLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) GetLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *GetLegacyStoreParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLegacyStoreRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLegacyStoreWithBody Change a legacy store
+//
+// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) UpdateLegacyStoreWithBody(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLegacyStoreRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLegacyStore Change a legacy store
+//
+// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *Client) UpdateLegacyStore(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, body UpdateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLegacyStoreRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6125,6 +6839,509 @@ func NewGetEventRequest(server string, id EventID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListLegacyStoresRequest constructs an http.Request for the ListLegacyStores method
+func NewListLegacyStoresRequest(server string, params *ListLegacyStoresParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/legacy-stores")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ClientReference != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_reference", *params.ClientReference, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PoiID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "poi_id", *params.PoiID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UpdatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "updated_after", *params.UpdatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateLegacyStoreRequest calls the generic CreateLegacyStore builder with application/json body
+func NewCreateLegacyStoreRequest(server string, params *CreateLegacyStoreParams, body CreateLegacyStoreJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateLegacyStoreRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateLegacyStoreRequestWithBody constructs an http.Request for the CreateLegacyStore method, with any body, and a specified content type
+func NewCreateLegacyStoreRequestWithBody(server string, params *CreateLegacyStoreParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/legacy-stores")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteLegacyStoreRequest constructs an http.Request for the DeleteLegacyStore method
+func NewDeleteLegacyStoreRequest(server string, id LegacyStoreIDPath, params *DeleteLegacyStoreParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/legacy-stores/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetLegacyStoreRequest constructs an http.Request for the GetLegacyStore method
+func NewGetLegacyStoreRequest(server string, id LegacyStoreIDPath, params *GetLegacyStoreParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/legacy-stores/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateLegacyStoreRequest calls the generic UpdateLegacyStore builder with application/json body
+func NewUpdateLegacyStoreRequest(server string, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, body UpdateLegacyStoreJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateLegacyStoreRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateLegacyStoreRequestWithBody constructs an http.Request for the UpdateLegacyStore method, with any body, and a specified content type
+func NewUpdateLegacyStoreRequestWithBody(server string, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/legacy-stores/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListMapPOIsRequest constructs an http.Request for the ListMapPOIs method
 func NewListMapPOIsRequest(server string, params *ListMapPOIsParams) (*http.Request, error) {
 	var err error
@@ -8067,8 +9284,10 @@ type ClientWithResponsesInterface interface {
 
 	// ListCategoriesWithResponse List the categories
 	//
-	// The categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that certificates are
-	// needed; `required_certificates` names them: one of each inner list. WeChat is asked with the acting merchant's token at
+	// `scheme=store_program`: the categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that
+	// certificates are needed; `required_certificates` names them: one of each inner list. `scheme=legacy_store`: those of
+	// legacy stores, which have neither numbers nor certificates; `path` is what `POST /legacy-stores` takes, and `parent_id`
+	// and `sensitive` can't be asked for. WeChat is asked with the acting merchant's token at
 	// most once a day; the answer may be kept for a day. `stale: true` means that WeChat did not answer and an older copy is
 	// shown.
 	//
@@ -8118,6 +9337,115 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEventWithResponse(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*GetEventResponse, error)
+
+	// ListLegacyStoresWithResponse List legacy stores
+	//
+	// Stores of Store Management, the plug-in that the Store Mini Program replaces. `source=local` (the default) reads the
+	// gateway's own records; those that WeChat refused are shown only when you ask for `status=failed`. `source=live` asks
+	// WeChat now, for one merchant, in WeChat's order, 50 a page at most; filters are refused. `upgrade` tells how far the move
+	// of a store to the Store Mini Program is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /legacy-stores (the `ListLegacyStores` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	ListLegacyStoresWithResponse(ctx context.Context, params *ListLegacyStoresParams, reqEditors ...RequestEditorFn) (*ListLegacyStoresResponse, error)
+
+	// CreateLegacyStoreWithBodyWithResponse Create a legacy store
+	//
+	// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+	// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+	//
+	// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+	// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+	// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+	// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+	//
+	// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+	// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+	// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+	// `outcome_unknown`, and the gateway finds out by the `sid`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStoreWithBodyWithResponse(ctx context.Context, params *CreateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLegacyStoreResponse, error)
+
+	// CreateLegacyStoreWithResponse Create a legacy store
+	//
+	// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+	// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+	//
+	// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+	// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+	// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+	// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+	//
+	// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+	// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+	// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+	// `outcome_unknown`, and the gateway finds out by the `sid`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStoreWithResponse(ctx context.Context, params *CreateLegacyStoreParams, body CreateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLegacyStoreResponse, error)
+
+	// DeleteLegacyStoreWithResponse Delete a legacy store
+	//
+	// Deletes the legacy store at WeChat. Its record stays here with `status: deleted`. One that WeChat has already deleted is no
+	// error. 202 means that WeChat's answer was lost; poll the operation.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /legacy-stores/{id} (the `DeleteLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	DeleteLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *DeleteLegacyStoreParams, reqEditors ...RequestEditorFn) (*DeleteLegacyStoreResponse, error)
+
+	// GetLegacyStoreWithResponse Show a legacy store
+	//
+	// `source=local` (the default) is the gateway's own record, `source=live` asks WeChat now. WeChat's number instead of our id
+	// is accepted with an acting merchant. While `update_in_review` is true, the fields are those that were sent, which WeChat
+	// may yet refuse.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /legacy-stores/{id} (the `GetLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	GetLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *GetLegacyStoreParams, reqEditors ...RequestEditorFn) (*GetLegacyStoreResponse, error)
+
+	// UpdateLegacyStoreWithBodyWithResponse Change a legacy store
+	//
+	// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+	// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+	// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStoreWithBodyWithResponse(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLegacyStoreResponse, error)
+
+	// UpdateLegacyStoreWithResponse Change a legacy store
+	//
+	// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+	// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+	// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, body UpdateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLegacyStoreResponse, error)
 
 	// ListMapPOIsWithResponse Find places on Tencent's map, or list your own proposals
 	//
@@ -10055,6 +11383,388 @@ func (r GetEventResponse) ContentType() string {
 	return ""
 }
 
+// ListLegacyStoresResponse200Headers the declared response headers of an HTTP 200 response for ListLegacyStores
+type ListLegacyStoresResponse200Headers struct {
+	Deprecation *string
+	Link        *string
+	RequestID   *string
+}
+
+// ListLegacyStoresResponseDefaultHeaders the declared response headers of an HTTP default response for ListLegacyStores
+type ListLegacyStoresResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ListLegacyStoresResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LegacyStoreList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListLegacyStoresResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListLegacyStoresResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLegacyStoresResponse) GetJSON200() *LegacyStoreList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLegacyStoresResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLegacyStoresResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLegacyStoresResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLegacyStoresResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLegacyStoresResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateLegacyStoreResponse200Headers the declared response headers of an HTTP 200 response for CreateLegacyStore
+type CreateLegacyStoreResponse200Headers struct {
+	RequestID *string
+}
+
+// CreateLegacyStoreResponse202Headers the declared response headers of an HTTP 202 response for CreateLegacyStore
+type CreateLegacyStoreResponse202Headers struct {
+	Deprecation         *string
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// CreateLegacyStoreResponseDefaultHeaders the declared response headers of an HTTP default response for CreateLegacyStore
+type CreateLegacyStoreResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type CreateLegacyStoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *LegacyStore
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateLegacyStoreResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateLegacyStoreResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *CreateLegacyStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateLegacyStoreResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateLegacyStoreResponse) GetJSON202() *LegacyStore {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateLegacyStoreResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateLegacyStoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateLegacyStoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateLegacyStoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateLegacyStoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteLegacyStoreResponse202Headers the declared response headers of an HTTP 202 response for DeleteLegacyStore
+type DeleteLegacyStoreResponse202Headers struct {
+	Deprecation         *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// DeleteLegacyStoreResponse204Headers the declared response headers of an HTTP 204 response for DeleteLegacyStore
+type DeleteLegacyStoreResponse204Headers struct {
+	Deprecation         *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// DeleteLegacyStoreResponseDefaultHeaders the declared response headers of an HTTP default response for DeleteLegacyStore
+type DeleteLegacyStoreResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type DeleteLegacyStoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *LegacyStore
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *DeleteLegacyStoreResponse202Headers
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DeleteLegacyStoreResponse204Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *DeleteLegacyStoreResponseDefaultHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DeleteLegacyStoreResponse) GetJSON202() *LegacyStore {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteLegacyStoreResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteLegacyStoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteLegacyStoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteLegacyStoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteLegacyStoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetLegacyStoreResponse200Headers the declared response headers of an HTTP 200 response for GetLegacyStore
+type GetLegacyStoreResponse200Headers struct {
+	Deprecation *string
+	ETag        *string
+	RequestID   *string
+}
+
+// GetLegacyStoreResponse304Headers the declared response headers of an HTTP 304 response for GetLegacyStore
+type GetLegacyStoreResponse304Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetLegacyStoreResponseDefaultHeaders the declared response headers of an HTTP default response for GetLegacyStore
+type GetLegacyStoreResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetLegacyStoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LegacyStore
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetLegacyStoreResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetLegacyStoreResponse304Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetLegacyStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLegacyStoreResponse) GetJSON200() *LegacyStore {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetLegacyStoreResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLegacyStoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLegacyStoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLegacyStoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLegacyStoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateLegacyStoreResponse200Headers the declared response headers of an HTTP 200 response for UpdateLegacyStore
+type UpdateLegacyStoreResponse200Headers struct {
+	RequestID *string
+}
+
+// UpdateLegacyStoreResponse202Headers the declared response headers of an HTTP 202 response for UpdateLegacyStore
+type UpdateLegacyStoreResponse202Headers struct {
+	Deprecation         *string
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// UpdateLegacyStoreResponseDefaultHeaders the declared response headers of an HTTP default response for UpdateLegacyStore
+type UpdateLegacyStoreResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UpdateLegacyStoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *LegacyStore
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateLegacyStoreResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *UpdateLegacyStoreResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UpdateLegacyStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateLegacyStoreResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r UpdateLegacyStoreResponse) GetJSON202() *LegacyStore {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateLegacyStoreResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateLegacyStoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateLegacyStoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateLegacyStoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateLegacyStoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListMapPOIsResponse200Headers the declared response headers of an HTTP 200 response for ListMapPOIs
 type ListMapPOIsResponse200Headers struct {
 	Link      *string
@@ -11846,8 +13556,10 @@ func (c *ClientWithResponses) GetAuthorizationLinkWithResponse(ctx context.Conte
 
 // ListCategoriesWithResponse List the categories
 //
-// The categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that certificates are
-// needed; `required_certificates` names them: one of each inner list. WeChat is asked with the acting merchant's token at
+// `scheme=store_program`: the categories that WeChat offers for a Store Mini Program, two levels. `sensitive: true` means that
+// certificates are needed; `required_certificates` names them: one of each inner list. `scheme=legacy_store`: those of
+// legacy stores, which have neither numbers nor certificates; `path` is what `POST /legacy-stores` takes, and `parent_id`
+// and `sensitive` can't be asked for. WeChat is asked with the acting merchant's token at
 // most once a day; the answer may be kept for a day. `stale: true` means that WeChat did not answer and an older copy is
 // shown.
 //
@@ -11926,6 +13638,155 @@ func (c *ClientWithResponses) GetEventWithResponse(ctx context.Context, id Event
 		return nil, err
 	}
 	return ParseGetEventResponse(rsp)
+}
+
+// ListLegacyStoresWithResponse List legacy stores
+//
+// Stores of Store Management, the plug-in that the Store Mini Program replaces. `source=local` (the default) reads the
+// gateway's own records; those that WeChat refused are shown only when you ask for `status=failed`. `source=live` asks
+// WeChat now, for one merchant, in WeChat's order, 50 a page at most; filters are refused. `upgrade` tells how far the move
+// of a store to the Store Mini Program is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /legacy-stores (the `ListLegacyStores` operationId).
+//
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) ListLegacyStoresWithResponse(ctx context.Context, params *ListLegacyStoresParams, reqEditors ...RequestEditorFn) (*ListLegacyStoresResponse, error) {
+	rsp, err := c.ListLegacyStores(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLegacyStoresResponse(rsp)
+}
+
+// CreateLegacyStoreWithBodyWithResponse Create a legacy store
+//
+// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+//
+// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+//
+// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+// `outcome_unknown`, and the gateway finds out by the `sid`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+//
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) CreateLegacyStoreWithBodyWithResponse(ctx context.Context, params *CreateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLegacyStoreResponse, error) {
+	rsp, err := c.CreateLegacyStoreWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateLegacyStoreResponse(rsp)
+}
+
+// CreateLegacyStoreWithResponse Create a legacy store
+//
+// Submits a store to Store Management, which reviews it. WeChat has closed the plug-in for new stores on 2024-07-05: most
+// accounts get `wechat_api_not_enabled`. Use `POST /stores`.
+//
+// Lengths count a Chinese character as two. Names hold no parentheses, since WeChat shows them as
+// `business_name (branch_name)`; `branch_name` does not repeat `business_name`; `address` names neither province nor city
+// where these stand in fields of their own. Names of regions and companies' legal forms don't belong in the names either:
+// WeChat's reviewers see to that. For a municipality both `province` and `city` are its name.
+//
+// The answer is 202 with `poi_id`, which never changes, and the audit. When WeChat approves, `status` becomes `approved`;
+// when it rejects, `rejected`, and `audit.reason` says why: send the POST again with the same `client_reference`, which
+// makes a new legacy store whose `previous_id` names the old one. If WeChat's answer was lost, `status` is
+// `outcome_unknown`, and the gateway finds out by the `sid`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /legacy-stores (the `CreateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) CreateLegacyStoreWithResponse(ctx context.Context, params *CreateLegacyStoreParams, body CreateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLegacyStoreResponse, error) {
+	rsp, err := c.CreateLegacyStore(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateLegacyStoreResponse(rsp)
+}
+
+// DeleteLegacyStoreWithResponse Delete a legacy store
+//
+// Deletes the legacy store at WeChat. Its record stays here with `status: deleted`. One that WeChat has already deleted is no
+// error. 202 means that WeChat's answer was lost; poll the operation.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /legacy-stores/{id} (the `DeleteLegacyStore` operationId).
+//
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) DeleteLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *DeleteLegacyStoreParams, reqEditors ...RequestEditorFn) (*DeleteLegacyStoreResponse, error) {
+	rsp, err := c.DeleteLegacyStore(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteLegacyStoreResponse(rsp)
+}
+
+// GetLegacyStoreWithResponse Show a legacy store
+//
+// `source=local` (the default) is the gateway's own record, `source=live` asks WeChat now. WeChat's number instead of our id
+// is accepted with an acting merchant. While `update_in_review` is true, the fields are those that were sent, which WeChat
+// may yet refuse.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /legacy-stores/{id} (the `GetLegacyStore` operationId).
+//
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) GetLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *GetLegacyStoreParams, reqEditors ...RequestEditorFn) (*GetLegacyStoreResponse, error) {
+	rsp, err := c.GetLegacyStore(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLegacyStoreResponse(rsp)
+}
+
+// UpdateLegacyStoreWithBodyWithResponse Change a legacy store
+//
+// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+//
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) UpdateLegacyStoreWithBodyWithResponse(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLegacyStoreResponse, error) {
+	rsp, err := c.UpdateLegacyStoreWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLegacyStoreResponse(rsp)
+}
+
+// UpdateLegacyStoreWithResponse Change a legacy store
+//
+// Send only what changes; `photos` replaces all photos. Names, address, category and location never change. WeChat reviews
+// every change, for up to five business days, shows it meanwhile, and takes no other: `update_in_review`. No event of
+// WeChat tells how that ended; the gateway looks, and the audit becomes `approved`, or `rejected` without a reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /legacy-stores/{id} (the `UpdateLegacyStore` operationId).
+// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+func (c *ClientWithResponses) UpdateLegacyStoreWithResponse(ctx context.Context, id LegacyStoreIDPath, params *UpdateLegacyStoreParams, body UpdateLegacyStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLegacyStoreResponse, error) {
+	rsp, err := c.UpdateLegacyStore(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLegacyStoreResponse(rsp)
 }
 
 // ListMapPOIsWithResponse Find places on Tencent's map, or list your own proposals
@@ -14209,6 +16070,556 @@ func ParseGetEventResponse(rsp *http.Response) (*GetEventResponse, error) {
 		response.Headers200 = &headers
 	case true:
 		var headers GetEventResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListLegacyStoresResponse parses an HTTP response from a ListLegacyStoresWithResponse call
+func ParseListLegacyStoresResponse(rsp *http.Response) (*ListLegacyStoresResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLegacyStoresResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LegacyStoreList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListLegacyStoresResponse200Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListLegacyStoresResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateLegacyStoreResponse parses an HTTP response from a CreateLegacyStoreWithResponse call
+func ParseCreateLegacyStoreResponse(rsp *http.Response) (*CreateLegacyStoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateLegacyStoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest LegacyStore
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateLegacyStoreResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateLegacyStoreResponse202Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers CreateLegacyStoreResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteLegacyStoreResponse parses an HTTP response from a DeleteLegacyStoreWithResponse call
+func ParseDeleteLegacyStoreResponse(rsp *http.Response) (*DeleteLegacyStoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteLegacyStoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest LegacyStore
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers DeleteLegacyStoreResponse202Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 204:
+		var headers DeleteLegacyStoreResponse204Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers204 = &headers
+	case true:
+		var headers DeleteLegacyStoreResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetLegacyStoreResponse parses an HTTP response from a GetLegacyStoreWithResponse call
+func ParseGetLegacyStoreResponse(rsp *http.Response) (*GetLegacyStoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLegacyStoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LegacyStore
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetLegacyStoreResponse200Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetLegacyStoreResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers304 = &headers
+	case true:
+		var headers GetLegacyStoreResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateLegacyStoreResponse parses an HTTP response from a UpdateLegacyStoreWithResponse call
+func ParseUpdateLegacyStoreResponse(rsp *http.Response) (*UpdateLegacyStoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateLegacyStoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest LegacyStore
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateLegacyStoreResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers UpdateLegacyStoreResponse202Headers
+		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Deprecation", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Deprecation = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers UpdateLegacyStoreResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

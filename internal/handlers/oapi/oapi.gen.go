@@ -201,12 +201,15 @@ func (e AuditStatus) Valid() bool {
 
 // Defines values for CategoryScheme.
 const (
+	CategorySchemeLegacyStore  CategoryScheme = "legacy_store"
 	CategorySchemeStoreProgram CategoryScheme = "store_program"
 )
 
 // Valid indicates whether the value is a known member of the CategoryScheme enum.
 func (e CategoryScheme) Valid() bool {
 	switch e {
+	case CategorySchemeLegacyStore:
+		return true
 	case CategorySchemeStoreProgram:
 		return true
 	default:
@@ -271,6 +274,99 @@ func (e HealthStatus) Valid() bool {
 	case HealthStatusFailing:
 		return true
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyCoordinateSystem.
+const (
+	LegacyCoordinateSystemBaidu         LegacyCoordinateSystem = "baidu"
+	LegacyCoordinateSystemGps           LegacyCoordinateSystem = "gps"
+	LegacyCoordinateSystemMapbar        LegacyCoordinateSystem = "mapbar"
+	LegacyCoordinateSystemMars          LegacyCoordinateSystem = "mars"
+	LegacyCoordinateSystemSogou         LegacyCoordinateSystem = "sogou"
+	LegacyCoordinateSystemSogouMercator LegacyCoordinateSystem = "sogou_mercator"
+)
+
+// Valid indicates whether the value is a known member of the LegacyCoordinateSystem enum.
+func (e LegacyCoordinateSystem) Valid() bool {
+	switch e {
+	case LegacyCoordinateSystemBaidu:
+		return true
+	case LegacyCoordinateSystemGps:
+		return true
+	case LegacyCoordinateSystemMapbar:
+		return true
+	case LegacyCoordinateSystemMars:
+		return true
+	case LegacyCoordinateSystemSogou:
+		return true
+	case LegacyCoordinateSystemSogouMercator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyStoreStatus.
+const (
+	LegacyStoreStatusApproved       LegacyStoreStatus = "approved"
+	LegacyStoreStatusDeleted        LegacyStoreStatus = "deleted"
+	LegacyStoreStatusError          LegacyStoreStatus = "error"
+	LegacyStoreStatusFailed         LegacyStoreStatus = "failed"
+	LegacyStoreStatusInReview       LegacyStoreStatus = "in_review"
+	LegacyStoreStatusOutcomeUnknown LegacyStoreStatus = "outcome_unknown"
+	LegacyStoreStatusRejected       LegacyStoreStatus = "rejected"
+	LegacyStoreStatusSubmitting     LegacyStoreStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the LegacyStoreStatus enum.
+func (e LegacyStoreStatus) Valid() bool {
+	switch e {
+	case LegacyStoreStatusApproved:
+		return true
+	case LegacyStoreStatusDeleted:
+		return true
+	case LegacyStoreStatusError:
+		return true
+	case LegacyStoreStatusFailed:
+		return true
+	case LegacyStoreStatusInReview:
+		return true
+	case LegacyStoreStatusOutcomeUnknown:
+		return true
+	case LegacyStoreStatusRejected:
+		return true
+	case LegacyStoreStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LegacyUpgradeStatus.
+const (
+	LegacyUpgradeStatusDone       LegacyUpgradeStatus = "done"
+	LegacyUpgradeStatusFailed     LegacyUpgradeStatus = "failed"
+	LegacyUpgradeStatusNotAllowed LegacyUpgradeStatus = "not_allowed"
+	LegacyUpgradeStatusPending    LegacyUpgradeStatus = "pending"
+	LegacyUpgradeStatusRunning    LegacyUpgradeStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the LegacyUpgradeStatus enum.
+func (e LegacyUpgradeStatus) Valid() bool {
+	switch e {
+	case LegacyUpgradeStatusDone:
+		return true
+	case LegacyUpgradeStatusFailed:
+		return true
+	case LegacyUpgradeStatusNotAllowed:
+		return true
+	case LegacyUpgradeStatusPending:
+		return true
+	case LegacyUpgradeStatusRunning:
 		return true
 	default:
 		return false
@@ -890,13 +986,14 @@ type CardID = string
 type Category struct {
 	ChildrenIds []string `json:"children_ids"`
 
-	// ID The number of a district or category, as a string.
-	//
-	// Example: 440105
-	ID       NumericID `json:"id"`
-	Level    int32     `json:"level"`
-	Name     string    `json:"name"`
-	ParentID *string   `json:"parent_id"`
+	// ID WeChat's number; `null` for legacy stores, whose categories are known by their path.
+	ID       *string `json:"id"`
+	Level    int32   `json:"level"`
+	Name     string  `json:"name"`
+	ParentID *string `json:"parent_id"`
+
+	// Path The names from level 1 down to this category.
+	Path []string `json:"path"`
 
 	// RequiredCertificates Groups of certificates: one of each group is needed.
 	RequiredCertificates [][]string `json:"required_certificates"`
@@ -925,7 +1022,7 @@ type CategoryList struct {
 	SyncedAt time.Time `json:"synced_at"`
 }
 
-// CategoryScheme `store_program`: the categories of a Store Mini Program.
+// CategoryScheme `store_program`: the categories of a Store Mini Program. `legacy_store`: those of legacy stores.
 type CategoryScheme string
 
 // Change A change by a person or a key.
@@ -1103,6 +1200,250 @@ type InboxHealth struct {
 	OldestAgeSeconds *int64 `json:"oldest_age_seconds"`
 	Waiting          int64  `json:"waiting"`
 }
+
+// LegacyAveragePrice Yuan for each person, a whole number.
+type LegacyAveragePrice = int32
+
+// LegacyCoordinateSystem The system of `location`. `mars` (GCJ-02) is that of Tencent's map and Gaode. WeChat converts the others. In
+// `sogou_mercator` latitude and longitude are metres.
+type LegacyCoordinateSystem string
+
+// LegacyIntroduction What the merchant is, at most 300 Chinese characters (600 others).
+type LegacyIntroduction = string
+
+// LegacyPhone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+// (`13867428497`), or a 400 or 800 number (`4008002835`).
+//
+// Example: 020-12345678
+type LegacyPhone = string
+
+// LegacyPhotos Photos of the store, 640 x 340 pixels each.
+type LegacyPhotos = []PhotoURL
+
+// LegacyPoint A point, as decimal strings so that no digit is lost.
+type LegacyPoint struct {
+	// Latitude -90 to 90, or metres.
+	//
+	// Example: 25.097486
+	Latitude string `json:"latitude"`
+
+	// Longitude -180 to 180, or metres.
+	//
+	// Example: 115.32375
+	Longitude string `json:"longitude"`
+}
+
+// LegacyRecommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+type LegacyRecommendation = string
+
+// LegacySpecial Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+type LegacySpecial = string
+
+// LegacyStore A store of Store Management.
+type LegacyStore struct {
+	Address *string `json:"address"`
+
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit        *AuditSummary `json:"audit"`
+	AveragePrice *int32        `json:"average_price"`
+	BranchName   *string       `json:"branch_name"`
+
+	// BusinessHours The hours, when WeChat's text is one `HH:MM-HH:MM`; otherwise `null`, and `business_hours_text` has the text.
+	BusinessHours *StoreHours `json:"business_hours"`
+
+	// BusinessHoursText The hours as WeChat has them, for example `8:00-20:00`.
+	BusinessHoursText *string  `json:"business_hours_text"`
+	BusinessName      *string  `json:"business_name"`
+	CategoryPath      []string `json:"category_path"`
+	City              *string  `json:"city"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoordinateSystem See `LegacyCoordinateSystem`.
+	CoordinateSystem *string `json:"coordinate_system"`
+
+	// CreatedAt `null` only where `id` is.
+	CreatedAt *time.Time `json:"created_at"`
+	District  *string    `json:"district"`
+
+	// ID Our id. `null` only in a live answer, for a store seen for the first time.
+	ID           *string `json:"id"`
+	Introduction *string `json:"introduction"`
+
+	// Location A point, as decimal strings so that no digit is lost. `null` where WeChat gave none.
+	Location *Location `json:"location"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+	Phone     *string           `json:"phone"`
+	Photos    []string          `json:"photos"`
+
+	// PoiID WeChat's number of it.
+	PoiID *string `json:"poi_id"`
+
+	// PreviousID The earlier one with the same `client_reference` that was rejected or failed.
+	PreviousID     *string `json:"previous_id"`
+	Province       *string `json:"province"`
+	Recommendation *string `json:"recommendation"`
+
+	// Sid The id that WeChat keeps with it: your `client_reference`, or our id.
+	Sid     *string `json:"sid"`
+	Special *string `json:"special"`
+
+	// Status `submitting`: on the way to WeChat. `in_review`: WeChat reviews it. `approved`. `rejected`: WeChat's reviewers said no.
+	// `error`: a system error of WeChat's. `failed`: WeChat refused the submission. `outcome_unknown`: WeChat's answer was
+	// lost, the gateway finds out.
+	Status LegacyStoreStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about it.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// UpdateInReview Whether WeChat reviews a change; it takes no other meanwhile.
+	UpdateInReview bool `json:"update_in_review"`
+
+	// UpdatedAt `null` only where `id` is.
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// Upgrade The move of the store to the Store Mini Program; `null` before the account has one.
+	Upgrade *LegacyUpgrade `json:"upgrade"`
+}
+
+// LegacyStoreCreate A legacy store to create.
+type LegacyStoreCreate struct {
+	// Address Street and number, at most 80 Chinese characters (160 others), without province and city.
+	Address string `json:"address"`
+
+	// AveragePrice Yuan for each person, a whole number.
+	AveragePrice *LegacyAveragePrice `json:"average_price,omitempty"`
+
+	// BranchName The outlet, at most 20 Chinese characters (40 others), without parentheses and without the brand.
+	BranchName string `json:"branch_name"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// BusinessName The brand alone, at most 15 Chinese characters (30 others), without parentheses.
+	BusinessName string `json:"business_name"`
+
+	// CategoryPath The category, from `GET /categories?scheme=legacy_store`.
+	CategoryPath []string `json:"category_path"`
+
+	// City At most 10 Chinese characters (20 others).
+	City string `json:"city"`
+
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoordinateSystem The system of `location`. `mars` (GCJ-02) is that of Tencent's map and Gaode. WeChat converts the others. In
+	// `sogou_mercator` latitude and longitude are metres.
+	CoordinateSystem LegacyCoordinateSystem `json:"coordinate_system"`
+
+	// District At most 10 Chinese characters (20 others); empty for a city that has none.
+	District string `json:"district"`
+
+	// Introduction What the merchant is, at most 300 Chinese characters (600 others).
+	Introduction *LegacyIntroduction `json:"introduction,omitempty"`
+
+	// Location A point, as decimal strings so that no digit is lost.
+	Location LegacyPoint `json:"location"`
+
+	// Phone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+	// (`13867428497`), or a 400 or 800 number (`4008002835`).
+	//
+	//
+	// Example: 020-12345678
+	Phone LegacyPhone `json:"phone"`
+
+	// Photos Photos of the store, 640 x 340 pixels each.
+	Photos *LegacyPhotos `json:"photos,omitempty"`
+
+	// Province At most 10 Chinese characters (20 others).
+	Province string `json:"province"`
+
+	// Recommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+	Recommendation *LegacyRecommendation `json:"recommendation,omitempty"`
+
+	// Special Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+	Special *LegacySpecial `json:"special,omitempty"`
+}
+
+// LegacyStoreList A page of legacy stores.
+type LegacyStoreList struct {
+	Data []LegacyStore `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+
+	// SyncedAt The last complete comparison with WeChat; `null` until the first one ended.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// Total How many WeChat has, in a live answer.
+	Total *int64 `json:"total"`
+}
+
+// LegacyStoreRef A legacy store, by our id `lst_…` or by WeChat's `poi_id`.
+//
+// Example: lst_01jd7k4b2rf6z9t3n7r1s6v2zb
+type LegacyStoreRef = string
+
+// LegacyStoreStatus `submitting`: on the way to WeChat. `in_review`: WeChat reviews it. `approved`. `rejected`: WeChat's reviewers said no.
+// `error`: a system error of WeChat's. `failed`: WeChat refused the submission. `outcome_unknown`: WeChat's answer was
+// lost, the gateway finds out.
+type LegacyStoreStatus string
+
+// LegacyStoreUpdate What to change.
+type LegacyStoreUpdate struct {
+	// AveragePrice Yuan for each person, a whole number.
+	AveragePrice *LegacyAveragePrice `json:"average_price,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// Introduction What the merchant is, at most 300 Chinese characters (600 others).
+	Introduction *LegacyIntroduction `json:"introduction,omitempty"`
+
+	// Phone One number, its parts joined with `-`: a landline with its area code (`021-81445873`, `021-81445873-1003`), a mobile
+	// (`13867428497`), or a 400 or 800 number (`4008002835`).
+	//
+	//
+	// Example: 020-12345678
+	Phone *LegacyPhone `json:"phone,omitempty"`
+
+	// Photos Photos of the store, 640 x 340 pixels each.
+	Photos *LegacyPhotos `json:"photos,omitempty"`
+
+	// Recommendation What the merchant recommends, at most 200 Chinese characters (400 others).
+	Recommendation *LegacyRecommendation `json:"recommendation,omitempty"`
+
+	// Special Special services, such as free Wi-Fi, at most 200 Chinese characters (400 others).
+	Special *LegacySpecial `json:"special,omitempty"`
+}
+
+// LegacyUpgrade The move of the store to the Store Mini Program; `null` before the account has one.
+type LegacyUpgrade struct {
+	// Comment Why it failed, in WeChat's words.
+	Comment *string `json:"comment"`
+
+	// MapPoiID The place on Tencent's map; `POST /map-pois` makes one.
+	MapPoiID *string `json:"map_poi_id"`
+
+	// Status `not_allowed`: the store can't move; it has to be deleted for the move of the account to be complete.
+	Status LegacyUpgradeStatus `json:"status"`
+}
+
+// LegacyUpgradeStatus `not_allowed`: the store can't move; it has to be deleted for the move of the account to be complete.
+type LegacyUpgradeStatus string
 
 // LinkAccountType Which kinds of account the administrator may choose.
 type LinkAccountType string
@@ -2175,6 +2516,11 @@ type IfMatch = string
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
+// LegacyStoreIDPath A legacy store, by our id `lst_…` or by WeChat's `poi_id`.
+//
+// Example: lst_01jd7k4b2rf6z9t3n7r1s6v2zb
+type LegacyStoreIDPath = LegacyStoreRef
+
 // Limit defines model for Limit.
 type Limit = int32
 
@@ -2412,6 +2758,91 @@ type ListEventsParams struct {
 
 	// Limit How many items a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ListLegacyStoresParams defines parameters for ListLegacyStores.
+type ListLegacyStoresParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// Status Only legacy stores in this state.
+	Status *LegacyStoreStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// PoiID Only the legacy store that WeChat knows by this number.
+	PoiID *WeChatNumber `form:"poi_id,omitempty" json:"poi_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateLegacyStoreParams defines parameters for CreateLegacyStore.
+type CreateLegacyStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteLegacyStoreParams defines parameters for DeleteLegacyStore.
+type DeleteLegacyStoreParams struct {
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// GetLegacyStoreParams defines parameters for GetLegacyStore.
+type GetLegacyStoreParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// UpdateLegacyStoreParams defines parameters for UpdateLegacyStore.
+type UpdateLegacyStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
@@ -2692,6 +3123,16 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
+// CreateLegacyStoreJSONRequestBody defines body for CreateLegacyStore for application/json ContentType.
+//
+// Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+type CreateLegacyStoreJSONRequestBody = LegacyStoreCreate
+
+// UpdateLegacyStoreJSONRequestBody defines body for UpdateLegacyStore for application/json ContentType.
+//
+// Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+type UpdateLegacyStoreJSONRequestBody = LegacyStoreUpdate
+
 // CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
 type CreateMapPOIJSONRequestBody = MapPOICreate
 
@@ -2846,6 +3287,31 @@ type ServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx echo.Context, id EventID) error
+	// ListLegacyStores List legacy stores
+	// (GET /legacy-stores)
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	ListLegacyStores(ctx echo.Context, params ListLegacyStoresParams) error
+	// CreateLegacyStore Create a legacy store
+	// (POST /legacy-stores)
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStore(ctx echo.Context, params CreateLegacyStoreParams) error
+	// DeleteLegacyStore Delete a legacy store
+	// (DELETE /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	DeleteLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params DeleteLegacyStoreParams) error
+	// GetLegacyStore Show a legacy store
+	// (GET /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	GetLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params GetLegacyStoreParams) error
+	// UpdateLegacyStore Change a legacy store
+	// (PATCH /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params UpdateLegacyStoreParams) error
 	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	// (GET /map-pois)
 	ListMapPOIs(ctx echo.Context, params ListMapPOIsParams) error
@@ -3747,6 +4213,328 @@ func (w *ServerInterfaceWrapper) GetEvent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetEvent(ctx, id)
+	return err
+}
+
+// ListLegacyStores converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLegacyStores(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListLegacyStoresParams
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "client_reference" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_reference", ctx.QueryParams(), &params.ClientReference, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_reference: %s", err))
+	}
+
+	// ------------- Optional query parameter "poi_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "poi_id", ctx.QueryParams(), &params.PoiID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter poi_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "updated_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "updated_after", ctx.QueryParams(), &params.UpdatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter updated_after: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLegacyStores(ctx, params)
+	return err
+}
+
+// CreateLegacyStore converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateLegacyStore(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateLegacyStoreParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateLegacyStore(ctx, params)
+	return err
+}
+
+// DeleteLegacyStore converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteLegacyStore(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id LegacyStoreIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteLegacyStoreParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteLegacyStore(ctx, id, params)
+	return err
+}
+
+// GetLegacyStore converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLegacyStore(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id LegacyStoreIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetLegacyStoreParams
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLegacyStore(ctx, id, params)
+	return err
+}
+
+// UpdateLegacyStore converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateLegacyStore(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id LegacyStoreIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateLegacyStoreParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateLegacyStore(ctx, id, params)
 	return err
 }
 
@@ -4822,6 +5610,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/districts/:id", wrapper.GetDistrict, options.OperationMiddlewares["getDistrict"]...)
 	router.GET(options.BaseURL+"/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
 	router.GET(options.BaseURL+"/events/:id", wrapper.GetEvent, options.OperationMiddlewares["getEvent"]...)
+	router.GET(options.BaseURL+"/legacy-stores", wrapper.ListLegacyStores, options.OperationMiddlewares["listLegacyStores"]...)
+	router.POST(options.BaseURL+"/legacy-stores", wrapper.CreateLegacyStore, options.OperationMiddlewares["createLegacyStore"]...)
+	router.DELETE(options.BaseURL+"/legacy-stores/:id", wrapper.DeleteLegacyStore, options.OperationMiddlewares["deleteLegacyStore"]...)
+	router.GET(options.BaseURL+"/legacy-stores/:id", wrapper.GetLegacyStore, options.OperationMiddlewares["getLegacyStore"]...)
+	router.PATCH(options.BaseURL+"/legacy-stores/:id", wrapper.UpdateLegacyStore, options.OperationMiddlewares["updateLegacyStore"]...)
 	router.GET(options.BaseURL+"/map-pois", wrapper.ListMapPOIs, options.OperationMiddlewares["listMapPOIs"]...)
 	router.POST(options.BaseURL+"/map-pois", wrapper.CreateMapPOI, options.OperationMiddlewares["createMapPOI"]...)
 	router.GET(options.BaseURL+"/map-pois/:id", wrapper.GetMapPOI, options.OperationMiddlewares["getMapPOI"]...)
@@ -5831,6 +6624,330 @@ func (response GetEvent200JSONResponse) VisitGetEventResponse(w http.ResponseWri
 	return err
 }
 
+type ListLegacyStoresRequestObject struct {
+	Params ListLegacyStoresParams
+}
+
+type ListLegacyStoresResponseObject interface {
+	VisitListLegacyStoresResponse(w http.ResponseWriter) error
+}
+
+type ListLegacyStores200ResponseHeaders struct {
+	Deprecation *string
+	Link        *string
+	RequestID   *string
+}
+
+type ListLegacyStores200JSONResponse struct {
+	Body    LegacyStoreList
+	Headers ListLegacyStores200ResponseHeaders
+}
+
+func (response ListLegacyStores200JSONResponse) VisitListLegacyStoresResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLegacyStoreRequestObject struct {
+	Params CreateLegacyStoreParams
+	Body   *CreateLegacyStoreJSONRequestBody
+}
+
+type CreateLegacyStoreResponseObject interface {
+	VisitCreateLegacyStoreResponse(w http.ResponseWriter) error
+}
+
+type CreateLegacyStore200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateLegacyStore200JSONResponse) VisitCreateLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLegacyStore202ResponseHeaders struct {
+	Deprecation         *string
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type CreateLegacyStore202JSONResponse struct {
+	Body    LegacyStore
+	Headers CreateLegacyStore202ResponseHeaders
+}
+
+func (response CreateLegacyStore202JSONResponse) VisitCreateLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLegacyStoreRequestObject struct {
+	ID     LegacyStoreIDPath `json:"id"`
+	Params DeleteLegacyStoreParams
+}
+
+type DeleteLegacyStoreResponseObject interface {
+	VisitDeleteLegacyStoreResponse(w http.ResponseWriter) error
+}
+
+type DeleteLegacyStore202ResponseHeaders struct {
+	Deprecation         *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type DeleteLegacyStore202JSONResponse struct {
+	Body    LegacyStore
+	Headers DeleteLegacyStore202ResponseHeaders
+}
+
+func (response DeleteLegacyStore202JSONResponse) VisitDeleteLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLegacyStore204ResponseHeaders struct {
+	Deprecation         *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type DeleteLegacyStore204Response struct {
+	Headers DeleteLegacyStore204ResponseHeaders
+}
+
+func (response DeleteLegacyStore204Response) VisitDeleteLegacyStoreResponse(w http.ResponseWriter) error {
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetLegacyStoreRequestObject struct {
+	ID     LegacyStoreIDPath `json:"id"`
+	Params GetLegacyStoreParams
+}
+
+type GetLegacyStoreResponseObject interface {
+	VisitGetLegacyStoreResponse(w http.ResponseWriter) error
+}
+
+type GetLegacyStore200ResponseHeaders struct {
+	Deprecation *string
+	ETag        *string
+	RequestID   *string
+}
+
+type GetLegacyStore200JSONResponse struct {
+	Body    LegacyStore
+	Headers GetLegacyStore200ResponseHeaders
+}
+
+func (response GetLegacyStore200JSONResponse) VisitGetLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLegacyStore304Response = NotModifiedResponse
+
+func (response GetLegacyStore304Response) VisitGetLegacyStoreResponse(w http.ResponseWriter) error {
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(304)
+	return nil
+}
+
+type UpdateLegacyStoreRequestObject struct {
+	ID     LegacyStoreIDPath `json:"id"`
+	Params UpdateLegacyStoreParams
+	Body   *UpdateLegacyStoreJSONRequestBody
+}
+
+type UpdateLegacyStoreResponseObject interface {
+	VisitUpdateLegacyStoreResponse(w http.ResponseWriter) error
+}
+
+type UpdateLegacyStore200JSONResponse struct{ ValidJSONResponse }
+
+func (response UpdateLegacyStore200JSONResponse) VisitUpdateLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateLegacyStore202ResponseHeaders struct {
+	Deprecation         *string
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type UpdateLegacyStore202JSONResponse struct {
+	Body    LegacyStore
+	Headers UpdateLegacyStore202ResponseHeaders
+}
+
+func (response UpdateLegacyStore202JSONResponse) VisitUpdateLegacyStoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Deprecation != nil {
+		w.Header().Set("Deprecation", fmt.Sprint(*response.Headers.Deprecation))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListMapPOIsRequestObject struct {
 	Params ListMapPOIsParams
 }
@@ -6823,6 +7940,31 @@ type StrictServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx context.Context, request GetEventRequestObject) (GetEventResponseObject, error)
+	// ListLegacyStores List legacy stores
+	// (GET /legacy-stores)
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	ListLegacyStores(ctx context.Context, request ListLegacyStoresRequestObject) (ListLegacyStoresResponseObject, error)
+	// CreateLegacyStore Create a legacy store
+	// (POST /legacy-stores)
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	CreateLegacyStore(ctx context.Context, request CreateLegacyStoreRequestObject) (CreateLegacyStoreResponseObject, error)
+	// DeleteLegacyStore Delete a legacy store
+	// (DELETE /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	DeleteLegacyStore(ctx context.Context, request DeleteLegacyStoreRequestObject) (DeleteLegacyStoreResponseObject, error)
+	// GetLegacyStore Show a legacy store
+	// (GET /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	GetLegacyStore(ctx context.Context, request GetLegacyStoreRequestObject) (GetLegacyStoreResponseObject, error)
+	// UpdateLegacyStore Change a legacy store
+	// (PATCH /legacy-stores/{id})
+	//
+	// Deprecated: this operation has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	UpdateLegacyStore(ctx context.Context, request UpdateLegacyStoreRequestObject) (UpdateLegacyStoreResponseObject, error)
 	// ListMapPOIs Find places on Tencent's map, or list your own proposals
 	// (GET /map-pois)
 	ListMapPOIs(ctx context.Context, request ListMapPOIsRequestObject) (ListMapPOIsResponseObject, error)
@@ -7655,6 +8797,180 @@ func (sh *strictHandler) GetEvent(ctx echo.Context, id EventID) error {
 		return err
 	} else if validResponse, ok := response.(GetEventResponseObject); ok {
 		return validResponse.VisitGetEventResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListLegacyStores operation middleware
+func (sh *strictHandler) ListLegacyStores(ctx echo.Context, params ListLegacyStoresParams) error {
+	var request ListLegacyStoresRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLegacyStores(ctx.Request().Context(), request.(ListLegacyStoresRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLegacyStores")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLegacyStoresResponseObject); ok {
+		return validResponse.VisitListLegacyStoresResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateLegacyStore operation middleware
+func (sh *strictHandler) CreateLegacyStore(ctx echo.Context, params CreateLegacyStoreParams) error {
+	var request CreateLegacyStoreRequestObject
+
+	request.Params = params
+
+	var body CreateLegacyStoreJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateLegacyStore(ctx.Request().Context(), request.(CreateLegacyStoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateLegacyStore")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateLegacyStoreResponseObject); ok {
+		return validResponse.VisitCreateLegacyStoreResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteLegacyStore operation middleware
+func (sh *strictHandler) DeleteLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params DeleteLegacyStoreParams) error {
+	var request DeleteLegacyStoreRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteLegacyStore(ctx.Request().Context(), request.(DeleteLegacyStoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteLegacyStore")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteLegacyStoreResponseObject); ok {
+		return validResponse.VisitDeleteLegacyStoreResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetLegacyStore operation middleware
+func (sh *strictHandler) GetLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params GetLegacyStoreParams) error {
+	var request GetLegacyStoreRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLegacyStore(ctx.Request().Context(), request.(GetLegacyStoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLegacyStore")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLegacyStoreResponseObject); ok {
+		return validResponse.VisitGetLegacyStoreResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateLegacyStore operation middleware
+func (sh *strictHandler) UpdateLegacyStore(ctx echo.Context, id LegacyStoreIDPath, params UpdateLegacyStoreParams) error {
+	var request UpdateLegacyStoreRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateLegacyStoreJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateLegacyStore(ctx.Request().Context(), request.(UpdateLegacyStoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateLegacyStore")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateLegacyStoreResponseObject); ok {
+		return validResponse.VisitUpdateLegacyStoreResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
