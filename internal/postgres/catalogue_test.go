@@ -178,6 +178,7 @@ func TestSecurityDefinersReturnIDsOnly(t *testing.T) {
 		"newest_tickets": "when each tenant's newest ticket came: for the metrics",
 		"sweep_expired":  "how many rows went",
 		"sweep_spent":    "how many rows went",
+		"sweep_quotas":   "how many rows went",
 	}
 	var name, result, config string
 	_, err = pgx.ForEachRow(rows, []any{&name, &result, &config}, func() error {
