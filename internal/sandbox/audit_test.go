@@ -79,8 +79,12 @@ func (b *bundle) accessTokenAgain() string { return b.accessTokenOf(DemoOfficial
 // accessTokenOf refreshes an authorised account's token.
 func (b *bundle) accessTokenOf(appid string) string {
 	b.t.Helper()
-	eventually(b.t, "a ticket for the time gone by", func() bool { return len(b.pushes.all("component_verify_ticket")) > 1 })
-	comp := b.componentToken()
+	var comp string
+	eventually(b.t, "a ticket for the time gone by", func() bool {
+		tickets := b.pushes.all("component_verify_ticket")
+		comp = b.componentTokenFor(tickets[len(tickets)-1].Get("ComponentVerifyTicket"))
+		return comp != ""
+	})
 	var out struct {
 		Token string `json:"authorizer_access_token"`
 	}

@@ -325,7 +325,7 @@ func TestMerchantTokens(t *testing.T) {
 		{map[string]any{"errcode": 45011}, 429, "wechat_rate_limited"},
 		{map[string]any{"errcode": -1}, 502, "wechat_system_error"},
 		{map[string]any{"errcode": 99999}, 502, "wechat_unknown_error"},
-		{map[string]any{"body": `{"expires_in":7200}`}, 502, "wechat_unknown_error"},
+		{map[string]any{"body": `{"expires_in":7200}`}, 502, "wechat_unreachable"}, // an answer that tells nothing is none
 		{map[string]any{"drop_reply": true}, 502, "wechat_unreachable"},
 		{map[string]any{"errcode": 42007}, 409, "merchant_needs_reauthorization"},
 		// WeChat says that it left, and then that it is authorised after all.

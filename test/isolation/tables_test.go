@@ -92,7 +92,7 @@ func madeUp(t *testing.T, table string, columns []column, tenant uuid.UUID) (str
 			v = []string{"x"}
 		case c.typ == "jsonb":
 			v = map[string]string{}
-		case c.typ == "timestamp with time zone":
+		case c.typ == "timestamp with time zone", c.typ == "date":
 			v = time.Now()
 		case c.typ == "integer", c.typ == "bigint":
 			v = 1
