@@ -257,7 +257,7 @@ func wechatSource(c catalogue) []byte {
 			if r.Endpoint != "" {
 				fmt.Fprintf(&b, "Endpoint: %q, ", r.Endpoint)
 			}
-			fmt.Fprintf(&b, "Errcode: %d, Class: %s, Code: %q", r.Errcode, classes[r.Class], r.Code)
+			fmt.Fprintf(&b, "Errcode: %d, Class: %s, Code: %q, Retry: %q", r.Errcode, classes[r.Class], r.Code, r.Retry)
 			if retries[r.Retry].retryable {
 				b.WriteString(", Retryable: true")
 			}
@@ -270,7 +270,7 @@ func wechatSource(c catalogue) []byte {
 	}
 	b.WriteString("}\n\n// codelessRows are the failures that come without an errcode.\nvar codelessRows = map[Family]ErrcodeRow{\n")
 	for _, e := range c.Envelopes {
-		fmt.Fprintf(&b, "%q: {Families: []Family{%q}, Class: %s, Code: %q, Retryable: %t},\n", e.Family, e.Family, classes[e.Class], e.Code, retries[e.Retry].retryable)
+		fmt.Fprintf(&b, "%q: {Families: []Family{%q}, Class: %s, Code: %q, Retry: %q, Retryable: %t},\n", e.Family, e.Family, classes[e.Class], e.Code, e.Retry, retries[e.Retry].retryable)
 	}
 	b.WriteString("}\n")
 	return b.Bytes()

@@ -70,6 +70,6 @@ To try it without anything installed:  gateway dev`,
 			return cmd.Help()
 		},
 	}
-	root.AddCommand(newServeCmd(), newDevCmd(), newSandboxCmd(), newMigrateCmd(), newTenantCmd(), newKeyCmd(), newKeysetCmd(), newDoctorCmd(), newVersionCmd())
+	root.AddCommand(newServeCmd(), newDevCmd(), newSandboxCmd(), newMigrateCmd(), newTenantCmd(), newKeyCmd(), newKeysetCmd(), newDoctorCmd(), newErrorsCmd(), newVersionCmd())
 	return root
 }

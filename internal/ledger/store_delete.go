@@ -15,7 +15,7 @@ import (
 )
 
 // gone are WeChat's "poi_id is not exist" and "this POI has been deleted".
-var gone = []int64{65115, 65116}
+var gone = []int64{46005, 65115, 65116}
 
 // storeDelete is DELETE /v1/stores/{id}: wxa/del_store (document 000 §4.12),
 // where -1 means "not deleted". A store that is gone already was deleted.

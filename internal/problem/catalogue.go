@@ -1,6 +1,11 @@
 package problem
 
-import "strings"
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // An entry is a code of api/errors.yaml. The texts are in English and Chinese.
 type entry struct {
@@ -26,6 +31,13 @@ func Of(code string) *Error {
 func Known(code string) bool {
 	_, ok := catalogue[code]
 	return ok
+}
+
+// Codes are all codes, by status and name.
+func Codes() []string {
+	return slices.SortedFunc(maps.Keys(catalogue), func(a, b string) int {
+		return cmp.Or(cmp.Compare(KindOf(a).Status(), KindOf(b).Status()), cmp.Compare(a, b))
+	})
 }
 
 // Text is what a code means and what to do about it, in Chinese where lang is

@@ -97,6 +97,7 @@ const (
 	CodeAuditInProgress                = "audit_in_progress"
 	CodeMapPOIRejected                 = "map_poi_rejected"
 	CodeImageSizeInvalid               = "image_size_invalid"
+	CodeImageFormatInvalid             = "image_format_invalid"
 	CodeCategoryInvalid                = "category_invalid"
 	CodePhotoURLInvalid                = "photo_url_invalid"
 	CodeStoreNotApproved               = "store_not_approved"
@@ -252,7 +253,7 @@ var catalogue = map[string]entry{
 	CodeOperationNotResolvable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"Nothing to resolve", "无需人工处理"},
 		detail: [2]string{"Only an operation with the status needs_attention takes a person's answer.", "只有状态为 needs_attention 的操作才能由人工给出结论。"}},
-	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
+	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
 	CodeVersionConflict: {kind: PreconditionFailed, retryable: false, where: "",
@@ -368,7 +369,7 @@ var catalogue = map[string]entry{
 		detail: [2]string{"The administrator's ID card was already used five times; use another administrator.", "管理员身份证已使用五次，请更换管理员。"}},
 	CodeEntityStoreLimit: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"Company reached its limit", "主体门店小程序数量已达上限"},
-		detail: [2]string{"The company has as many store programs as WeChat allows.", "该主体的门店小程序数量已达微信上限。"}},
+		detail: [2]string{"The company has as many store programs as WeChat allows; apply with another company.", "该主体的门店小程序数量已达微信上限，请更换主体申请。"}},
 	CodeNicknameTaken: {kind: Conflict, retryable: false, where: "later",
 		title:  [2]string{"Name taken", "名称已被使用"},
 		detail: [2]string{"Another store program has this nickname; choose another one.", "该名称已被其他门店小程序使用，请更换。"}},
@@ -389,7 +390,7 @@ var catalogue = map[string]entry{
 		detail: [2]string{"The nickname was given up less than 15 days ago; choose another one or wait.", "该名称改名未满 15 天，处于保护期，请更换或等待。"}},
 	CodeApplicantNotEntity: {kind: Forbidden, retryable: false, where: "later",
 		title:  [2]string{"Applicant is not the account's company", "申请主体不符"},
-		detail: [2]string{"The applicant must be the company behind the account.", "申请主体必须与账号主体一致。"}},
+		detail: [2]string{"The applicant must be the company behind the account; apply with that company's documents.", "申请主体必须与账号主体一致，请使用该主体的材料申请。"}},
 	CodeIntroductionViolatesPolicy: {kind: Invalid, retryable: false, where: "later",
 		title:  [2]string{"Introduction violates the rules", "介绍违规"},
 		detail: [2]string{"The introduction violates WeChat's rules; change it.", "介绍内容违反微信规则，请修改。"}},
@@ -405,6 +406,9 @@ var catalogue = map[string]entry{
 	CodeImageSizeInvalid: {kind: Invalid, retryable: false, where: "later",
 		title:  [2]string{"Image empty or too large", "图片为空或过大"},
 		detail: [2]string{"The image is empty or over 1 MB; make it smaller.", "图片为空或超过 1 MB，请压缩后重试。"}},
+	CodeImageFormatInvalid: {kind: Invalid, retryable: false, where: "later",
+		title:  [2]string{"Image format not accepted", "图片格式不支持"},
+		detail: [2]string{"WeChat takes JPEG here, and PNG for temporary files; convert the image.", "此处仅支持 JPEG，临时素材还支持 PNG，请转换图片格式。"}},
 	CodeCategoryInvalid: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Category unknown", "类目无效"},
 		detail: [2]string{"The category is not in WeChat's list; take one from GET /categories.", "类目不在微信列表中，请从 GET /categories 选择。"}},
@@ -443,7 +447,7 @@ var catalogue = map[string]entry{
 		detail: [2]string{"The company lacks a qualification that WeChat wants; complete it in WeChat's console.", "主体缺少微信要求的资质，请在微信后台补充。"}},
 	CodeGoodsNotFound: {kind: NotFound, retryable: false, where: "later",
 		title:  [2]string{"Item not found", "商品不存在"},
-		detail: [2]string{"WeChat has no item with this id.", "微信侧没有此 id 的商品。"}},
+		detail: [2]string{"WeChat has no item with this id; look for it with GET /goods?status=approved&source=live.", "微信侧没有此 id 的商品，可用 GET /goods?status=approved&source=live 查找。"}},
 	CodeGoodsWriteForbidden: {kind: Forbidden, retryable: false, where: "later",
 		title:  [2]string{"Account may not write goods", "账号不可创建或修改商品"},
 		detail: [2]string{"WeChat has blocked this account from creating and changing goods; the merchant has to settle that with WeChat.", "微信已禁止该账号创建和修改商品，请商户与微信联系。"}},

@@ -81,8 +81,7 @@ func (b *bundle) accessTokenOf(appid string) string {
 	b.t.Helper()
 	var comp string
 	eventually(b.t, "a ticket for the time gone by", func() bool {
-		tickets := b.pushes.all("component_verify_ticket")
-		comp = b.componentTokenFor(tickets[len(tickets)-1].Get("ComponentVerifyTicket"))
+		comp = b.askComponentToken()
 		return comp != ""
 	})
 	var out struct {

@@ -104,7 +104,7 @@ func (s *Server) controlAccount(r *http.Request) (any, error) {
 			}
 		}
 		if a.Program.State != programNone && a.Program.AuditID == 0 {
-			a.Program.AuditID = s.newAuditID()
+			a.Program.AuditID, a.Program.Told = s.newAuditID(), true
 		}
 		if a.Program.State == programInReview {
 			s.submit(&audit{Kind: auditStoreProgram, ID: a.Program.AuditID, AppID: a.AppID, Subject: a.Nickname}, 0, phoneStays)

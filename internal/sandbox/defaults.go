@@ -61,7 +61,7 @@ func (s *Server) makeAccount(appid string, kind accountKind, nickname string, se
 		Nickname: nickname, Principal: nickname + " Co., Ltd.", Sets: sets, Program: storeProgram{State: programNone},
 	}
 	if kind == officialAccount {
-		a.Program = storeProgram{State: programApproved, AuditID: s.newAuditID(), Nickname: nickname}
+		a.Program = storeProgram{State: programApproved, AuditID: s.newAuditID(), Nickname: nickname, Told: true}
 	}
 	s.st.accounts.put(appid, a)
 	return a

@@ -169,6 +169,37 @@ func TestRejectedGoods(t *testing.T) {
 	}
 }
 
+// What the rules leave room for.
+func TestGoodsAtTheLimits(t *testing.T) {
+	t.Parallel()
+	l := startLive(t)
+	for name, more := range map[string]obj{
+		"14 Chinese characters": {"name": strings.Repeat("茶", 14)},
+		"28 Latin characters":   {"name": strings.Repeat("x", 28)},
+		"a range of one price":  {"priceType": 2, "price": 0.01, "price2": 0.01},
+		"no discount":           {"priceType": 3, "price": 100, "price2": 100},
+		"an encoded url":        {"url": "pages/web/web?url=https%3A%2F%2Fexample.com%2F%3Fa%3Db&id=1"},
+	} {
+		if got := l.goods("add", addGoodsExample(more)); got.ErrCode != 0 {
+			t.Errorf("%s = %s", name, got.raw)
+		}
+	}
+}
+
+// Nobody sees the goods of another account.
+func TestGoodsOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	l := startLive(t)
+	l.control("POST", "accounts", `{"appid":"wx00000000000000bb","kind":"mini_program"}`, nil)
+	l.control("POST", "accounts/wx00000000000000bb/goods", `{"goods":[{"goods_id":9}]}`, nil)
+	if got := l.warehouse(9); got != `{"errcode":0,"errmsg":"ok","goods":[],"total":0}` {
+		t.Errorf("getgoodswarehouse = %s", got)
+	}
+	if got := l.listed(goodsApproved); slices.Contains(got, 9) {
+		t.Errorf("getapproved = %v", got)
+	}
+}
+
 // 300021: the goods are there and their audit is not, told with the id or without.
 func TestGoodsAddedAuditFailed(t *testing.T) {
 	t.Parallel()
@@ -281,8 +312,10 @@ func TestGoodsQuotas(t *testing.T) {
 		"/wxaapi/broadcast/goods/delete": 1000, "/wxaapi/broadcast/goods/update": 1000, "/wxa/business/getgoodswarehouse": 1000,
 		"/wxaapi/broadcast/goods/getapproved": 10_000,
 	} {
-		got := l.post("/cgi-bin/openapi/quota/get?access_token="+l.token, obj{"cgi_path": path}, nil).raw
-		contains(t, got, fmt.Sprintf(`"quota":{"daily_limit":%d,"used":0,"remain":%d}`, want, want))
+		for _, token := range []string{l.token, l.componentToken()} {
+			got := l.post("/cgi-bin/openapi/quota/get?access_token="+token, obj{"cgi_path": path}, nil).raw
+			contains(t, got, fmt.Sprintf(`"quota":{"daily_limit":%d,"used":0,"remain":%d}`, want, want))
+		}
 	}
 }
 

@@ -94,16 +94,17 @@ func authorized(t *testing.T, alter ...func(*Config)) (*bundle, string) {
 
 func (b *bundle) componentToken() string {
 	b.t.Helper()
-	token := b.componentTokenFor(b.pushes.wait("component_verify_ticket", nil).Get("ComponentVerifyTicket"))
+	token := b.askComponentToken()
 	if token == "" {
 		b.t.Fatal("no component token")
 	}
 	return token
 }
 
-// componentTokenFor is "" for a ticket that is too old.
-func (b *bundle) componentTokenFor(ticket string) string {
+// askComponentToken is empty where the newest ticket that has come is too old.
+func (b *bundle) askComponentToken() string {
 	b.t.Helper()
+	ticket := b.pushes.wait("component_verify_ticket", nil).Get("ComponentVerifyTicket")
 	var out struct {
 		Token string `json:"component_access_token"`
 	}

@@ -63,7 +63,7 @@ type storeProgram struct {
 	Nickname string       `json:"nickname,omitempty"`
 	Intro    string       `json:"intro,omitempty"`
 	HeadImg  string       `json:"headimg_mediaid,omitempty"`
-	Told     bool         `json:"told,omitempty"` // its audit_id has left the simulator
+	Told     bool         `json:"told,omitempty"` // its audit_id is in the truth log, or nobody applied for it here
 	// Changes are what modify_merchant did in Month, which is of Beijing.
 	Month   string         `json:"month,omitempty"`
 	Changes map[string]int `json:"changes,omitempty"`

@@ -74,9 +74,11 @@ func getQuota(c *call) (any, error) {
 		CallCount     int64 `json:"call_count"`
 		RefreshSecond int64 `json:"refresh_second"`
 	}
-	q := quota{DailyLimit: dailyLimit, Remain: dailyLimit}
+	limit := cmp.Or(ep.quota.daily, dailyLimit)
+	q := quota{DailyLimit: limit, Remain: limit}
 	if c.acc != nil {
-		limit, n := c.limit(c.acc, ep), c.used(c.acc, ep).Count
+		n := c.used(c.acc, ep).Count
+		limit = c.limit(c.acc, ep)
 		q = quota{limit, n, max(0, limit-n)}
 	}
 	return struct {

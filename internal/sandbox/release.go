@@ -101,7 +101,7 @@ func (s *Server) controlReleaseCheck(r *http.Request) (any, error) {
 // begin makes the test accounts, authorised without any event: a platform that goes live does not know them.
 func (run *releaseRun) begin() {
 	for _, who := range testers {
-		run.said[who.appid] = make(chan customMessage, 16)
+		run.said[who.appid] = make(chan customMessage, 1)
 		if run.st.accounts.get(who.appid) == nil {
 			acc := run.makeAccount(who.appid, who.kind, "WeChat's test account", who.sets)
 			acc.UserName = who.userName
@@ -273,31 +273,24 @@ func (run *releaseRun) queryAuthCode(ctx context.Context, who tester, fan string
 	}
 	wait := time.NewTimer(2 * run.cfg.PushTimeout)
 	defer wait.Stop()
-	for {
-		select {
-		case m := <-run.said[who.appid]:
-			switch res.Got = m.Text.Content; {
-			case m.ToUser != fan:
-				res.Reason = fmt.Sprintf("custom/send went to %q, not to %q", m.ToUser, fan)
-			case m.Text.Content != res.Want:
-				res.Reason = fmt.Sprintf("custom/send said %q", m.Text.Content)
-			default:
-				res.Passed, res.Reason = true, ""
-				return res
-			}
-		case <-wait.C:
-			if res.Reason == "" {
-				res.Reason = run.missing(code)
-			}
-			return res
-		case <-ctx.Done():
-			res.Reason = "the check was broken off"
-			return res
-		case <-run.closed:
-			res.Reason = "the simulator has stopped"
-			return res
+	select {
+	case m := <-run.said[who.appid]:
+		switch res.Got = m.Text.Content; {
+		case m.ToUser != fan:
+			res.Reason = fmt.Sprintf("custom/send went to %q, not to %q", m.ToUser, fan)
+		case m.Text.Content != res.Want:
+			res.Reason = fmt.Sprintf("custom/send said %q", m.Text.Content)
+		default:
+			res.Passed = true
 		}
+	case <-wait.C:
+		res.Reason = run.missing(code)
+	case <-ctx.Done():
+		res.Reason = "the check was broken off"
+	case <-run.closed:
+		res.Reason = "the simulator has stopped"
 	}
+	return res
 }
 
 // missing says how far a platform came that sent no message.
@@ -336,7 +329,7 @@ func customSend(c *call) (any, error) {
 	if c.release != nil {
 		select {
 		case c.release.said[c.acc.AppID] <- m:
-		default: // nobody listens for this account, or it has said enough
+		default: // nobody listens for this account, or it has spoken already
 		}
 	}
 	return ok, nil

@@ -1,6 +1,10 @@
 package wechat
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // An ErrcodeRow is what we know of one errcode in some families. The rows are
 // generated from api/errors.yaml.
@@ -10,8 +14,20 @@ type ErrcodeRow struct {
 	Errcode   int64
 	Class     Class
 	Code      string   // the stable code of our problem document
+	Retry     string   // when it can succeed: never, backoff, quota, token, fix, state
 	Retryable bool     // waiting, or a fresh token, may help
 	Pointers  []string // members of our request that it concerns
+}
+
+// Errcodes are all rows, by errcode. Those of failures that come without one
+// have 0 and stand first.
+func Errcodes() []ErrcodeRow {
+	rows := slices.Collect(maps.Values(codelessRows))
+	slices.SortFunc(rows, func(a, b ErrcodeRow) int { return cmp.Compare(a.Code, b.Code) })
+	for _, code := range slices.Sorted(maps.Keys(errcodes)) {
+		rows = append(rows, errcodes[code]...)
+	}
+	return rows
 }
 
 // LookupErrcode finds the row of code in family, or the one for all families.

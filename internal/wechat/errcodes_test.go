@@ -1,6 +1,10 @@
 package wechat
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
 
 // The same number means different things (design api.md §6).
 func TestErrcodesDifferByFamily(t *testing.T) {
@@ -50,5 +54,57 @@ func TestErrcodeEndpointsExist(t *testing.T) {
 				t.Errorf("errcode %d names the call %s, which is not declared", row.Errcode, row.Endpoint)
 			}
 		}
+	}
+}
+
+// Every error code that a document lists for a call is in the catalogue, with
+// a sentence for people (testdata/documents/errcodes.txt).
+func TestDocumentsErrcodes(t *testing.T) {
+	t.Parallel()
+	checked := 0
+	for line := range strings.Lines(example(t, "errcodes.txt")) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		parts := strings.Split(line, " | ")
+		if len(parts) != 3 {
+			t.Fatalf("can't be read: %s", line)
+		}
+		for _, call := range strings.Fields(parts[1]) {
+			e := declared[call].endpoint
+			if e == nil {
+				t.Fatalf("%s is no call: %s", call, line)
+			}
+			for _, field := range strings.Fields(parts[2]) {
+				code, err := strconv.ParseInt(field, 10, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				row, ok := e.Errcode(code)
+				if !ok {
+					t.Errorf("%s lists %d for %s, and api/errors.yaml doesn't", parts[0], code, call)
+					continue
+				}
+				if row.Retry == "fix" && len(row.Pointers) == 0 && row.Code != "invalid_argument" {
+					t.Errorf("%d of %s wants another value, and names no field", code, call)
+				}
+				checked++
+			}
+		}
+	}
+	if checked < 300 {
+		t.Errorf("checked %d codes only", checked)
+	}
+}
+
+func TestErrcodesAreAllListed(t *testing.T) {
+	t.Parallel()
+	rows := Errcodes()
+	want := len(codelessRows)
+	for _, some := range errcodes {
+		want += len(some)
+	}
+	if len(rows) != want || rows[0].Errcode != 0 || rows[len(rows)-1].Errcode != 300021 {
+		t.Errorf("%d rows from %d to %d, want %d", len(rows), rows[0].Errcode, rows[len(rows)-1].Errcode, want)
 	}
 }

@@ -64,7 +64,7 @@ func TestCommandHelp(t *testing.T) {
 			t.Errorf("gateway %s takes a flag that it doesn't know: %v", name, err)
 		}
 	}
-	for _, name := range []string{"serve", "migrate", "migrate status", "sandbox", "dev", "doctor", "version", "tenant create", "key create", "key signing list", "keyset create"} {
+	for _, name := range []string{"serve", "migrate", "migrate status", "sandbox", "dev", "doctor", "errors", "version", "tenant create", "key create", "key signing list", "keyset create"} {
 		if commands[name] == "" {
 			t.Errorf("there is no gateway %s", name)
 		}

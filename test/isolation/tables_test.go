@@ -76,7 +76,7 @@ func madeUp(t *testing.T, table string, columns []column, tenant uuid.UUID) (str
 			v = tenant
 		case c.typ == "uuid":
 			v = uuid.New()
-		case c.check != "":
+		case c.check != "" && c.typ != "integer" && c.typ != "bigint": // 1 satisfies those
 			literal := firstLiteral.FindStringSubmatch(c.check)
 			if literal == nil {
 				t.Fatalf("%s.%s: what satisfies %s?", table, c.name, c.check)
