@@ -99,7 +99,7 @@ func madeUp(t *testing.T, table string, columns []column, tenant uuid.UUID) (str
 		default:
 			t.Fatalf("%s.%s: what is a %s?", table, c.name, c.typ)
 		}
-		names, marks, args = append(names, c.name), append(marks, fmt.Sprintf("$%d", i+1)), append(args, v)
+		names, marks, args = append(names, `"`+c.name+`"`), append(marks, fmt.Sprintf("$%d", i+1)), append(args, v)
 	}
 	return fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", table, strings.Join(names, ", "), strings.Join(marks, ", ")), args
 }
