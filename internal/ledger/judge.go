@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/problem"
@@ -35,9 +36,16 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 		if op.Kind.Judge != nil {
 			class = op.Kind.Judge(op, class, we)
 		}
+		p := shown(we)
 		if class != wechat.Executed {
-			out.Err = shown(we)
+			out.Err = p
+		} else if p.Code == problem.CodeAuditSubmitFailed {
+			out.Audit = SubmitFailed
 		}
+	}
+	if need := op.Kind.Gives; class == wechat.Executed && need != "" && out.ID(need) == "" {
+		class, out.Audit = wechat.Ambiguous, ""
+		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Code: out.Errno, Err: fmt.Errorf("a success without %s", need)})
 	}
 	out.Class = class
 	return out

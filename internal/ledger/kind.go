@@ -33,9 +33,18 @@ type Kind struct {
 	// errcode: an id is kept even when the call failed. It must take any bytes.
 	IDs func(wechat.Reply) []ID
 
+	// Gives is the type of the id without which a success proves nothing: what
+	// was made can't be named. "": none is needed.
+	Gives string
+
 	// Judge, where set, may overrule the class of a refusal: a store that is
 	// gone already was deleted.
 	Judge func(op *Operation, class wechat.Class, err *wechat.Error) wechat.Class
+
+	// Confirm, where set, reads WeChat about a refusal that may mean that the
+	// effect is there, before the outcome is recorded. Where WeChat can't be
+	// read it returns out as it is.
+	Confirm func(ctx context.Context, l *Ledger, op *Operation, out Outcome) Outcome
 
 	// Settle queues what the outcome changes in the resource's own rows. It
 	// may run more than once for the same outcome.
@@ -63,6 +72,7 @@ type ID struct {
 const (
 	AuditID = "audit_id"
 	PoiID   = "poi_id"
+	GoodsID = "goods_id"
 	// MapPoiID names a place on Tencent's map: many stores of many merchants may
 	// have been made for it.
 	MapPoiID = "map_poi_id"
@@ -121,9 +131,10 @@ func (o Outcome) ID(typ string) string {
 type Proof struct {
 	Verdict    Verdict
 	IDs        []ID
-	Audited    bool          // with Present: see Outcome
-	Refused    *wechat.Error // with Absent: the refusal that stands after all
-	Candidates []Candidate   // with Inconclusive: what it could be
+	Audited    bool           // with Present: see Outcome
+	Audit      AuditStatus    // with Present: see Outcome
+	Refused    *problem.Error // with Absent: the refusal that stands after all
+	Candidates []Candidate    // with Inconclusive: what it could be
 }
 
 // A Verdict is the result of one look.

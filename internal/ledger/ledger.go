@@ -56,6 +56,7 @@ type Ledger struct {
 	Stores       *Collection[StoreFields]
 	MapPOIs      *Collection[MapPOIFields]
 	LegacyStores *Collection[LegacyFields]
+	Goods        *Collection[GoodsFields]
 
 	collections []*collection // all of them
 
@@ -70,6 +71,7 @@ func New(d Deps) *Ledger {
 	l.Stores = newCollection[StoreFields](l, storeType)
 	l.MapPOIs = newCollection[MapPOIFields](l, mapPOIType)
 	l.LegacyStores = newCollection[LegacyFields](l, legacyType)
+	l.Goods = newCollection[GoodsFields](l, goodsType)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
@@ -124,12 +126,15 @@ type Done struct {
 	Committed bool // false: WeChat's answer is on disk here, but the database is away
 }
 
+// confirmWithin is how long Kind.Confirm may take: what leaseOf leaves to spare.
+const confirmWithin = 5 * time.Second
+
 // leaseOf is how long an attempt may take in all, and so its lease: twice the
 // wait for a token and the call, because a rejected token costs one more of
 // each, and some time to commit. A look that began before the lease ended would
 // run beside a call that is still under way.
 func leaseOf(e *wechat.Endpoint) time.Duration {
-	const tokenWait, spare = 10 * time.Second, 5 * time.Second
+	const tokenWait, spare = 10 * time.Second, confirmWithin + 5*time.Second
 	return 2*(tokenWait+e.Deadline()) + spare
 }
 
@@ -249,6 +254,11 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		fault.At("after_spool")
 	}
 	out := judge(op, reply, err, FromResponse)
+	if out.Errno != 0 && op.Kind.Confirm != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmWithin)
+		out = op.Kind.Confirm(ctx, l, op, out)
+		cancel()
+	}
 	for _, id := range out.IDs {
 		// A third copy, off this host. Ids are no secrets.
 		l.Log.Info("wechat_id_issued", "type", id.Type, "id", id.Value, "tenant_id", op.TenantID, "merchant_id", op.Merchant.ID,

@@ -79,7 +79,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	}
 	switch proof.Verdict {
 	case Present:
-		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs, Audited: proof.Audited}, nil)
+		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs, Audited: proof.Audited, Audit: proof.Audit}, nil)
 	case Inconclusive:
 		if len(proof.Candidates) > 1 || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
 			return l.attention(ctx, op, proof.Candidates)
@@ -92,7 +92,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	case !certain:
 		return l.settle(ctx, op, unknown, nil)
 	case proof.Refused != nil:
-		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: shown(proof.Refused), Errno: proof.Refused.Code}
+		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: proof.Refused}
 		return l.settle(ctx, op, out, nil)
 	case op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && repeatable(op.Kind.Endpoint.Risk):
 		err := l.restart(ctx, op, "reconciling")

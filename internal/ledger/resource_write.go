@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -127,10 +128,12 @@ type change struct {
 	Kind    *Kind
 	ID      uuid.UUID
 	Version *int64 // If-Match: the row_version that the caller saw
-	// States are the statuses in which the write is allowed; elsewhere Refusal
-	// is the code.
-	States  []string
-	Refusal string
+	// States are the statuses in which the write is allowed. Elsewhere the code
+	// is that of Refusals, or Refusal.
+	States   []string
+	Refusals map[string]string
+	Refusal  string
+	Baseline any // nil: what is known of the resource
 }
 
 // change writes to something that exists. prepare makes the body that WeChat is
@@ -159,7 +162,10 @@ func (c *Collection[F]) change(ctx context.Context, r Request, w change, prepare
 	if write.Body, err = wechat.Encode(req); err != nil {
 		return s, Done{}, err
 	}
-	write.Subject, write.Natural, write.Baseline = s.ID, *s.WechatID, s.Known
+	write.Subject, write.Natural, write.Baseline = s.ID, *s.WechatID, w.Baseline
+	if write.Baseline == nil {
+		write.Baseline = s.Known
+	}
 	write.Begin = func(b *postgres.Batch, op *Operation) error {
 		b.Queue(dbsqlc.ResourceClaimForWrite, dbsqlc.ResourceClaimForWriteParams{TenantID: s.TenantID, ID: s.ID, OperationID: &op.ID,
 			States: w.States, RowVersion: w.Version})
@@ -209,7 +215,7 @@ func (c *Collection[F]) writable(ctx context.Context, m authorizer.Merchant, w c
 	case w.Version != nil && *w.Version != s.RowVersion:
 		return s, problem.Of(problem.CodeVersionConflict)
 	case !slices.Contains(w.States, s.Status) || s.WechatID == nil:
-		return s, problem.Of(w.Refusal)
+		return s, problem.Of(cmp.Or(w.Refusals[s.Status], w.Refusal))
 	}
 	return s, nil
 }

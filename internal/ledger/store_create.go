@@ -10,6 +10,7 @@ import (
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -132,7 +133,7 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 }
 
 // lastRefusal is the refusal that the newest attempt met, if it is one of codes.
-func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) (*wechat.Error, error) {
+func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) (*problem.Error, error) {
 	var rows []dbsqlc.OperationAttempt
 	b := l.DB.NewBatch(op.TenantID)
 	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: op.TenantID, OperationIds: []uuid.UUID{op.ID}}, &rows)
@@ -143,7 +144,7 @@ func (l *Ledger) lastRefusal(ctx context.Context, op *Operation, codes []int64) 
 	if last.Errcode == nil || !slices.Contains(codes, *last.Errcode) {
 		return nil, nil
 	}
-	return &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}, nil
+	return shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Class: wechat.Refused, Code: *last.Errcode}), nil
 }
 
 // createdBy reports whether the store that n names is the one that op sent:

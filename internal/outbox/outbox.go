@@ -31,6 +31,7 @@ const (
 	StoreDeleted                 = "store.deleted"
 	PushOther                    = "push.other"
 	MapPOIAuditDecided           = "map_poi.audit.decided"
+	GoodsAuditDecided            = "goods.audit.decided"
 	OperationResolved            = "operation.resolved"
 	OperationNeedsAttention      = "operation.needs_attention"
 	QuotaThreshold               = "quota.threshold"
@@ -46,7 +47,9 @@ type Event struct {
 	PreviousStatus string
 }
 
-func params(tenant uuid.UUID, e Event) (dbsqlc.OutboxInsertParams, error) {
+// Row is the event as it is written, for a statement that writes it with
+// something else.
+func Row(tenant uuid.UUID, e Event) (dbsqlc.OutboxInsertParams, error) {
 	if e.ID == uuid.Nil {
 		e.ID = typeid.New()
 	}
@@ -63,7 +66,7 @@ func params(tenant uuid.UUID, e Event) (dbsqlc.OutboxInsertParams, error) {
 
 // Add writes the event in the transaction.
 func Add(ctx context.Context, tx postgres.DBTX, tenant uuid.UUID, e Event) error {
-	p, err := params(tenant, e)
+	p, err := Row(tenant, e)
 	if err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ func Add(ctx context.Context, tx postgres.DBTX, tenant uuid.UUID, e Event) error
 
 // Queue writes the event with the batch.
 func Queue(b *postgres.Batch, tenant uuid.UUID, e Event) error {
-	p, err := params(tenant, e)
+	p, err := Row(tenant, e)
 	if err != nil {
 		return err
 	}

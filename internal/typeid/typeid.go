@@ -27,6 +27,7 @@ const (
 	Store             Prefix = "sto"
 	MapPOI            Prefix = "poi"
 	LegacyStore       Prefix = "lst"
+	Goods             Prefix = "gds"
 	Audit             Prefix = "aud"
 	Operation         Prefix = "op"
 	Event             Prefix = "evt"

@@ -7,6 +7,7 @@ package dbsqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -113,6 +114,48 @@ func (q *Queries) AuditByWechatID(ctx context.Context, db DBTX, arg AuditByWecha
 		&i.OverdueAt,
 	)
 	return i, err
+}
+
+const AuditEnd = `-- name: AuditEnd :exec
+WITH a AS (
+    UPDATE audits e SET status = $6, status_rank = $7, source = $8, decided_at = now(), next_poll_at = NULL, updated_at = now()
+    WHERE e.tenant_id = $1 AND e.id = $9 AND e.status_rank < $7
+    RETURNING e.id
+), h AS (
+    INSERT INTO audit_history (tenant_id, audit_id, status, source) SELECT $1, a.id, $6, $8 FROM a
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO outbox (tenant_id, id, merchant_id, type, payload)
+SELECT $1, $2, $3, $4, $5 FROM a
+`
+
+type AuditEndParams struct {
+	TenantID   uuid.UUID
+	EventID    uuid.UUID
+	MerchantID *uuid.UUID
+	EventType  string
+	Payload    json.RawMessage
+	Status     string
+	StatusRank int32
+	Source     string
+	ID         uuid.UUID
+}
+
+// AuditEnd ends an audit by a write of ours, with its history and its event.
+// Nothing happens where it had ended before.
+func (q *Queries) AuditEnd(ctx context.Context, db DBTX, arg AuditEndParams) error {
+	_, err := db.Exec(ctx, AuditEnd,
+		arg.TenantID,
+		arg.EventID,
+		arg.MerchantID,
+		arg.EventType,
+		arg.Payload,
+		arg.Status,
+		arg.StatusRank,
+		arg.Source,
+		arg.ID,
+	)
+	return err
 }
 
 const AuditGet = `-- name: AuditGet :one

@@ -88,3 +88,17 @@ RETURNING *;
 
 -- name: AuditNewestOf :one
 SELECT * FROM audits WHERE tenant_id = @tenant_id AND subject_id = @subject_id AND kind = @kind ORDER BY id DESC LIMIT 1;
+
+-- AuditEnd ends an audit by a write of ours, with its history and its event.
+-- Nothing happens where it had ended before.
+-- name: AuditEnd :exec
+WITH a AS (
+    UPDATE audits e SET status = @status, status_rank = @status_rank, source = @source, decided_at = now(), next_poll_at = NULL, updated_at = now()
+    WHERE e.tenant_id = @tenant_id AND e.id = @id AND e.status_rank < @status_rank
+    RETURNING e.id
+), h AS (
+    INSERT INTO audit_history (tenant_id, audit_id, status, source) SELECT @tenant_id, a.id, @status, @source FROM a
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO outbox (tenant_id, id, merchant_id, type, payload)
+SELECT @tenant_id, @event_id, @merchant_id, @event_type, @payload FROM a;

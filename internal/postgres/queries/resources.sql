@@ -91,16 +91,19 @@ WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND
 -- ResourcesToProject are those that WeChat shows, and ours that it may show
 -- before it told us their number. unchanged_for is by the database's own clock.
 -- name: ResourcesToProject :many
-SELECT id, wechat_id, status, origin, upstream_status, missing_n, content_sha256, updated_at, coalesce(fields ->> @natural_field::text, '')::text AS natural,
-    extract(epoch FROM now() - updated_at)::float8 AS unchanged_for
-FROM resources
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type
-  AND (wechat_id = ANY (@numbers::text[]) OR wechat_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown'));
+SELECT r.id, r.wechat_id, r.status, r.origin, r.upstream_status, r.missing_n, r.content_sha256, r.updated_at,
+    coalesce(r.fields ->> @natural_field::text, '')::text AS natural, extract(epoch FROM now() - r.updated_at)::float8 AS unchanged_for,
+    EXISTS (SELECT 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.id = r.audit_id AND a.status_rank < 90) AS audit_open
+FROM resources r
+WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type
+  AND (r.wechat_id = ANY (@numbers::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'in_review', 'outcome_unknown'));
 
--- ResourceNumbersOlderThan tells which of these numbers we knew before a write began.
+-- ResourceNumbersOlderThan tells which of these numbers can't be the effect of a
+-- write: we knew them before it began, or they were given to other writes.
 -- name: ResourceNumbersOlderThan :many
 SELECT wechat_id FROM resources
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = ANY (@numbers::text[]) AND created_at < @before AND id <> @id;
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = ANY (@numbers::text[])
+  AND (created_at < @before OR origin = 'api') AND id <> @id;
 
 -- ResourceProject writes what WeChat shows of a resource that we know. It is a
 -- new version only where something is new: what we changed ourselves we know. A
