@@ -20,6 +20,7 @@ type operation struct {
 	id       string
 	scope    string // "stores:write", "admin" or "none"
 	query    map[string]bool
+	lists    map[string]bool // of them those that may be repeated
 	hasBody  bool
 	needBody bool
 	// deprecation is the header of an operation that the contract deprecates
@@ -41,7 +42,7 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 		template := base + strings.NewReplacer("{", ":", "}", "").Replace(path)
 		for method, op := range item.Operations() {
 			o := &operation{
-				id: op.OperationID, query: map[string]bool{},
+				id: op.OperationID, query: map[string]bool{}, lists: map[string]bool{},
 				route: &routers.Route{Spec: doc, Server: doc.Servers[0], Path: path, PathItem: item, Method: method, Operation: op},
 			}
 			o.scope, _ = op.Extensions["x-scope"].(string)
@@ -59,6 +60,7 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 				for _, p := range list {
 					if p.Value.In == openapi3.ParameterInQuery {
 						o.query[p.Value.Name] = true
+						o.lists[p.Value.Name] = p.Value.Schema.Value.Type.Is(openapi3.TypeArray)
 					}
 				}
 			}

@@ -80,7 +80,7 @@ func (o *operation) readableQuery(s *state, r *http.Request) error {
 		switch {
 		case !o.query[name]:
 			f.parameter(clipName(name), ruleUnknownParameter, "")
-		case len(values) > 1:
+		case len(values) > 1 && !o.lists[name]:
 			f.parameter(name, ruleRepeated, "")
 		case !utf8.ValidString(values[0]):
 			f.parameter(name, ruleEncoding, "")

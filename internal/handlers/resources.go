@@ -46,8 +46,8 @@ func records[F any](ctx context.Context, s *Server, c *ledger.Collection[F], ope
 
 // livePage is a page of one of WeChat's lists, the cursor of the next one, nil
 // on the last, and how many WeChat says there are.
-func livePage[T any](s *Server, m authorizer.Merchant, operation string, cursor *string, read func(offset int) ([]T, int, error)) (rows []T, total int, next *string, _ error) {
-	scope := ListScope{Operation: operation, Tenant: m.TenantID, Merchant: m.ID, Filters: []string{"live"}}
+func livePage[T any](s *Server, m authorizer.Merchant, operation string, cursor *string, read func(offset int) ([]T, int, error), filters ...string) (rows []T, total int, next *string, _ error) {
+	scope := ListScope{Operation: operation, Tenant: m.TenantID, Merchant: m.ID, Filters: append([]string{"live"}, filters...)}
 	at, _, err := DecodeCursor[offset](s.cursors, scope, cursor)
 	if err != nil {
 		return nil, 0, nil, err

@@ -27,6 +27,10 @@ var (
 	ruleRepeatsName      = rule{"not_allowed", [2]string{"must not repeat business_name", "不能重复 business_name"}}
 	ruleNamesRegion      = rule{"not_allowed", [2]string{"must not name the %s, which has a field of its own", "不能包含 %s，它有单独的字段"}}
 	ruleDegrees          = rule{"out_of_range", [2]string{"is between -%s and %s degrees", "必须在 -%s 到 %s 度之间"}}
+	rulePath             = rule{"pattern", [2]string{"must be a page of the mini program without a scheme, the values in its query percent-encoded", "必须是小程序页面路径，不含协议头，参数值须经过 URL 编码"}}
+	rulePriceZero        = rule{"too_small", [2]string{"is over 0", "必须大于 0"}}
+	ruleBelowMin         = rule{"too_small", [2]string{"is at least min", "不能小于 min"}}
+	ruleAboveOriginal    = rule{"too_large", [2]string{"is at most original", "不能大于 original"}}
 	ruleTooMany          = rule{"too_many", [2]string{"has at most %s items", "最多 %s 项"}}
 	ruleTooFew           = rule{"too_few", [2]string{"has at least %s items", "至少 %s 项"}}
 	ruleTooLarge         = rule{"too_large", [2]string{"is at most %s", "最大为 %s"}}
@@ -39,6 +43,7 @@ var (
 	ruleKeyInQuery       = rule{"key_in_query", [2]string{
 		"API keys are taken from the header Authorization only; revoke this key, addresses are written to logs",
 		"API 密钥只能放在 Authorization 请求头中；地址会被写入日志，请吊销此密钥"}}
+	ruleLiveStatus  = rule{"required", [2]string{"with source=live must be one of: %s", "使用 source=live 时必须为以下之一：%s"}}
 	ruleLiveFilter  = rule{"not_allowed", [2]string{"WeChat's list has no filters; use source=local", "微信的列表不支持筛选，请使用 source=local"}}
 	ruleOtherScheme = rule{"not_allowed", [2]string{"is for scheme=store_program alone", "仅适用于 scheme=store_program"}}
 	ruleEncoding    = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}

@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -174,8 +175,39 @@ func (f *findings) schema(e *openapi3.SchemaError, in *openapi3.Parameter) {
 		f.unknown = append(f.unknown, field(f.state, string(appendToken(append(at, '/'), name)), ruleUnknownField, ""))
 		return
 	}
+	if f.oneOf(e, string(at)) {
+		return
+	}
 	r, limit := broken(e)
 	f.fields = append(f.fields, field(f.state, string(at), r, limit))
+}
+
+// oneOf takes apart what is wrong with an object of several shapes, of which a
+// member names the one (the discriminator): what that shape says of it.
+func (f *findings) oneOf(e *openapi3.SchemaError, at string) bool {
+	d := e.Schema.Discriminator
+	if d == nil {
+		return false
+	}
+	if e.SchemaField == "discriminator" {
+		f.fields = append(f.fields, field(f.state, string(appendToken(append([]byte(at), '/'), d.PropertyName)), ruleEnum, strings.Join(slices.Sorted(maps.Keys(d.Mapping)), ", ")))
+		return true
+	}
+	var shape openapi3.MultiError
+	if e.SchemaField != "oneOf" || !errors.As(e.Origin, &shape) || len(shape) != 1 {
+		return false
+	}
+	inner := findings{state: f.state}
+	inner.collect(shape[0], nil)
+	for _, p := range inner.unknown {
+		p.Pointer = at + p.Pointer
+		f.unknown = append(f.unknown, p)
+	}
+	for _, p := range inner.fields {
+		p.Pointer = at + p.Pointer
+		f.fields = append(f.fields, p)
+	}
+	return len(inner.unknown)+len(inner.fields) > 0
 }
 
 // broken is the rule that a schema error tells of, with the bound that the
