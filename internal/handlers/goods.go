@@ -294,13 +294,13 @@ func (s *Server) WithdrawAudit(ctx context.Context, req oapi.WithdrawAuditReques
 		return nil, err
 	}
 	body := auditToAPI(a)
-	if done.Operation.State == "succeeded" {
+	if body.Operation = openOperation(&done.Operation.Operation); body.Operation == nil {
 		return oapi.WithdrawAudit200JSONResponse{Body: body, Headers: oapi.WithdrawAudit200ResponseHeaders{
 			IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done)}}, nil
 	}
 	return oapi.WithdrawAudit202JSONResponse{Body: body, Headers: oapi.WithdrawAudit202ResponseHeaders{
 		IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done), Location: new("/v1/audits/" + body.ID),
-		Link: new("</v1/operations/" + *operationID(done) + `>; rel="status"`)}}, nil
+		Link: statusLink(body.Operation, nil)}}, nil
 }
 
 func goodsToAPI(g ledger.Goods) oapi.Goods {

@@ -197,17 +197,8 @@ func (f *findings) oneOf(e *openapi3.SchemaError, at string) bool {
 	if e.SchemaField != "oneOf" || !errors.As(e.Origin, &shape) || len(shape) != 1 {
 		return false
 	}
-	inner := findings{state: f.state}
-	inner.collect(shape[0], nil)
-	for _, p := range inner.unknown {
-		p.Pointer = at + p.Pointer
-		f.unknown = append(f.unknown, p)
-	}
-	for _, p := range inner.fields {
-		p.Pointer = at + p.Pointer
-		f.fields = append(f.fields, p)
-	}
-	return len(inner.unknown)+len(inner.fields) > 0
+	f.collect(shape[0], nil)
+	return true
 }
 
 // broken is the rule that a schema error tells of, with the bound that the

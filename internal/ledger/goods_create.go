@@ -46,27 +46,27 @@ var goodsCreate = register(&Kind{
 // Do: duplicate_client_reference with the existing one; operation_in_progress
 // while an identical one is being added.
 func (l *Ledger) CreateGoods(ctx context.Context, r Request, n NewGoods) (Goods, Done, error) {
-	alike, err := json.Marshal([]any{n.Name, n.Path, n.Pricing.Type, digits(n.Pricing.Price), digits(n.Pricing.Price2)})
+	alike, err := json.Marshal([]any{n.Name, n.Path, n.Pricing.Type, shortest(n.Pricing.Price), shortest(n.Pricing.Price2)})
 	if err != nil {
 		return Goods{}, Done{}, err
 	}
 	return l.Goods.create(ctx, r, creation{
 		Kind: goodsCreate, Natural: hex.EncodeToString(hashOf(json.RawMessage(alike))), ClientReference: n.ClientReference,
 		Body: wechat.AddGoodsRequest{GoodsInfo: wechat.NewGoods{
-			CoverImgURL: n.CoverMediaID, Name: n.Name, PriceType: n.Pricing.Type, Price: digits(n.Pricing.Price), Price2: digits(n.Pricing.Price2),
+			CoverImgURL: n.CoverMediaID, Name: n.Name, PriceType: n.Pricing.Type, Price: json.Number(n.Pricing.Price), Price2: json.Number(n.Pricing.Price2),
 			URL: n.Path, ThirdPartyAppid: n.ThirdPartyAppid,
 		}},
 		Fields: GoodsFields{Name: n.Name, CoverMediaID: n.CoverMediaID, Path: n.Path, ThirdPartyAppid: n.ThirdPartyAppid, Sent: &n.Pricing},
 	})
 }
 
-// digits writes a price as the shortest JSON number: 99.5 for "99.50". It never
-// becomes a float.
-func digits(price string) json.Number {
+// shortest is a price without the zeros at its end, by which equal ones are
+// known.
+func shortest(price string) string {
 	if strings.Contains(price, ".") {
 		price = strings.TrimSuffix(strings.TrimRight(price, "0"), ".")
 	}
-	return json.Number(price)
+	return price
 }
 
 // goodsIDs reads goodsId and auditId, each by itself, because one that can't be

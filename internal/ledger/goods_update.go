@@ -59,7 +59,7 @@ func (l *Ledger) UpdateGoods(ctx context.Context, r Request, id uuid.UUID, c Goo
 		info := wechat.GoodsChange{GoodsID: json.Number(*g.WechatID), Name: deref(c.Name), CoverImgURL: deref(c.CoverMediaID), URL: deref(c.Path),
 			ThirdPartyAppid: deref(c.ThirdPartyAppid)}
 		if p := c.Pricing; p != nil {
-			info.PriceType, info.Price, info.Price2 = p.Type, digits(p.Price), digits(p.Price2)
+			info.PriceType, info.Price, info.Price2 = p.Type, json.Number(p.Price), json.Number(p.Price2)
 		}
 		return wechat.UpdateGoodsRequest{GoodsInfo: info}, nil
 	})

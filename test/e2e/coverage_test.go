@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,6 +108,59 @@ func (c catalogue) meant(endpoint string) []errcodeRow {
 }
 
 func (catalogue) status(code string) int { return problem.KindOf(code).Status() }
+
+// An errcodeCall is an operation and the call of WeChat behind it.
+type errcodeCall struct {
+	operation, endpoint, path string
+	write                     bool
+	except                    []int // errcodes that mean something of their own here
+	do                        func(c *world.Client) *world.Answer
+}
+
+// answersEveryErrcode lets WeChat answer each errcode whose code the operation
+// lists: the answer has that code, and the field at fault.
+func answersEveryErrcode(t *testing.T, w *world.World, c *world.Client, call errcodeCall) {
+	t.Helper()
+	catalogue, listed := readCatalogue(t), listedCodes(t)
+	for _, row := range catalogue.meant(call.endpoint) {
+		// What ends the merchant's authorisation, or its token, is for other tests.
+		if !slices.Contains(listed[call.operation], row.Code) || row.Class == "token_rejected" || row.Errcode == 42007 ||
+			slices.Contains(call.except, row.Errcode) {
+			continue
+		}
+		w.Fault(call.path, 1, map[string]any{"errcode": row.Errcode, "errmsg": "said so rid: 6543abcd-12345678-0a0b0c0d"})
+		a := call.do(c)
+		if row.Class == "ambiguous" && call.write {
+			a.Want(202)
+			if a.Get("operation", "status") != "reconciling" || a.Header.Get("Operation-Id") == "" || !strings.Contains(a.Header.Get("Link"), "/v1/operations/op_") {
+				a.Fail("an unproven outcome is not told")
+			}
+			continue
+		}
+		a.WantProblem(catalogue.status(row.Code), row.Code)
+		if a.Get("upstream", "errcode") != strconv.Itoa(row.Errcode) || a.Get("upstream", "endpoint") != call.endpoint ||
+			a.Get("upstream", "errmsg") != "said so" || a.Get("upstream", "rid") != "6543abcd-12345678-0a0b0c0d" {
+			a.Fail("WeChat's words")
+		}
+		if (a.Get("operation_id") != "null") != call.write {
+			a.Fail("operation_id")
+		}
+		for i, pointer := range row.Pointers {
+			if a.Get("errors", strconv.Itoa(i), "pointer") != pointer {
+				a.Fail("the field at fault is not " + pointer)
+			}
+		}
+		if waits := a.Header.Get("Retry-After"); (waits != "") != (a.Status == 429 || a.Status == 503) {
+			a.Fail("Retry-After is " + waits)
+		}
+		if call.write {
+			op := c.Do("GET", "/v1/operations/"+a.Get("operation_id"), nil).Want(200)
+			if op.Get("status") != "failed" || op.Get("error", "code") != row.Code || op.Get("attempts", "0", "errcode") != strconv.Itoa(row.Errcode) {
+				op.Fail("the operation of errcode " + strconv.Itoa(row.Errcode))
+			}
+		}
+	}
+}
 
 // How a request must look, whatever it asks for.
 func TestRequests(t *testing.T) {

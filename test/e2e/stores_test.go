@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -603,7 +602,6 @@ func TestStoreRules(t *testing.T) {
 func TestStoreErrcodes(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, 95)
-	catalogue, listed := readCatalogue(t), listedCodes(t)
 	pois, _ := walk(s.client, "/v1/stores?status=active&limit=100", "poi_id")
 	next := func() string { // a store that no open operation holds
 		poi := pois[0]
@@ -663,46 +661,12 @@ func TestStoreErrcodes(t *testing.T) {
 	} {
 		t.Run(call.operation, func(t *testing.T) {
 			s := s.on(t)
-			for _, row := range catalogue.meant(call.endpoint) {
-				// What ends the merchant's authorisation, or its token, is for other tests.
-				if !slices.Contains(listed[call.operation], row.Code) || row.Class == "token_rejected" || row.Errcode == 42007 {
-					continue
-				}
+			answersEveryErrcode(t, s.World, s.client, errcodeCall{call.operation, call.endpoint, call.path, call.write, nil, func(*world.Client) *world.Answer {
 				if len(pois) < 2 {
 					t.Fatal("seed more stores")
 				}
-				s.Fault(call.path, 1, map[string]any{"errcode": row.Errcode, "errmsg": "said so rid: 6543abcd-12345678-0a0b0c0d"})
-				a := call.do(s)
-				if row.Class == "ambiguous" && call.write {
-					a.Want(202)
-					if a.Get("operation", "status") != "reconciling" || a.Header.Get("Operation-Id") == "" || !strings.Contains(a.Header.Get("Link"), "/v1/operations/op_") {
-						a.Fail("an unproven outcome is not told")
-					}
-					continue
-				}
-				a.WantProblem(catalogue.status(row.Code), row.Code)
-				if a.Get("upstream", "errcode") != strconv.Itoa(row.Errcode) || a.Get("upstream", "endpoint") != call.endpoint ||
-					a.Get("upstream", "errmsg") != "said so" || a.Get("upstream", "rid") != "6543abcd-12345678-0a0b0c0d" {
-					a.Fail("WeChat's words")
-				}
-				if (a.Get("operation_id") != "null") != call.write {
-					a.Fail("operation_id")
-				}
-				for i, pointer := range row.Pointers {
-					if a.Get("errors", strconv.Itoa(i), "pointer") != pointer {
-						a.Fail("the field at fault is not " + pointer)
-					}
-				}
-				if waits := a.Header.Get("Retry-After"); (waits != "") != (a.Status == 429 || a.Status == 503) {
-					a.Fail("Retry-After is " + waits)
-				}
-				if call.write {
-					op := s.client.Do("GET", "/v1/operations/"+a.Get("operation_id"), nil).Want(200)
-					if op.Get("status") != "failed" || op.Get("error", "code") != row.Code || op.Get("attempts", "0", "errcode") != strconv.Itoa(row.Errcode) {
-						op.Fail("the operation of errcode " + strconv.Itoa(row.Errcode))
-					}
-				}
-			}
+				return call.do(s)
+			}})
 		})
 	}
 

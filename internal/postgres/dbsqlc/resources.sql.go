@@ -636,7 +636,8 @@ func (q *Queries) ResourceList(ctx context.Context, db DBTX, arg ResourceListPar
 
 const ResourceNumbersOlderThan = `-- name: ResourceNumbersOlderThan :many
 SELECT wechat_id FROM resources
-WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = ANY ($4::text[]) AND created_at < $5 AND id <> $6
+WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = ANY ($4::text[])
+  AND (created_at < $5 OR origin = 'api') AND id <> $6
 `
 
 type ResourceNumbersOlderThanParams struct {
@@ -648,7 +649,8 @@ type ResourceNumbersOlderThanParams struct {
 	ID         uuid.UUID
 }
 
-// ResourceNumbersOlderThan tells which of these numbers we knew before a write began.
+// ResourceNumbersOlderThan tells which of these numbers can't be the effect of a
+// write: we knew them before it began, or they were given to other writes.
 func (q *Queries) ResourceNumbersOlderThan(ctx context.Context, db DBTX, arg ResourceNumbersOlderThanParams) ([]*string, error) {
 	rows, err := db.Query(ctx, ResourceNumbersOlderThan,
 		arg.TenantID,
@@ -938,11 +940,12 @@ func (q *Queries) ResourcesMissing(ctx context.Context, db DBTX, arg ResourcesMi
 }
 
 const ResourcesToProject = `-- name: ResourcesToProject :many
-SELECT id, wechat_id, status, origin, upstream_status, missing_n, content_sha256, updated_at, coalesce(fields ->> $1::text, '')::text AS natural,
-    extract(epoch FROM now() - updated_at)::float8 AS unchanged_for
-FROM resources
-WHERE tenant_id = $2 AND merchant_id = $3 AND type = $4
-  AND (wechat_id = ANY ($5::text[]) OR wechat_id IS NULL AND status IN ('submitting', 'in_review', 'outcome_unknown'))
+SELECT r.id, r.wechat_id, r.status, r.origin, r.upstream_status, r.missing_n, r.content_sha256, r.updated_at,
+    coalesce(r.fields ->> $1::text, '')::text AS natural, extract(epoch FROM now() - r.updated_at)::float8 AS unchanged_for,
+    EXISTS (SELECT 1 FROM audits a WHERE a.tenant_id = $2 AND a.id = r.audit_id AND a.status_rank < 90) AS audit_open
+FROM resources r
+WHERE r.tenant_id = $2 AND r.merchant_id = $3 AND r.type = $4
+  AND (r.wechat_id = ANY ($5::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'in_review', 'outcome_unknown'))
 `
 
 type ResourcesToProjectParams struct {
@@ -964,6 +967,7 @@ type ResourcesToProjectRow struct {
 	UpdatedAt      time.Time
 	Natural        string
 	UnchangedFor   float64
+	AuditOpen      bool
 }
 
 // ResourcesToProject are those that WeChat shows, and ours that it may show
@@ -994,6 +998,7 @@ func (q *Queries) ResourcesToProject(ctx context.Context, db DBTX, arg Resources
 			&i.UpdatedAt,
 			&i.Natural,
 			&i.UnchangedFor,
+			&i.AuditOpen,
 		); err != nil {
 			return nil, err
 		}
