@@ -16,6 +16,7 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
 )
 
@@ -285,7 +286,7 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 		if c.Each == nil {
 			continue
 		}
-		has, err := c.inventory(ctx, m)
+		has, err := c.inventory(quota.InBackground(ctx), m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -79,7 +80,7 @@ func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind stri
 	k := auditKinds[kind]
 	var asked error
 	if k.Poll != nil {
-		asked = k.Poll(ctx, l, m, audits)
+		asked = k.Poll(quota.InBackground(ctx), l, m, audits)
 	}
 	b = l.DB.NewBatch(tenant)
 	for _, a := range audits {
