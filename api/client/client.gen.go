@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -255,6 +256,84 @@ func (e DistrictLevel) Valid() bool {
 	case DistrictLevelDistrict:
 		return true
 	case DistrictLevelProvince:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsOrigin.
+const (
+	GoodsOriginAPI     GoodsOrigin = "api"
+	GoodsOriginConsole GoodsOrigin = "console"
+	GoodsOriginUnknown GoodsOrigin = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the GoodsOrigin enum.
+func (e GoodsOrigin) Valid() bool {
+	switch e {
+	case GoodsOriginAPI:
+		return true
+	case GoodsOriginConsole:
+		return true
+	case GoodsOriginUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsPricingType.
+const (
+	GoodsPricingTypeDiscount GoodsPricingType = "discount"
+	GoodsPricingTypeFixed    GoodsPricingType = "fixed"
+	GoodsPricingTypeRange    GoodsPricingType = "range"
+)
+
+// Valid indicates whether the value is a known member of the GoodsPricingType enum.
+func (e GoodsPricingType) Valid() bool {
+	switch e {
+	case GoodsPricingTypeDiscount:
+		return true
+	case GoodsPricingTypeFixed:
+		return true
+	case GoodsPricingTypeRange:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsStatus.
+const (
+	GoodsStatusApproved       GoodsStatus = "approved"
+	GoodsStatusDeleted        GoodsStatus = "deleted"
+	GoodsStatusFailed         GoodsStatus = "failed"
+	GoodsStatusInReview       GoodsStatus = "in_review"
+	GoodsStatusOutcomeUnknown GoodsStatus = "outcome_unknown"
+	GoodsStatusRejected       GoodsStatus = "rejected"
+	GoodsStatusSubmitting     GoodsStatus = "submitting"
+	GoodsStatusUnreviewed     GoodsStatus = "unreviewed"
+)
+
+// Valid indicates whether the value is a known member of the GoodsStatus enum.
+func (e GoodsStatus) Valid() bool {
+	switch e {
+	case GoodsStatusApproved:
+		return true
+	case GoodsStatusDeleted:
+		return true
+	case GoodsStatusFailed:
+		return true
+	case GoodsStatusInReview:
+		return true
+	case GoodsStatusOutcomeUnknown:
+		return true
+	case GoodsStatusRejected:
+		return true
+	case GoodsStatusSubmitting:
+		return true
+	case GoodsStatusUnreviewed:
 		return true
 	default:
 		return false
@@ -516,6 +595,51 @@ func (e OperationStatus) Valid() bool {
 	case OperationStatusReconciling:
 		return true
 	case OperationStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingDiscountType.
+const (
+	PricingDiscountTypeDiscount PricingDiscountType = "discount"
+)
+
+// Valid indicates whether the value is a known member of the PricingDiscountType enum.
+func (e PricingDiscountType) Valid() bool {
+	switch e {
+	case PricingDiscountTypeDiscount:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingFixedType.
+const (
+	PricingFixedTypeFixed PricingFixedType = "fixed"
+)
+
+// Valid indicates whether the value is a known member of the PricingFixedType enum.
+func (e PricingFixedType) Valid() bool {
+	switch e {
+	case PricingFixedTypeFixed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingRangeType.
+const (
+	PricingRangeTypeRange PricingRangeType = "range"
+)
+
+// Valid indicates whether the value is a known member of the PricingRangeType enum.
+func (e PricingRangeType) Valid() bool {
+	switch e {
+	case PricingRangeTypeRange:
 		return true
 	default:
 		return false
@@ -813,6 +937,9 @@ type Audit struct {
 	//
 	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
 	MerchantID MerchantID `json:"merchant_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
 
 	// OverdueAt Since when WeChat has said nothing for longer than such reviews take. The event `audit.overdue` tells of it.
 	OverdueAt *time.Time `json:"overdue_at"`
@@ -1189,6 +1316,186 @@ type EventList struct {
 // EventObject The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
 // `appid`, `msg_type`, `event`, `create_time` and `xml`.
 type EventObject map[string]interface{}
+
+// Goods An item for live broadcasts.
+type Goods struct {
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoverImageURL The picture at WeChat; `null` until WeChat was asked.
+	CoverImageURL *string `json:"cover_image_url"`
+
+	// CoverMediaID The picture as it was sent; `null` where it was not sent from here.
+	CoverMediaID *string `json:"cover_media_id"`
+
+	// CreatedAt `null` only where `id` is.
+	CreatedAt *time.Time `json:"created_at"`
+
+	// GoodsID WeChat's number of the item.
+	GoodsID *string `json:"goods_id"`
+
+	// ID Our id. `null` only in a live answer, for an item seen for the first time.
+	ID *string `json:"id"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Name       *string    `json:"name"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+
+	// Origin `console`: made in WeChat's console, and can be changed only there. `unknown`: WeChat doesn't say.
+	Origin GoodsOrigin `json:"origin"`
+	Path   *string     `json:"path"`
+
+	// PreviousID The earlier item with the same `client_reference` that was rejected or failed.
+	PreviousID *string `json:"previous_id"`
+
+	// Pricing What the item costs: `amount` if `type` is `fixed`, `min` and `max` if `range`, `original` and `current` if `discount`. As it
+	// was sent, as long as WeChat shows that; of goods that were made elsewhere what WeChat shows, taken for yuan.
+	Pricing *GoodsPricing `json:"pricing"`
+
+	// Status `submitting`: on the way to WeChat. `unreviewed`: at WeChat, not submitted or withdrawn. `in_review`: WeChat reviews it.
+	// `approved`, `rejected`: WeChat has decided. `failed`: WeChat refused to add it. `outcome_unknown`: WeChat's answer was
+	// lost, the gateway finds out.
+	Status GoodsStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about the item.
+	SyncedAt        *time.Time `json:"synced_at"`
+	ThirdPartyAppid *string    `json:"third_party_appid"`
+
+	// UpdatedAt `null` only where `id` is.
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// UpstreamPrice The prices as WeChat shows them, digit by digit. Whether they are in yuan or in fen its documents leave open.
+	UpstreamPrice *UpstreamPrice `json:"upstream_price"`
+}
+
+// GoodsCreate An item to add.
+type GoodsCreate struct {
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoverMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	CoverMediaID MediaID `json:"cover_media_id"`
+
+	// Name The name, at most 28 wide; a Chinese character counts as two.
+	//
+	// Example: TIT茶杯
+	Name GoodsName `json:"name"`
+
+	// Path The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+	// `pages/goods?url=https%3A%2F%2Fexample.com`.
+	//
+	//
+	// Example: pages/index/index
+	Path GoodsPath `json:"path"`
+
+	// Pricing What an item costs, in yuan.
+	Pricing Pricing `json:"pricing"`
+
+	// ThirdPartyAppid A WeChat appid.
+	//
+	// Example: wx570bc396a51b8ff8
+	ThirdPartyAppid *AppID `json:"third_party_appid,omitempty"`
+}
+
+// GoodsList A page of goods.
+type GoodsList struct {
+	Data []Goods `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+
+	// SyncedAt The last complete comparison with WeChat; `null` until the first one ended.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// Total How many WeChat says there are, in a live answer.
+	Total *int64 `json:"total"`
+}
+
+// GoodsName The name, at most 28 wide; a Chinese character counts as two.
+//
+// Example: TIT茶杯
+type GoodsName = string
+
+// GoodsNumber WeChat's number of an item.
+//
+// Example: 51
+type GoodsNumber = string
+
+// GoodsOrigin `console`: made in WeChat's console, and can be changed only there. `unknown`: WeChat doesn't say.
+type GoodsOrigin string
+
+// GoodsPath The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+// `pages/goods?url=https%3A%2F%2Fexample.com`.
+//
+// Example: pages/index/index
+type GoodsPath = string
+
+// GoodsPricing What the item costs: `amount` if `type` is `fixed`, `min` and `max` if `range`, `original` and `current` if `discount`. As it
+// was sent, as long as WeChat shows that; of goods that were made elsewhere what WeChat shows, taken for yuan.
+type GoodsPricing struct {
+	Amount   *string          `json:"amount,omitempty"`
+	Current  *string          `json:"current,omitempty"`
+	Max      *string          `json:"max,omitempty"`
+	Min      *string          `json:"min,omitempty"`
+	Original *string          `json:"original,omitempty"`
+	Type     GoodsPricingType `json:"type"`
+}
+
+// GoodsPricingType defines model for GoodsPricing.Type.
+type GoodsPricingType string
+
+// GoodsRef An item, by our id `gds_…` or by WeChat's `goods_id`.
+//
+// Example: gds_01jd7k4b2rf6z9t3n7r1s6v2zb
+type GoodsRef = string
+
+// GoodsStatus `submitting`: on the way to WeChat. `unreviewed`: at WeChat, not submitted or withdrawn. `in_review`: WeChat reviews it.
+// `approved`, `rejected`: WeChat has decided. `failed`: WeChat refused to add it. `outcome_unknown`: WeChat's answer was
+// lost, the gateway finds out.
+type GoodsStatus string
+
+// GoodsUpdate What to change.
+type GoodsUpdate struct {
+	// CoverMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	CoverMediaID *MediaID `json:"cover_media_id,omitempty"`
+
+	// Name The name, at most 28 wide; a Chinese character counts as two.
+	//
+	// Example: TIT茶杯
+	Name *GoodsName `json:"name,omitempty"`
+
+	// Path The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+	// `pages/goods?url=https%3A%2F%2Fexample.com`.
+	//
+	//
+	// Example: pages/index/index
+	Path *GoodsPath `json:"path,omitempty"`
+
+	// Pricing What an item costs, in yuan.
+	Pricing *Pricing `json:"pricing,omitempty"`
+
+	// ThirdPartyAppid A WeChat appid.
+	//
+	// Example: wx570bc396a51b8ff8
+	ThirdPartyAppid *AppID `json:"third_party_appid,omitempty"`
+}
 
 // HasMore Whether there is another page.
 type HasMore = bool
@@ -2021,6 +2328,62 @@ type Point struct {
 	Longitude string `json:"longitude"`
 }
 
+// Price A price in yuan, over 0, with at most two decimals.
+//
+// Example: 99.50
+type Price = string
+
+// Pricing What an item costs, in yuan.
+type Pricing struct {
+	union json.RawMessage
+}
+
+// PricingDiscount The price now and the one before, which is not below it.
+type PricingDiscount struct {
+	// Current A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Current Price `json:"current"`
+
+	// Original A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Original Price               `json:"original"`
+	Type     PricingDiscountType `json:"type"`
+}
+
+// PricingDiscountType defines model for PricingDiscount.Type.
+type PricingDiscountType string
+
+// PricingFixed One price.
+type PricingFixed struct {
+	// Amount A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Amount Price            `json:"amount"`
+	Type   PricingFixedType `json:"type"`
+}
+
+// PricingFixedType defines model for PricingFixed.Type.
+type PricingFixedType string
+
+// PricingRange Prices from `min` to `max`, which is not below it.
+type PricingRange struct {
+	// Max A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Max Price `json:"max"`
+
+	// Min A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Min  Price            `json:"min"`
+	Type PricingRangeType `json:"type"`
+}
+
+// PricingRangeType defines model for PricingRange.Type.
+type PricingRangeType string
+
 // Problem An error, RFC 9457. Some codes add members of their own, such as `required_any_of`.
 type Problem struct {
 	// Code Stable. Branch on this.
@@ -2523,6 +2886,12 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// UpstreamPrice The prices as WeChat shows them, digit by digit. Whether they are in yuan or in fen its documents leave open.
+type UpstreamPrice struct {
+	Price  string  `json:"price"`
+	Price2 *string `json:"price2"`
+}
+
 // Validation A write that could be carried out now.
 type Validation struct {
 	// Valid Always `true`; what speaks against a write is a problem.
@@ -2547,6 +2916,11 @@ type APIKeyIDPath = APIKeyID
 
 // Cursor defines model for Cursor.
 type Cursor = string
+
+// GoodsIDPath An item, by our id `gds_…` or by WeChat's `goods_id`.
+//
+// Example: gds_01jd7k4b2rf6z9t3n7r1s6v2zb
+type GoodsIDPath = GoodsRef
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -2738,6 +3112,18 @@ type GetAuditParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// WithdrawAuditParams defines parameters for WithdrawAudit.
+type WithdrawAuditParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // GetAuthorizationLinkParams defines parameters for GetAuthorizationLink.
 type GetAuthorizationLinkParams struct {
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
@@ -2802,6 +3188,106 @@ type ListEventsParams struct {
 
 	// Limit How many items a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ListGoodsParams defines parameters for ListGoods.
+type ListGoodsParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// Status Only goods in this state. With `source=live` one of `unreviewed`, `in_review`, `approved` and `rejected`.
+	Status *GoodsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// GoodsID Only the goods that WeChat knows by these numbers. Repeat the parameter for each.
+	GoodsID *[]GoodsNumber `form:"goods_id,omitempty" json:"goods_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateGoodsParams defines parameters for CreateGoods.
+type CreateGoodsParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteGoodsParams defines parameters for DeleteGoods.
+type DeleteGoodsParams struct {
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// GetGoodsParams defines parameters for GetGoods.
+type GetGoodsParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// UpdateGoodsParams defines parameters for UpdateGoods.
+type UpdateGoodsParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateGoodsAuditParams defines parameters for CreateGoodsAudit.
+type CreateGoodsAuditParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
@@ -3167,6 +3653,12 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
+// CreateGoodsJSONRequestBody defines body for CreateGoods for application/json ContentType.
+type CreateGoodsJSONRequestBody = GoodsCreate
+
+// UpdateGoodsJSONRequestBody defines body for UpdateGoods for application/json ContentType.
+type UpdateGoodsJSONRequestBody = GoodsUpdate
+
 // CreateLegacyStoreJSONRequestBody defines body for CreateLegacyStore for application/json ContentType.
 //
 // Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
@@ -3250,6 +3742,143 @@ func (t MapPOIPage) MarshalJSON() ([]byte, error) {
 }
 
 func (t *MapPOIPage) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
+// AsPricingFixed returns the union data inside the Pricing as a PricingFixed
+func (t Pricing) AsPricingFixed() (PricingFixed, error) {
+	var body PricingFixed
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingFixed overwrites any union data inside the Pricing as the provided PricingFixed
+func (t *Pricing) FromPricingFixed(v PricingFixed) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"fixed"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingFixed performs a merge with any union data inside the Pricing, using the provided PricingFixed
+func (t *Pricing) MergePricingFixed(v PricingFixed) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"fixed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPricingRange returns the union data inside the Pricing as a PricingRange
+func (t Pricing) AsPricingRange() (PricingRange, error) {
+	var body PricingRange
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingRange overwrites any union data inside the Pricing as the provided PricingRange
+func (t *Pricing) FromPricingRange(v PricingRange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"range"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingRange performs a merge with any union data inside the Pricing, using the provided PricingRange
+func (t *Pricing) MergePricingRange(v PricingRange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"range"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPricingDiscount returns the union data inside the Pricing as a PricingDiscount
+func (t Pricing) AsPricingDiscount() (PricingDiscount, error) {
+	var body PricingDiscount
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingDiscount overwrites any union data inside the Pricing as the provided PricingDiscount
+func (t *Pricing) FromPricingDiscount(v PricingDiscount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"discount"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingDiscount performs a merge with any union data inside the Pricing, using the provided PricingDiscount
+func (t *Pricing) MergePricingDiscount(v PricingDiscount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"discount"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t Pricing) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"type"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Pricing) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "discount":
+		return t.AsPricingDiscount()
+	case "fixed":
+		return t.AsPricingFixed()
+	case "range":
+		return t.AsPricingRange()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t Pricing) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *Pricing) UnmarshalJSON(b []byte) error {
 	err := t.union.UnmarshalJSON(b)
 	return err
 }
@@ -3533,6 +4162,14 @@ type ClientInterface interface {
 	// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
 	RefreshAudit(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// WithdrawAudit Withdraw a review
+	//
+	// Takes goods back from review, which WeChat offers for nothing else. The item becomes `unreviewed`, can be changed, and
+	// submitted again with `POST /goods/{id}/audits`. What the submission took of the day's 500 is not given back.
+	//
+	// Corresponds with POST /audits/{id}/withdrawal (the `WithdrawAudit` operationId).
+	WithdrawAudit(ctx context.Context, id AuditID, params *WithdrawAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateAuthorizationLinkWithBody Make a link by which a merchant authorises your platform
 	//
 	// Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -3608,6 +4245,104 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListGoods List goods
+	//
+	// `source=local` (the default) reads the gateway's own records: complete, cheap, with goods whose review is still open.
+	// Goods that WeChat refused to add are shown only when you ask for `status=failed`. `synced_at` is the last complete
+	// comparison with WeChat, `null` until the first one ended.
+	// `source=live` asks WeChat now, for one merchant: with `status`, which it then needs, in WeChat's order; or with `goods_id`,
+	// at most 20 of them, in one page. Other filters are refused then. Goods that were made elsewhere have `id: null` until the
+	// gateway has recorded them a moment later; address them by their `goods_id` meanwhile.
+	//
+	// Corresponds with GET /goods (the `ListGoods` operationId).
+	ListGoods(ctx context.Context, params *ListGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateGoodsWithBody Add goods
+	//
+	// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+	// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+	// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+	//
+	// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+	// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+	// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+	// is refused with `operation_in_progress`.
+	//
+	// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /goods (the `CreateGoods` operationId).
+	CreateGoodsWithBody(ctx context.Context, params *CreateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateGoods Add goods
+	//
+	// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+	// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+	// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+	//
+	// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+	// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+	// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+	// is refused with `operation_in_progress`.
+	//
+	// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /goods (the `CreateGoods` operationId).
+	CreateGoods(ctx context.Context, params *CreateGoodsParams, body CreateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteGoods Delete an item
+	//
+	// Deletes the item at WeChat, also from the shelves of running broadcasts. It can't be undone. Its record stays here with
+	// `status: deleted`. An item that WeChat has already deleted is no error. One `in_review` can't be deleted.
+	//
+	// Corresponds with DELETE /goods/{id} (the `DeleteGoods` operationId).
+	DeleteGoods(ctx context.Context, id GoodsIDPath, params *DeleteGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetGoods Show an item
+	//
+	// `source=local` (the default) is the gateway's own record. `source=live` asks WeChat now, which works once the item has a
+	// `goods_id`. WeChat's number instead of our id is accepted with an acting merchant.
+	//
+	// Corresponds with GET /goods/{id} (the `GetGoods` operationId).
+	GetGoods(ctx context.Context, id GoodsIDPath, params *GetGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateGoodsWithBody Change an item
+	//
+	// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+	// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+	// changed: withdraw the review first, or wait.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+	UpdateGoodsWithBody(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateGoods Change an item
+	//
+	// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+	// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+	// changed: withdraw the review first, or wait.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+	UpdateGoods(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, body UpdateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateGoodsAudit Submit an item to review again
+	//
+	// Submits an item that is `unreviewed` or `rejected`: after a withdrawal, after a rejection, or after WeChat did not begin
+	// its first review. The answer is the item with its new `audit`. It takes one of the day's 500 submissions.
+	//
+	// Corresponds with POST /goods/{id}/audits (the `CreateGoodsAudit` operationId).
+	CreateGoodsAudit(ctx context.Context, id GoodsIDPath, params *CreateGoodsAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLegacyStores List legacy stores
 	//
@@ -4415,6 +5150,24 @@ func (c *Client) RefreshAudit(ctx context.Context, id AuditID, reqEditors ...Req
 	return c.Client.Do(req)
 }
 
+// WithdrawAudit Withdraw a review
+//
+// Takes goods back from review, which WeChat offers for nothing else. The item becomes `unreviewed`, can be changed, and
+// submitted again with `POST /goods/{id}/audits`. What the submission took of the day's 500 is not given back.
+//
+// Corresponds with POST /audits/{id}/withdrawal (the `WithdrawAudit` operationId).
+func (c *Client) WithdrawAudit(ctx context.Context, id AuditID, params *WithdrawAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewWithdrawAuditRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateAuthorizationLinkWithBody Make a link by which a merchant authorises your platform
 //
 // Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -4561,6 +5314,184 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 // Corresponds with GET /events/{id} (the `GetEvent` operationId).
 func (c *Client) GetEvent(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetEventRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListGoods List goods
+//
+// `source=local` (the default) reads the gateway's own records: complete, cheap, with goods whose review is still open.
+// Goods that WeChat refused to add are shown only when you ask for `status=failed`. `synced_at` is the last complete
+// comparison with WeChat, `null` until the first one ended.
+// `source=live` asks WeChat now, for one merchant: with `status`, which it then needs, in WeChat's order; or with `goods_id`,
+// at most 20 of them, in one page. Other filters are refused then. Goods that were made elsewhere have `id: null` until the
+// gateway has recorded them a moment later; address them by their `goods_id` meanwhile.
+//
+// Corresponds with GET /goods (the `ListGoods` operationId).
+func (c *Client) ListGoods(ctx context.Context, params *ListGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListGoodsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateGoodsWithBody Add goods
+//
+// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+//
+// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+// is refused with `operation_in_progress`.
+//
+// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /goods (the `CreateGoods` operationId).
+func (c *Client) CreateGoodsWithBody(ctx context.Context, params *CreateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateGoodsRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateGoods Add goods
+//
+// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+//
+// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+// is refused with `operation_in_progress`.
+//
+// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /goods (the `CreateGoods` operationId).
+func (c *Client) CreateGoods(ctx context.Context, params *CreateGoodsParams, body CreateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateGoodsRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteGoods Delete an item
+//
+// Deletes the item at WeChat, also from the shelves of running broadcasts. It can't be undone. Its record stays here with
+// `status: deleted`. An item that WeChat has already deleted is no error. One `in_review` can't be deleted.
+//
+// Corresponds with DELETE /goods/{id} (the `DeleteGoods` operationId).
+func (c *Client) DeleteGoods(ctx context.Context, id GoodsIDPath, params *DeleteGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteGoodsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetGoods Show an item
+//
+// `source=local` (the default) is the gateway's own record. `source=live` asks WeChat now, which works once the item has a
+// `goods_id`. WeChat's number instead of our id is accepted with an acting merchant.
+//
+// Corresponds with GET /goods/{id} (the `GetGoods` operationId).
+func (c *Client) GetGoods(ctx context.Context, id GoodsIDPath, params *GetGoodsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetGoodsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateGoodsWithBody Change an item
+//
+// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+// changed: withdraw the review first, or wait.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+func (c *Client) UpdateGoodsWithBody(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateGoodsRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateGoods Change an item
+//
+// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+// changed: withdraw the review first, or wait.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+func (c *Client) UpdateGoods(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, body UpdateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateGoodsRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateGoodsAudit Submit an item to review again
+//
+// Submits an item that is `unreviewed` or `rejected`: after a withdrawal, after a rejection, or after WeChat did not begin
+// its first review. The answer is the item with its new `audit`. It takes one of the day's 500 submissions.
+//
+// Corresponds with POST /goods/{id}/audits (the `CreateGoodsAudit` operationId).
+func (c *Client) CreateGoodsAudit(ctx context.Context, id GoodsIDPath, params *CreateGoodsAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateGoodsAuditRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6347,6 +7278,82 @@ func NewRefreshAuditRequest(server string, id AuditID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewWithdrawAuditRequest constructs an http.Request for the WithdrawAudit method
+func NewWithdrawAuditRequest(server string, id AuditID, params *WithdrawAuditParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/audits/%s/withdrawal", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewCreateAuthorizationLinkRequest calls the generic CreateAuthorizationLink builder with application/json body
 func NewCreateAuthorizationLinkRequest(server string, body CreateAuthorizationLinkJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6834,6 +7841,596 @@ func NewGetEventRequest(server string, id EventID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListGoodsRequest constructs an http.Request for the ListGoods method
+func NewListGoodsRequest(server string, params *ListGoodsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ClientReference != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_reference", *params.ClientReference, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GoodsID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "goods_id", *params.GoodsID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UpdatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "updated_after", *params.UpdatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateGoodsRequest calls the generic CreateGoods builder with application/json body
+func NewCreateGoodsRequest(server string, params *CreateGoodsParams, body CreateGoodsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateGoodsRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateGoodsRequestWithBody constructs an http.Request for the CreateGoods method, with any body, and a specified content type
+func NewCreateGoodsRequestWithBody(server string, params *CreateGoodsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteGoodsRequest constructs an http.Request for the DeleteGoods method
+func NewDeleteGoodsRequest(server string, id GoodsIDPath, params *DeleteGoodsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetGoodsRequest constructs an http.Request for the GetGoods method
+func NewGetGoodsRequest(server string, id GoodsIDPath, params *GetGoodsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateGoodsRequest calls the generic UpdateGoods builder with application/json body
+func NewUpdateGoodsRequest(server string, id GoodsIDPath, params *UpdateGoodsParams, body UpdateGoodsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateGoodsRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateGoodsRequestWithBody constructs an http.Request for the UpdateGoods method, with any body, and a specified content type
+func NewUpdateGoodsRequestWithBody(server string, id GoodsIDPath, params *UpdateGoodsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateGoodsAuditRequest constructs an http.Request for the CreateGoodsAudit method
+func NewCreateGoodsAuditRequest(server string, id GoodsIDPath, params *CreateGoodsAuditParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/goods/%s/audits", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam1)
+		}
+
 	}
 
 	return req, nil
@@ -9250,6 +10847,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /audits/{id}/refresh (the `RefreshAudit` operationId).
 	RefreshAuditWithResponse(ctx context.Context, id AuditID, reqEditors ...RequestEditorFn) (*RefreshAuditResponse, error)
 
+	// WithdrawAuditWithResponse Withdraw a review
+	//
+	// Takes goods back from review, which WeChat offers for nothing else. The item becomes `unreviewed`, can be changed, and
+	// submitted again with `POST /goods/{id}/audits`. What the submission took of the day's 500 is not given back.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /audits/{id}/withdrawal (the `WithdrawAudit` operationId).
+	WithdrawAuditWithResponse(ctx context.Context, id AuditID, params *WithdrawAuditParams, reqEditors ...RequestEditorFn) (*WithdrawAuditResponse, error)
+
 	// CreateAuthorizationLinkWithBodyWithResponse Make a link by which a merchant authorises your platform
 	//
 	// Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -9337,6 +10944,112 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /events/{id} (the `GetEvent` operationId).
 	GetEventWithResponse(ctx context.Context, id EventID, reqEditors ...RequestEditorFn) (*GetEventResponse, error)
+
+	// ListGoodsWithResponse List goods
+	//
+	// `source=local` (the default) reads the gateway's own records: complete, cheap, with goods whose review is still open.
+	// Goods that WeChat refused to add are shown only when you ask for `status=failed`. `synced_at` is the last complete
+	// comparison with WeChat, `null` until the first one ended.
+	// `source=live` asks WeChat now, for one merchant: with `status`, which it then needs, in WeChat's order; or with `goods_id`,
+	// at most 20 of them, in one page. Other filters are refused then. Goods that were made elsewhere have `id: null` until the
+	// gateway has recorded them a moment later; address them by their `goods_id` meanwhile.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /goods (the `ListGoods` operationId).
+	ListGoodsWithResponse(ctx context.Context, params *ListGoodsParams, reqEditors ...RequestEditorFn) (*ListGoodsResponse, error)
+
+	// CreateGoodsWithBodyWithResponse Add goods
+	//
+	// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+	// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+	// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+	//
+	// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+	// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+	// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+	// is refused with `operation_in_progress`.
+	//
+	// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /goods (the `CreateGoods` operationId).
+	CreateGoodsWithBodyWithResponse(ctx context.Context, params *CreateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateGoodsResponse, error)
+
+	// CreateGoodsWithResponse Add goods
+	//
+	// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+	// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+	// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+	//
+	// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+	// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+	//
+	// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+	// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+	// is refused with `operation_in_progress`.
+	//
+	// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /goods (the `CreateGoods` operationId).
+	CreateGoodsWithResponse(ctx context.Context, params *CreateGoodsParams, body CreateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateGoodsResponse, error)
+
+	// DeleteGoodsWithResponse Delete an item
+	//
+	// Deletes the item at WeChat, also from the shelves of running broadcasts. It can't be undone. Its record stays here with
+	// `status: deleted`. An item that WeChat has already deleted is no error. One `in_review` can't be deleted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /goods/{id} (the `DeleteGoods` operationId).
+	DeleteGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *DeleteGoodsParams, reqEditors ...RequestEditorFn) (*DeleteGoodsResponse, error)
+
+	// GetGoodsWithResponse Show an item
+	//
+	// `source=local` (the default) is the gateway's own record. `source=live` asks WeChat now, which works once the item has a
+	// `goods_id`. WeChat's number instead of our id is accepted with an acting merchant.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /goods/{id} (the `GetGoods` operationId).
+	GetGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *GetGoodsParams, reqEditors ...RequestEditorFn) (*GetGoodsResponse, error)
+
+	// UpdateGoodsWithBodyWithResponse Change an item
+	//
+	// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+	// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+	// changed: withdraw the review first, or wait.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+	UpdateGoodsWithBodyWithResponse(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateGoodsResponse, error)
+
+	// UpdateGoodsWithResponse Change an item
+	//
+	// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+	// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+	// changed: withdraw the review first, or wait.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+	UpdateGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, body UpdateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateGoodsResponse, error)
+
+	// CreateGoodsAuditWithResponse Submit an item to review again
+	//
+	// Submits an item that is `unreviewed` or `rejected`: after a withdrawal, after a rejection, or after WeChat did not begin
+	// its first review. The answer is the item with its new `audit`. It takes one of the day's 500 submissions.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /goods/{id}/audits (the `CreateGoodsAudit` operationId).
+	CreateGoodsAuditWithResponse(ctx context.Context, id GoodsIDPath, params *CreateGoodsAuditParams, reqEditors ...RequestEditorFn) (*CreateGoodsAuditResponse, error)
 
 	// ListLegacyStoresWithResponse List legacy stores
 	//
@@ -10902,6 +12615,89 @@ func (r RefreshAuditResponse) ContentType() string {
 	return ""
 }
 
+// WithdrawAuditResponse200Headers the declared response headers of an HTTP 200 response for WithdrawAudit
+type WithdrawAuditResponse200Headers struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// WithdrawAuditResponse202Headers the declared response headers of an HTTP 202 response for WithdrawAudit
+type WithdrawAuditResponse202Headers struct {
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// WithdrawAuditResponseDefaultHeaders the declared response headers of an HTTP default response for WithdrawAudit
+type WithdrawAuditResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type WithdrawAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Audit
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Audit
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *WithdrawAuditResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *WithdrawAuditResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *WithdrawAuditResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r WithdrawAuditResponse) GetJSON200() *Audit {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r WithdrawAuditResponse) GetJSON202() *Audit {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r WithdrawAuditResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r WithdrawAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r WithdrawAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r WithdrawAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r WithdrawAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateAuthorizationLinkResponse201Headers the declared response headers of an HTTP 201 response for CreateAuthorizationLink
 type CreateAuthorizationLinkResponse201Headers struct {
 	Location  *string
@@ -11377,6 +13173,467 @@ func (r GetEventResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetEventResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListGoodsResponse200Headers the declared response headers of an HTTP 200 response for ListGoods
+type ListGoodsResponse200Headers struct {
+	Link      *string
+	RequestID *string
+}
+
+// ListGoodsResponseDefaultHeaders the declared response headers of an HTTP default response for ListGoods
+type ListGoodsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ListGoodsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GoodsList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListGoodsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListGoodsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListGoodsResponse) GetJSON200() *GoodsList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListGoodsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListGoodsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListGoodsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListGoodsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListGoodsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateGoodsResponse200Headers the declared response headers of an HTTP 200 response for CreateGoods
+type CreateGoodsResponse200Headers struct {
+	RequestID *string
+}
+
+// CreateGoodsResponse202Headers the declared response headers of an HTTP 202 response for CreateGoods
+type CreateGoodsResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// CreateGoodsResponseDefaultHeaders the declared response headers of an HTTP default response for CreateGoods
+type CreateGoodsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type CreateGoodsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Goods
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateGoodsResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateGoodsResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *CreateGoodsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateGoodsResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateGoodsResponse) GetJSON202() *Goods {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateGoodsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateGoodsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateGoodsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateGoodsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateGoodsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteGoodsResponse202Headers the declared response headers of an HTTP 202 response for DeleteGoods
+type DeleteGoodsResponse202Headers struct {
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// DeleteGoodsResponse204Headers the declared response headers of an HTTP 204 response for DeleteGoods
+type DeleteGoodsResponse204Headers struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// DeleteGoodsResponseDefaultHeaders the declared response headers of an HTTP default response for DeleteGoods
+type DeleteGoodsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type DeleteGoodsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Goods
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *DeleteGoodsResponse202Headers
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DeleteGoodsResponse204Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *DeleteGoodsResponseDefaultHeaders
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DeleteGoodsResponse) GetJSON202() *Goods {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteGoodsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteGoodsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteGoodsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteGoodsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteGoodsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetGoodsResponse200Headers the declared response headers of an HTTP 200 response for GetGoods
+type GetGoodsResponse200Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetGoodsResponse304Headers the declared response headers of an HTTP 304 response for GetGoods
+type GetGoodsResponse304Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetGoodsResponseDefaultHeaders the declared response headers of an HTTP default response for GetGoods
+type GetGoodsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetGoodsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Goods
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetGoodsResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetGoodsResponse304Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetGoodsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetGoodsResponse) GetJSON200() *Goods {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetGoodsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetGoodsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetGoodsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetGoodsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetGoodsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateGoodsResponse200Headers the declared response headers of an HTTP 200 response for UpdateGoods
+type UpdateGoodsResponse200Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// UpdateGoodsResponse202Headers the declared response headers of an HTTP 202 response for UpdateGoods
+type UpdateGoodsResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// UpdateGoodsResponseDefaultHeaders the declared response headers of an HTTP default response for UpdateGoods
+type UpdateGoodsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UpdateGoodsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Goods
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Goods
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateGoodsResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *UpdateGoodsResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UpdateGoodsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateGoodsResponse) GetJSON200() *Goods {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r UpdateGoodsResponse) GetJSON202() *Goods {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateGoodsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateGoodsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateGoodsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateGoodsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateGoodsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateGoodsAuditResponse200Headers the declared response headers of an HTTP 200 response for CreateGoodsAudit
+type CreateGoodsAuditResponse200Headers struct {
+	RequestID *string
+}
+
+// CreateGoodsAuditResponse202Headers the declared response headers of an HTTP 202 response for CreateGoodsAudit
+type CreateGoodsAuditResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// CreateGoodsAuditResponseDefaultHeaders the declared response headers of an HTTP default response for CreateGoodsAudit
+type CreateGoodsAuditResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type CreateGoodsAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Goods
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateGoodsAuditResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateGoodsAuditResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *CreateGoodsAuditResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateGoodsAuditResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateGoodsAuditResponse) GetJSON202() *Goods {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateGoodsAuditResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateGoodsAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateGoodsAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateGoodsAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateGoodsAuditResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13504,6 +15761,22 @@ func (c *ClientWithResponses) RefreshAuditWithResponse(ctx context.Context, id A
 	return ParseRefreshAuditResponse(rsp)
 }
 
+// WithdrawAuditWithResponse Withdraw a review
+//
+// Takes goods back from review, which WeChat offers for nothing else. The item becomes `unreviewed`, can be changed, and
+// submitted again with `POST /goods/{id}/audits`. What the submission took of the day's 500 is not given back.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /audits/{id}/withdrawal (the `WithdrawAudit` operationId).
+func (c *ClientWithResponses) WithdrawAuditWithResponse(ctx context.Context, id AuditID, params *WithdrawAuditParams, reqEditors ...RequestEditorFn) (*WithdrawAuditResponse, error) {
+	rsp, err := c.WithdrawAudit(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseWithdrawAuditResponse(rsp)
+}
+
 // CreateAuthorizationLinkWithBodyWithResponse Make a link by which a merchant authorises your platform
 //
 // Send `url` to the administrator of the account: one page of ours with a button to WeChat's consent page. The link lives
@@ -13638,6 +15911,160 @@ func (c *ClientWithResponses) GetEventWithResponse(ctx context.Context, id Event
 		return nil, err
 	}
 	return ParseGetEventResponse(rsp)
+}
+
+// ListGoodsWithResponse List goods
+//
+// `source=local` (the default) reads the gateway's own records: complete, cheap, with goods whose review is still open.
+// Goods that WeChat refused to add are shown only when you ask for `status=failed`. `synced_at` is the last complete
+// comparison with WeChat, `null` until the first one ended.
+// `source=live` asks WeChat now, for one merchant: with `status`, which it then needs, in WeChat's order; or with `goods_id`,
+// at most 20 of them, in one page. Other filters are refused then. Goods that were made elsewhere have `id: null` until the
+// gateway has recorded them a moment later; address them by their `goods_id` meanwhile.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /goods (the `ListGoods` operationId).
+func (c *ClientWithResponses) ListGoodsWithResponse(ctx context.Context, params *ListGoodsParams, reqEditors ...RequestEditorFn) (*ListGoodsResponse, error) {
+	rsp, err := c.ListGoods(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListGoodsResponse(rsp)
+}
+
+// CreateGoodsWithBodyWithResponse Add goods
+//
+// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+//
+// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+// is refused with `operation_in_progress`.
+//
+// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /goods (the `CreateGoods` operationId).
+func (c *ClientWithResponses) CreateGoodsWithBodyWithResponse(ctx context.Context, params *CreateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateGoodsResponse, error) {
+	rsp, err := c.CreateGoodsWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateGoodsResponse(rsp)
+}
+
+// CreateGoodsWithResponse Add goods
+//
+// Adds an item for live broadcasts to the merchant's mini program and submits it to WeChat's review. Upload the picture
+// before with `POST /media/temporary`; WeChat keeps it for three days. The answer is 202 with our id, WeChat's `goods_id`,
+// `status: in_review` and the audit. WeChat sends no event when it has decided, so the gateway asks it every few minutes.
+//
+// When WeChat added the item and did not begin its review, the answer is 202 too: `status` is `unreviewed`,
+// `audit.status` is `submit_failed`, and `POST /goods/{id}/audits` submits it again.
+//
+// If WeChat's answer was lost, the reply is still 202, with `status: outcome_unknown` and an `operation`: the gateway finds
+// out by itself. Don't send it again with another key: WeChat would add a second item. While that goes on, an identical item
+// is refused with `operation_in_progress`.
+//
+// WeChat reviews 500 submissions a merchant and day; a withdrawal gives none back.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /goods (the `CreateGoods` operationId).
+func (c *ClientWithResponses) CreateGoodsWithResponse(ctx context.Context, params *CreateGoodsParams, body CreateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateGoodsResponse, error) {
+	rsp, err := c.CreateGoods(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateGoodsResponse(rsp)
+}
+
+// DeleteGoodsWithResponse Delete an item
+//
+// Deletes the item at WeChat, also from the shelves of running broadcasts. It can't be undone. Its record stays here with
+// `status: deleted`. An item that WeChat has already deleted is no error. One `in_review` can't be deleted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /goods/{id} (the `DeleteGoods` operationId).
+func (c *ClientWithResponses) DeleteGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *DeleteGoodsParams, reqEditors ...RequestEditorFn) (*DeleteGoodsResponse, error) {
+	rsp, err := c.DeleteGoods(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteGoodsResponse(rsp)
+}
+
+// GetGoodsWithResponse Show an item
+//
+// `source=local` (the default) is the gateway's own record. `source=live` asks WeChat now, which works once the item has a
+// `goods_id`. WeChat's number instead of our id is accepted with an acting merchant.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /goods/{id} (the `GetGoods` operationId).
+func (c *ClientWithResponses) GetGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *GetGoodsParams, reqEditors ...RequestEditorFn) (*GetGoodsResponse, error) {
+	rsp, err := c.GetGoods(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetGoodsResponse(rsp)
+}
+
+// UpdateGoodsWithBodyWithResponse Change an item
+//
+// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+// changed: withdraw the review first, or wait.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+func (c *ClientWithResponses) UpdateGoodsWithBodyWithResponse(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateGoodsResponse, error) {
+	rsp, err := c.UpdateGoodsWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateGoodsResponse(rsp)
+}
+
+// UpdateGoodsWithResponse Change an item
+//
+// Send only what changes. An item that is `unreviewed` or `rejected` can be changed in all; submit it with
+// `POST /goods/{id}/audits` afterwards. Of an `approved` one only `pricing` can be changed. One `in_review` can't be
+// changed: withdraw the review first, or wait.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /goods/{id} (the `UpdateGoods` operationId).
+func (c *ClientWithResponses) UpdateGoodsWithResponse(ctx context.Context, id GoodsIDPath, params *UpdateGoodsParams, body UpdateGoodsJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateGoodsResponse, error) {
+	rsp, err := c.UpdateGoods(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateGoodsResponse(rsp)
+}
+
+// CreateGoodsAuditWithResponse Submit an item to review again
+//
+// Submits an item that is `unreviewed` or `rejected`: after a withdrawal, after a rejection, or after WeChat did not begin
+// its first review. The answer is the item with its new `audit`. It takes one of the day's 500 submissions.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /goods/{id}/audits (the `CreateGoodsAudit` operationId).
+func (c *ClientWithResponses) CreateGoodsAuditWithResponse(ctx context.Context, id GoodsIDPath, params *CreateGoodsAuditParams, reqEditors ...RequestEditorFn) (*CreateGoodsAuditResponse, error) {
+	rsp, err := c.CreateGoodsAudit(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateGoodsAuditResponse(rsp)
 }
 
 // ListLegacyStoresWithResponse List legacy stores
@@ -15513,6 +17940,128 @@ func ParseRefreshAuditResponse(rsp *http.Response) (*RefreshAuditResponse, error
 	return response, nil
 }
 
+// ParseWithdrawAuditResponse parses an HTTP response from a WithdrawAuditWithResponse call
+func ParseWithdrawAuditResponse(rsp *http.Response) (*WithdrawAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &WithdrawAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Audit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Audit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers WithdrawAuditResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers WithdrawAuditResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers WithdrawAuditResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateAuthorizationLinkResponse parses an HTTP response from a CreateAuthorizationLinkWithResponse call
 func ParseCreateAuthorizationLinkResponse(rsp *http.Response) (*CreateAuthorizationLinkResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -16070,6 +18619,650 @@ func ParseGetEventResponse(rsp *http.Response) (*GetEventResponse, error) {
 		response.Headers200 = &headers
 	case true:
 		var headers GetEventResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListGoodsResponse parses an HTTP response from a ListGoodsWithResponse call
+func ParseListGoodsResponse(rsp *http.Response) (*ListGoodsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListGoodsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GoodsList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListGoodsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListGoodsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateGoodsResponse parses an HTTP response from a CreateGoodsWithResponse call
+func ParseCreateGoodsResponse(rsp *http.Response) (*CreateGoodsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateGoodsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateGoodsResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateGoodsResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers CreateGoodsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteGoodsResponse parses an HTTP response from a DeleteGoodsWithResponse call
+func ParseDeleteGoodsResponse(rsp *http.Response) (*DeleteGoodsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteGoodsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers DeleteGoodsResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 204:
+		var headers DeleteGoodsResponse204Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers204 = &headers
+	case true:
+		var headers DeleteGoodsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetGoodsResponse parses an HTTP response from a GetGoodsWithResponse call
+func ParseGetGoodsResponse(rsp *http.Response) (*GetGoodsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetGoodsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetGoodsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetGoodsResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers304 = &headers
+	case true:
+		var headers GetGoodsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateGoodsResponse parses an HTTP response from a UpdateGoodsWithResponse call
+func ParseUpdateGoodsResponse(rsp *http.Response) (*UpdateGoodsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateGoodsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateGoodsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers UpdateGoodsResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers UpdateGoodsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateGoodsAuditResponse parses an HTTP response from a CreateGoodsAuditWithResponse call
+func ParseCreateGoodsAuditResponse(rsp *http.Response) (*CreateGoodsAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateGoodsAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Goods
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateGoodsAuditResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateGoodsAuditResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers CreateGoodsAuditResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

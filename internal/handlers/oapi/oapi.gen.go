@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -253,6 +254,84 @@ func (e DistrictLevel) Valid() bool {
 	case DistrictLevelDistrict:
 		return true
 	case DistrictLevelProvince:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsOrigin.
+const (
+	GoodsOriginAPI     GoodsOrigin = "api"
+	GoodsOriginConsole GoodsOrigin = "console"
+	GoodsOriginUnknown GoodsOrigin = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the GoodsOrigin enum.
+func (e GoodsOrigin) Valid() bool {
+	switch e {
+	case GoodsOriginAPI:
+		return true
+	case GoodsOriginConsole:
+		return true
+	case GoodsOriginUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsPricingType.
+const (
+	GoodsPricingTypeDiscount GoodsPricingType = "discount"
+	GoodsPricingTypeFixed    GoodsPricingType = "fixed"
+	GoodsPricingTypeRange    GoodsPricingType = "range"
+)
+
+// Valid indicates whether the value is a known member of the GoodsPricingType enum.
+func (e GoodsPricingType) Valid() bool {
+	switch e {
+	case GoodsPricingTypeDiscount:
+		return true
+	case GoodsPricingTypeFixed:
+		return true
+	case GoodsPricingTypeRange:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GoodsStatus.
+const (
+	GoodsStatusApproved       GoodsStatus = "approved"
+	GoodsStatusDeleted        GoodsStatus = "deleted"
+	GoodsStatusFailed         GoodsStatus = "failed"
+	GoodsStatusInReview       GoodsStatus = "in_review"
+	GoodsStatusOutcomeUnknown GoodsStatus = "outcome_unknown"
+	GoodsStatusRejected       GoodsStatus = "rejected"
+	GoodsStatusSubmitting     GoodsStatus = "submitting"
+	GoodsStatusUnreviewed     GoodsStatus = "unreviewed"
+)
+
+// Valid indicates whether the value is a known member of the GoodsStatus enum.
+func (e GoodsStatus) Valid() bool {
+	switch e {
+	case GoodsStatusApproved:
+		return true
+	case GoodsStatusDeleted:
+		return true
+	case GoodsStatusFailed:
+		return true
+	case GoodsStatusInReview:
+		return true
+	case GoodsStatusOutcomeUnknown:
+		return true
+	case GoodsStatusRejected:
+		return true
+	case GoodsStatusSubmitting:
+		return true
+	case GoodsStatusUnreviewed:
 		return true
 	default:
 		return false
@@ -514,6 +593,51 @@ func (e OperationStatus) Valid() bool {
 	case OperationStatusReconciling:
 		return true
 	case OperationStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingDiscountType.
+const (
+	PricingDiscountTypeDiscount PricingDiscountType = "discount"
+)
+
+// Valid indicates whether the value is a known member of the PricingDiscountType enum.
+func (e PricingDiscountType) Valid() bool {
+	switch e {
+	case PricingDiscountTypeDiscount:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingFixedType.
+const (
+	PricingFixedTypeFixed PricingFixedType = "fixed"
+)
+
+// Valid indicates whether the value is a known member of the PricingFixedType enum.
+func (e PricingFixedType) Valid() bool {
+	switch e {
+	case PricingFixedTypeFixed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PricingRangeType.
+const (
+	PricingRangeTypeRange PricingRangeType = "range"
+)
+
+// Valid indicates whether the value is a known member of the PricingRangeType enum.
+func (e PricingRangeType) Valid() bool {
+	switch e {
+	case PricingRangeTypeRange:
 		return true
 	default:
 		return false
@@ -811,6 +935,9 @@ type Audit struct {
 	//
 	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
 	MerchantID MerchantID `json:"merchant_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
 
 	// OverdueAt Since when WeChat has said nothing for longer than such reviews take. The event `audit.overdue` tells of it.
 	OverdueAt *time.Time `json:"overdue_at"`
@@ -1187,6 +1314,186 @@ type EventList struct {
 // EventObject The ids and the key fields of what changed; read the object itself for all of it. For `push.other` and `push.received`:
 // `appid`, `msg_type`, `event`, `create_time` and `xml`.
 type EventObject map[string]interface{}
+
+// Goods An item for live broadcasts.
+type Goods struct {
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// ClientReference Your own id of it.
+	ClientReference *string `json:"client_reference"`
+
+	// CoverImageURL The picture at WeChat; `null` until WeChat was asked.
+	CoverImageURL *string `json:"cover_image_url"`
+
+	// CoverMediaID The picture as it was sent; `null` where it was not sent from here.
+	CoverMediaID *string `json:"cover_media_id"`
+
+	// CreatedAt `null` only where `id` is.
+	CreatedAt *time.Time `json:"created_at"`
+
+	// GoodsID WeChat's number of the item.
+	GoodsID *string `json:"goods_id"`
+
+	// ID Our id. `null` only in a live answer, for an item seen for the first time.
+	ID *string `json:"id"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Name       *string    `json:"name"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+
+	// Origin `console`: made in WeChat's console, and can be changed only there. `unknown`: WeChat doesn't say.
+	Origin GoodsOrigin `json:"origin"`
+	Path   *string     `json:"path"`
+
+	// PreviousID The earlier item with the same `client_reference` that was rejected or failed.
+	PreviousID *string `json:"previous_id"`
+
+	// Pricing What the item costs: `amount` if `type` is `fixed`, `min` and `max` if `range`, `original` and `current` if `discount`. As it
+	// was sent, as long as WeChat shows that; of goods that were made elsewhere what WeChat shows, taken for yuan.
+	Pricing *GoodsPricing `json:"pricing"`
+
+	// Status `submitting`: on the way to WeChat. `unreviewed`: at WeChat, not submitted or withdrawn. `in_review`: WeChat reviews it.
+	// `approved`, `rejected`: WeChat has decided. `failed`: WeChat refused to add it. `outcome_unknown`: WeChat's answer was
+	// lost, the gateway finds out.
+	Status GoodsStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about the item.
+	SyncedAt        *time.Time `json:"synced_at"`
+	ThirdPartyAppid *string    `json:"third_party_appid"`
+
+	// UpdatedAt `null` only where `id` is.
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// UpstreamPrice The prices as WeChat shows them, digit by digit. Whether they are in yuan or in fen its documents leave open.
+	UpstreamPrice *UpstreamPrice `json:"upstream_price"`
+}
+
+// GoodsCreate An item to add.
+type GoodsCreate struct {
+	// ClientReference Your own id of the object, 1 to 64 of letters, digits and `_ . : -`. Unique for each merchant and kind of object.
+	//
+	// Example: shop-0042
+	ClientReference *ClientReference `json:"client_reference,omitempty"`
+
+	// CoverMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	CoverMediaID MediaID `json:"cover_media_id"`
+
+	// Name The name, at most 28 wide; a Chinese character counts as two.
+	//
+	// Example: TIT茶杯
+	Name GoodsName `json:"name"`
+
+	// Path The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+	// `pages/goods?url=https%3A%2F%2Fexample.com`.
+	//
+	//
+	// Example: pages/index/index
+	Path GoodsPath `json:"path"`
+
+	// Pricing What an item costs, in yuan.
+	Pricing Pricing `json:"pricing"`
+
+	// ThirdPartyAppid A WeChat appid.
+	//
+	// Example: wx570bc396a51b8ff8
+	ThirdPartyAppid *AppID `json:"third_party_appid,omitempty"`
+}
+
+// GoodsList A page of goods.
+type GoodsList struct {
+	Data []Goods `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+
+	// SyncedAt The last complete comparison with WeChat; `null` until the first one ended.
+	SyncedAt *time.Time `json:"synced_at"`
+
+	// Total How many WeChat says there are, in a live answer.
+	Total *int64 `json:"total"`
+}
+
+// GoodsName The name, at most 28 wide; a Chinese character counts as two.
+//
+// Example: TIT茶杯
+type GoodsName = string
+
+// GoodsNumber WeChat's number of an item.
+//
+// Example: 51
+type GoodsNumber = string
+
+// GoodsOrigin `console`: made in WeChat's console, and can be changed only there. `unknown`: WeChat doesn't say.
+type GoodsOrigin string
+
+// GoodsPath The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+// `pages/goods?url=https%3A%2F%2Fexample.com`.
+//
+// Example: pages/index/index
+type GoodsPath = string
+
+// GoodsPricing What the item costs: `amount` if `type` is `fixed`, `min` and `max` if `range`, `original` and `current` if `discount`. As it
+// was sent, as long as WeChat shows that; of goods that were made elsewhere what WeChat shows, taken for yuan.
+type GoodsPricing struct {
+	Amount   *string          `json:"amount,omitempty"`
+	Current  *string          `json:"current,omitempty"`
+	Max      *string          `json:"max,omitempty"`
+	Min      *string          `json:"min,omitempty"`
+	Original *string          `json:"original,omitempty"`
+	Type     GoodsPricingType `json:"type"`
+}
+
+// GoodsPricingType defines model for GoodsPricing.Type.
+type GoodsPricingType string
+
+// GoodsRef An item, by our id `gds_…` or by WeChat's `goods_id`.
+//
+// Example: gds_01jd7k4b2rf6z9t3n7r1s6v2zb
+type GoodsRef = string
+
+// GoodsStatus `submitting`: on the way to WeChat. `unreviewed`: at WeChat, not submitted or withdrawn. `in_review`: WeChat reviews it.
+// `approved`, `rejected`: WeChat has decided. `failed`: WeChat refused to add it. `outcome_unknown`: WeChat's answer was
+// lost, the gateway finds out.
+type GoodsStatus string
+
+// GoodsUpdate What to change.
+type GoodsUpdate struct {
+	// CoverMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	CoverMediaID *MediaID `json:"cover_media_id,omitempty"`
+
+	// Name The name, at most 28 wide; a Chinese character counts as two.
+	//
+	// Example: TIT茶杯
+	Name *GoodsName `json:"name,omitempty"`
+
+	// Path The item's page in the mini program, without a scheme. Values in its query must be percent-encoded:
+	// `pages/goods?url=https%3A%2F%2Fexample.com`.
+	//
+	//
+	// Example: pages/index/index
+	Path *GoodsPath `json:"path,omitempty"`
+
+	// Pricing What an item costs, in yuan.
+	Pricing *Pricing `json:"pricing,omitempty"`
+
+	// ThirdPartyAppid A WeChat appid.
+	//
+	// Example: wx570bc396a51b8ff8
+	ThirdPartyAppid *AppID `json:"third_party_appid,omitempty"`
+}
 
 // HasMore Whether there is another page.
 type HasMore = bool
@@ -2019,6 +2326,62 @@ type Point struct {
 	Longitude string `json:"longitude"`
 }
 
+// Price A price in yuan, over 0, with at most two decimals.
+//
+// Example: 99.50
+type Price = string
+
+// Pricing What an item costs, in yuan.
+type Pricing struct {
+	union json.RawMessage
+}
+
+// PricingDiscount The price now and the one before, which is not below it.
+type PricingDiscount struct {
+	// Current A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Current Price `json:"current"`
+
+	// Original A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Original Price               `json:"original"`
+	Type     PricingDiscountType `json:"type"`
+}
+
+// PricingDiscountType defines model for PricingDiscount.Type.
+type PricingDiscountType string
+
+// PricingFixed One price.
+type PricingFixed struct {
+	// Amount A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Amount Price            `json:"amount"`
+	Type   PricingFixedType `json:"type"`
+}
+
+// PricingFixedType defines model for PricingFixed.Type.
+type PricingFixedType string
+
+// PricingRange Prices from `min` to `max`, which is not below it.
+type PricingRange struct {
+	// Max A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Max Price `json:"max"`
+
+	// Min A price in yuan, over 0, with at most two decimals.
+	//
+	// Example: 99.50
+	Min  Price            `json:"min"`
+	Type PricingRangeType `json:"type"`
+}
+
+// PricingRangeType defines model for PricingRange.Type.
+type PricingRangeType string
+
 // ProblemField One field at fault.
 type ProblemField struct {
 	// Code Which rule: `required`, `too_long`, `pattern`, …
@@ -2482,6 +2845,12 @@ type TokenRefresh struct {
 // TokenState `fresh` works; `refreshing` and `expired` are refreshed by themselves; `invalid` needs a new authorisation.
 type TokenState string
 
+// UpstreamPrice The prices as WeChat shows them, digit by digit. Whether they are in yuan or in fen its documents leave open.
+type UpstreamPrice struct {
+	Price  string  `json:"price"`
+	Price2 *string `json:"price2"`
+}
+
 // Validation A write that could be carried out now.
 type Validation struct {
 	// Valid Always `true`; what speaks against a write is a problem.
@@ -2506,6 +2875,11 @@ type APIKeyIDPath = APIKeyID
 
 // Cursor defines model for Cursor.
 type Cursor = string
+
+// GoodsIDPath An item, by our id `gds_…` or by WeChat's `goods_id`.
+//
+// Example: gds_01jd7k4b2rf6z9t3n7r1s6v2zb
+type GoodsIDPath = GoodsRef
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -2694,6 +3068,18 @@ type GetAuditParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// WithdrawAuditParams defines parameters for WithdrawAudit.
+type WithdrawAuditParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // GetAuthorizationLinkParams defines parameters for GetAuthorizationLink.
 type GetAuthorizationLinkParams struct {
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
@@ -2758,6 +3144,106 @@ type ListEventsParams struct {
 
 	// Limit How many items a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ListGoodsParams defines parameters for ListGoods.
+type ListGoodsParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// Status Only goods in this state. With `source=live` one of `unreviewed`, `in_review`, `approved` and `rejected`.
+	Status *GoodsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// ClientReference Only the object with this reference of yours.
+	ClientReference *ClientReference `form:"client_reference,omitempty" json:"client_reference,omitempty"`
+
+	// GoodsID Only the goods that WeChat knows by these numbers. Repeat the parameter for each.
+	GoodsID *[]GoodsNumber `form:"goods_id,omitempty" json:"goods_id,omitempty"`
+
+	// UpdatedAfter Only what changed after this time, for keeping a copy up to date.
+	UpdatedAfter *UpdatedAfter `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateGoodsParams defines parameters for CreateGoods.
+type CreateGoodsParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteGoodsParams defines parameters for DeleteGoods.
+type DeleteGoodsParams struct {
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// GetGoodsParams defines parameters for GetGoods.
+type GetGoodsParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// UpdateGoodsParams defines parameters for UpdateGoods.
+type UpdateGoodsParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateGoodsAuditParams defines parameters for CreateGoodsAudit.
+type CreateGoodsAuditParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
@@ -3123,6 +3609,12 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateAuthorizationLinkJSONRequestBody defines body for CreateAuthorizationLink for application/json ContentType.
 type CreateAuthorizationLinkJSONRequestBody = AuthorizationLinkCreate
 
+// CreateGoodsJSONRequestBody defines body for CreateGoods for application/json ContentType.
+type CreateGoodsJSONRequestBody = GoodsCreate
+
+// UpdateGoodsJSONRequestBody defines body for UpdateGoods for application/json ContentType.
+type UpdateGoodsJSONRequestBody = GoodsUpdate
+
 // CreateLegacyStoreJSONRequestBody defines body for CreateLegacyStore for application/json ContentType.
 //
 // Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
@@ -3210,6 +3702,143 @@ func (t *MapPOIPage) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// AsPricingFixed returns the union data inside the Pricing as a PricingFixed
+func (t Pricing) AsPricingFixed() (PricingFixed, error) {
+	var body PricingFixed
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingFixed overwrites any union data inside the Pricing as the provided PricingFixed
+func (t *Pricing) FromPricingFixed(v PricingFixed) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"fixed"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingFixed performs a merge with any union data inside the Pricing, using the provided PricingFixed
+func (t *Pricing) MergePricingFixed(v PricingFixed) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"fixed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPricingRange returns the union data inside the Pricing as a PricingRange
+func (t Pricing) AsPricingRange() (PricingRange, error) {
+	var body PricingRange
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingRange overwrites any union data inside the Pricing as the provided PricingRange
+func (t *Pricing) FromPricingRange(v PricingRange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"range"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingRange performs a merge with any union data inside the Pricing, using the provided PricingRange
+func (t *Pricing) MergePricingRange(v PricingRange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"range"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPricingDiscount returns the union data inside the Pricing as a PricingDiscount
+func (t Pricing) AsPricingDiscount() (PricingDiscount, error) {
+	var body PricingDiscount
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPricingDiscount overwrites any union data inside the Pricing as the provided PricingDiscount
+func (t *Pricing) FromPricingDiscount(v PricingDiscount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"discount"}`))
+	t.union = b
+	return err
+}
+
+// MergePricingDiscount performs a merge with any union data inside the Pricing, using the provided PricingDiscount
+func (t *Pricing) MergePricingDiscount(v PricingDiscount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"discount"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t Pricing) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"type"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Pricing) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "discount":
+		return t.AsPricingDiscount()
+	case "fixed":
+		return t.AsPricingFixed()
+	case "range":
+		return t.AsPricingRange()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t Pricing) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *Pricing) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListChanges List what people and keys changed
@@ -3266,6 +3895,9 @@ type ServerInterface interface {
 	// RefreshAudit Ask WeChat now how an audit stands
 	// (POST /audits/{id}/refresh)
 	RefreshAudit(ctx echo.Context, id AuditID) error
+	// WithdrawAudit Withdraw a review
+	// (POST /audits/{id}/withdrawal)
+	WithdrawAudit(ctx echo.Context, id AuditID, params WithdrawAuditParams) error
 	// CreateAuthorizationLink Make a link by which a merchant authorises your platform
 	// (POST /authorization-links)
 	CreateAuthorizationLink(ctx echo.Context) error
@@ -3287,6 +3919,24 @@ type ServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx echo.Context, id EventID) error
+	// ListGoods List goods
+	// (GET /goods)
+	ListGoods(ctx echo.Context, params ListGoodsParams) error
+	// CreateGoods Add goods
+	// (POST /goods)
+	CreateGoods(ctx echo.Context, params CreateGoodsParams) error
+	// DeleteGoods Delete an item
+	// (DELETE /goods/{id})
+	DeleteGoods(ctx echo.Context, id GoodsIDPath, params DeleteGoodsParams) error
+	// GetGoods Show an item
+	// (GET /goods/{id})
+	GetGoods(ctx echo.Context, id GoodsIDPath, params GetGoodsParams) error
+	// UpdateGoods Change an item
+	// (PATCH /goods/{id})
+	UpdateGoods(ctx echo.Context, id GoodsIDPath, params UpdateGoodsParams) error
+	// CreateGoodsAudit Submit an item to review again
+	// (POST /goods/{id}/audits)
+	CreateGoodsAudit(ctx echo.Context, id GoodsIDPath, params CreateGoodsAuditParams) error
 	// ListLegacyStores List legacy stores
 	// (GET /legacy-stores)
 	//
@@ -3920,6 +4570,48 @@ func (w *ServerInterfaceWrapper) RefreshAudit(ctx echo.Context) error {
 	return err
 }
 
+// WithdrawAudit converts echo context to params.
+func (w *ServerInterfaceWrapper) WithdrawAudit(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id AuditID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawAuditParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.WithdrawAudit(ctx, id, params)
+	return err
+}
+
 // CreateAuthorizationLink converts echo context to params.
 func (w *ServerInterfaceWrapper) CreateAuthorizationLink(ctx echo.Context) error {
 	var err error
@@ -4213,6 +4905,385 @@ func (w *ServerInterfaceWrapper) GetEvent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetEvent(ctx, id)
+	return err
+}
+
+// ListGoods converts echo context to params.
+func (w *ServerInterfaceWrapper) ListGoods(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListGoodsParams
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "client_reference" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_reference", ctx.QueryParams(), &params.ClientReference, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_reference: %s", err))
+	}
+
+	// ------------- Optional query parameter "goods_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "goods_id", ctx.QueryParams(), &params.GoodsID, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter goods_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "updated_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "updated_after", ctx.QueryParams(), &params.UpdatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter updated_after: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListGoods(ctx, params)
+	return err
+}
+
+// CreateGoods converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateGoods(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateGoodsParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateGoods(ctx, params)
+	return err
+}
+
+// DeleteGoods converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteGoods(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id GoodsIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteGoodsParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteGoods(ctx, id, params)
+	return err
+}
+
+// GetGoods converts echo context to params.
+func (w *ServerInterfaceWrapper) GetGoods(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id GoodsIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetGoodsParams
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetGoods(ctx, id, params)
+	return err
+}
+
+// UpdateGoods converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateGoods(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id GoodsIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateGoodsParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateGoods(ctx, id, params)
+	return err
+}
+
+// CreateGoodsAudit converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateGoodsAudit(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id GoodsIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateGoodsAuditParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateGoodsAudit(ctx, id, params)
 	return err
 }
 
@@ -5603,6 +6674,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/audits", wrapper.ListAudits, options.OperationMiddlewares["listAudits"]...)
 	router.GET(options.BaseURL+"/audits/:id", wrapper.GetAudit, options.OperationMiddlewares["getAudit"]...)
 	router.POST(options.BaseURL+"/audits/:id/refresh", wrapper.RefreshAudit, options.OperationMiddlewares["refreshAudit"]...)
+	router.POST(options.BaseURL+"/audits/:id/withdrawal", wrapper.WithdrawAudit, options.OperationMiddlewares["withdrawAudit"]...)
 	router.POST(options.BaseURL+"/authorization-links", wrapper.CreateAuthorizationLink, options.OperationMiddlewares["createAuthorizationLink"]...)
 	router.GET(options.BaseURL+"/authorization-links/:id", wrapper.GetAuthorizationLink, options.OperationMiddlewares["getAuthorizationLink"]...)
 	router.GET(options.BaseURL+"/categories", wrapper.ListCategories, options.OperationMiddlewares["listCategories"]...)
@@ -5610,6 +6682,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/districts/:id", wrapper.GetDistrict, options.OperationMiddlewares["getDistrict"]...)
 	router.GET(options.BaseURL+"/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
 	router.GET(options.BaseURL+"/events/:id", wrapper.GetEvent, options.OperationMiddlewares["getEvent"]...)
+	router.GET(options.BaseURL+"/goods", wrapper.ListGoods, options.OperationMiddlewares["listGoods"]...)
+	router.POST(options.BaseURL+"/goods", wrapper.CreateGoods, options.OperationMiddlewares["createGoods"]...)
+	router.DELETE(options.BaseURL+"/goods/:id", wrapper.DeleteGoods, options.OperationMiddlewares["deleteGoods"]...)
+	router.GET(options.BaseURL+"/goods/:id", wrapper.GetGoods, options.OperationMiddlewares["getGoods"]...)
+	router.PATCH(options.BaseURL+"/goods/:id", wrapper.UpdateGoods, options.OperationMiddlewares["updateGoods"]...)
+	router.POST(options.BaseURL+"/goods/:id/audits", wrapper.CreateGoodsAudit, options.OperationMiddlewares["createGoodsAudit"]...)
 	router.GET(options.BaseURL+"/legacy-stores", wrapper.ListLegacyStores, options.OperationMiddlewares["listLegacyStores"]...)
 	router.POST(options.BaseURL+"/legacy-stores", wrapper.CreateLegacyStore, options.OperationMiddlewares["createLegacyStore"]...)
 	router.DELETE(options.BaseURL+"/legacy-stores/:id", wrapper.DeleteLegacyStore, options.OperationMiddlewares["deleteLegacyStore"]...)
@@ -6314,6 +7392,87 @@ func (response RefreshAudit200JSONResponse) VisitRefreshAuditResponse(w http.Res
 	return err
 }
 
+type WithdrawAuditRequestObject struct {
+	ID     AuditID `json:"id"`
+	Params WithdrawAuditParams
+}
+
+type WithdrawAuditResponseObject interface {
+	VisitWithdrawAuditResponse(w http.ResponseWriter) error
+}
+
+type WithdrawAudit200ResponseHeaders struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type WithdrawAudit200JSONResponse struct {
+	Body    Audit
+	Headers WithdrawAudit200ResponseHeaders
+}
+
+func (response WithdrawAudit200JSONResponse) VisitWithdrawAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawAudit202ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type WithdrawAudit202JSONResponse struct {
+	Body    Audit
+	Headers WithdrawAudit202ResponseHeaders
+}
+
+func (response WithdrawAudit202JSONResponse) VisitWithdrawAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateAuthorizationLinkRequestObject struct {
 	Body *CreateAuthorizationLinkJSONRequestBody
 }
@@ -6620,6 +7779,395 @@ func (response GetEvent200JSONResponse) VisitGetEventResponse(w http.ResponseWri
 		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
 	}
 	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListGoodsRequestObject struct {
+	Params ListGoodsParams
+}
+
+type ListGoodsResponseObject interface {
+	VisitListGoodsResponse(w http.ResponseWriter) error
+}
+
+type ListGoods200ResponseHeaders struct {
+	Link      *string
+	RequestID *string
+}
+
+type ListGoods200JSONResponse struct {
+	Body    GoodsList
+	Headers ListGoods200ResponseHeaders
+}
+
+func (response ListGoods200JSONResponse) VisitListGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateGoodsRequestObject struct {
+	Params CreateGoodsParams
+	Body   *CreateGoodsJSONRequestBody
+}
+
+type CreateGoodsResponseObject interface {
+	VisitCreateGoodsResponse(w http.ResponseWriter) error
+}
+
+type CreateGoods200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateGoods200JSONResponse) VisitCreateGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateGoods202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type CreateGoods202JSONResponse struct {
+	Body    Goods
+	Headers CreateGoods202ResponseHeaders
+}
+
+func (response CreateGoods202JSONResponse) VisitCreateGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteGoodsRequestObject struct {
+	ID     GoodsIDPath `json:"id"`
+	Params DeleteGoodsParams
+}
+
+type DeleteGoodsResponseObject interface {
+	VisitDeleteGoodsResponse(w http.ResponseWriter) error
+}
+
+type DeleteGoods202ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type DeleteGoods202JSONResponse struct {
+	Body    Goods
+	Headers DeleteGoods202ResponseHeaders
+}
+
+func (response DeleteGoods202JSONResponse) VisitDeleteGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteGoods204ResponseHeaders struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type DeleteGoods204Response struct {
+	Headers DeleteGoods204ResponseHeaders
+}
+
+func (response DeleteGoods204Response) VisitDeleteGoodsResponse(w http.ResponseWriter) error {
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetGoodsRequestObject struct {
+	ID     GoodsIDPath `json:"id"`
+	Params GetGoodsParams
+}
+
+type GetGoodsResponseObject interface {
+	VisitGetGoodsResponse(w http.ResponseWriter) error
+}
+
+type GetGoods200ResponseHeaders struct {
+	ETag      *string
+	RequestID *string
+}
+
+type GetGoods200JSONResponse struct {
+	Body    Goods
+	Headers GetGoods200ResponseHeaders
+}
+
+func (response GetGoods200JSONResponse) VisitGetGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGoods304Response = NotModifiedResponse
+
+func (response GetGoods304Response) VisitGetGoodsResponse(w http.ResponseWriter) error {
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(304)
+	return nil
+}
+
+type UpdateGoodsRequestObject struct {
+	ID     GoodsIDPath `json:"id"`
+	Params UpdateGoodsParams
+	Body   *UpdateGoodsJSONRequestBody
+}
+
+type UpdateGoodsResponseObject interface {
+	VisitUpdateGoodsResponse(w http.ResponseWriter) error
+}
+
+type UpdateGoods200ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type UpdateGoods200JSONResponse struct {
+	Body    Goods
+	Headers UpdateGoods200ResponseHeaders
+}
+
+func (response UpdateGoods200JSONResponse) VisitUpdateGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateGoods202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type UpdateGoods202JSONResponse struct {
+	Body    Goods
+	Headers UpdateGoods202ResponseHeaders
+}
+
+func (response UpdateGoods202JSONResponse) VisitUpdateGoodsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateGoodsAuditRequestObject struct {
+	ID     GoodsIDPath `json:"id"`
+	Params CreateGoodsAuditParams
+}
+
+type CreateGoodsAuditResponseObject interface {
+	VisitCreateGoodsAuditResponse(w http.ResponseWriter) error
+}
+
+type CreateGoodsAudit200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateGoodsAudit200JSONResponse) VisitCreateGoodsAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateGoodsAudit202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type CreateGoodsAudit202JSONResponse struct {
+	Body    Goods
+	Headers CreateGoodsAudit202ResponseHeaders
+}
+
+func (response CreateGoodsAudit202JSONResponse) VisitCreateGoodsAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7919,6 +9467,9 @@ type StrictServerInterface interface {
 	// RefreshAudit Ask WeChat now how an audit stands
 	// (POST /audits/{id}/refresh)
 	RefreshAudit(ctx context.Context, request RefreshAuditRequestObject) (RefreshAuditResponseObject, error)
+	// WithdrawAudit Withdraw a review
+	// (POST /audits/{id}/withdrawal)
+	WithdrawAudit(ctx context.Context, request WithdrawAuditRequestObject) (WithdrawAuditResponseObject, error)
 	// CreateAuthorizationLink Make a link by which a merchant authorises your platform
 	// (POST /authorization-links)
 	CreateAuthorizationLink(ctx context.Context, request CreateAuthorizationLinkRequestObject) (CreateAuthorizationLinkResponseObject, error)
@@ -7940,6 +9491,24 @@ type StrictServerInterface interface {
 	// GetEvent Show an event
 	// (GET /events/{id})
 	GetEvent(ctx context.Context, request GetEventRequestObject) (GetEventResponseObject, error)
+	// ListGoods List goods
+	// (GET /goods)
+	ListGoods(ctx context.Context, request ListGoodsRequestObject) (ListGoodsResponseObject, error)
+	// CreateGoods Add goods
+	// (POST /goods)
+	CreateGoods(ctx context.Context, request CreateGoodsRequestObject) (CreateGoodsResponseObject, error)
+	// DeleteGoods Delete an item
+	// (DELETE /goods/{id})
+	DeleteGoods(ctx context.Context, request DeleteGoodsRequestObject) (DeleteGoodsResponseObject, error)
+	// GetGoods Show an item
+	// (GET /goods/{id})
+	GetGoods(ctx context.Context, request GetGoodsRequestObject) (GetGoodsResponseObject, error)
+	// UpdateGoods Change an item
+	// (PATCH /goods/{id})
+	UpdateGoods(ctx context.Context, request UpdateGoodsRequestObject) (UpdateGoodsResponseObject, error)
+	// CreateGoodsAudit Submit an item to review again
+	// (POST /goods/{id}/audits)
+	CreateGoodsAudit(ctx context.Context, request CreateGoodsAuditRequestObject) (CreateGoodsAuditResponseObject, error)
 	// ListLegacyStores List legacy stores
 	// (GET /legacy-stores)
 	//
@@ -8605,6 +10174,32 @@ func (sh *strictHandler) RefreshAudit(ctx echo.Context, id AuditID) error {
 	return nil
 }
 
+// WithdrawAudit operation middleware
+func (sh *strictHandler) WithdrawAudit(ctx echo.Context, id AuditID, params WithdrawAuditParams) error {
+	var request WithdrawAuditRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawAudit(ctx.Request().Context(), request.(WithdrawAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawAudit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(WithdrawAuditResponseObject); ok {
+		return validResponse.VisitWithdrawAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreateAuthorizationLink operation middleware
 func (sh *strictHandler) CreateAuthorizationLink(ctx echo.Context) error {
 	var request CreateAuthorizationLinkRequestObject
@@ -8797,6 +10392,206 @@ func (sh *strictHandler) GetEvent(ctx echo.Context, id EventID) error {
 		return err
 	} else if validResponse, ok := response.(GetEventResponseObject); ok {
 		return validResponse.VisitGetEventResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListGoods operation middleware
+func (sh *strictHandler) ListGoods(ctx echo.Context, params ListGoodsParams) error {
+	var request ListGoodsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListGoods(ctx.Request().Context(), request.(ListGoodsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListGoods")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListGoodsResponseObject); ok {
+		return validResponse.VisitListGoodsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateGoods operation middleware
+func (sh *strictHandler) CreateGoods(ctx echo.Context, params CreateGoodsParams) error {
+	var request CreateGoodsRequestObject
+
+	request.Params = params
+
+	var body CreateGoodsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateGoods(ctx.Request().Context(), request.(CreateGoodsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateGoods")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateGoodsResponseObject); ok {
+		return validResponse.VisitCreateGoodsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteGoods operation middleware
+func (sh *strictHandler) DeleteGoods(ctx echo.Context, id GoodsIDPath, params DeleteGoodsParams) error {
+	var request DeleteGoodsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteGoods(ctx.Request().Context(), request.(DeleteGoodsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteGoods")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteGoodsResponseObject); ok {
+		return validResponse.VisitDeleteGoodsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetGoods operation middleware
+func (sh *strictHandler) GetGoods(ctx echo.Context, id GoodsIDPath, params GetGoodsParams) error {
+	var request GetGoodsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetGoods(ctx.Request().Context(), request.(GetGoodsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetGoods")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetGoodsResponseObject); ok {
+		return validResponse.VisitGetGoodsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateGoods operation middleware
+func (sh *strictHandler) UpdateGoods(ctx echo.Context, id GoodsIDPath, params UpdateGoodsParams) error {
+	var request UpdateGoodsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateGoodsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateGoods(ctx.Request().Context(), request.(UpdateGoodsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateGoods")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateGoodsResponseObject); ok {
+		return validResponse.VisitUpdateGoodsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateGoodsAudit operation middleware
+func (sh *strictHandler) CreateGoodsAudit(ctx echo.Context, id GoodsIDPath, params CreateGoodsAuditParams) error {
+	var request CreateGoodsAuditRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateGoodsAudit(ctx.Request().Context(), request.(CreateGoodsAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateGoodsAudit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateGoodsAuditResponseObject); ok {
+		return validResponse.VisitCreateGoodsAuditResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
