@@ -117,7 +117,7 @@ func TestGoodsAnswerLost(t *testing.T) {
 	p.c.Do("POST", "/v1/audits/"+audit+"/withdrawal", nil).WantProblem(409, "audit_not_withdrawable")
 	for _, a := range p.Audits() {
 		if a["kind"] == "goods" && a["status"] == "pending" && fmt.Sprint(a["subject"]) == again.Get("goods_id") {
-			p.Decide("goods", fmt.Sprint(a["id"]), "approve", "")
+			p.Decide("goods", fmt.Sprintf("%.0f", a["id"]), "approve", "")
 		}
 	}
 	p.Eventually("the item is approved", func() error {
