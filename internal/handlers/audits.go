@@ -156,7 +156,7 @@ func subjectID(text string) (uuid.UUID, bool) {
 }
 
 // subjectPrefix is the prefix of a subject's type.
-var subjectPrefix = map[string]typeid.Prefix{"store": typeid.Store, "map_poi": typeid.MapPOI, "goods": typeid.Goods, "legacy_store": typeid.LegacyStore}
+var subjectPrefix = map[string]typeid.Prefix{"store": typeid.Store, "store_program": typeid.StoreProgram, "map_poi": typeid.MapPOI, "goods": typeid.Goods, "legacy_store": typeid.LegacyStore}
 
 func subjectToAPI(typ *string, id *uuid.UUID) *oapi.Subject {
 	if typ == nil || id == nil {

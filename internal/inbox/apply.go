@@ -158,7 +158,7 @@ func (in *Inbox) Raw(ctx context.Context, tenantID, id uuid.UUID) (RawPush, erro
 // label bounds what the metrics tell apart: senders choose event names.
 func label(event string) string {
 	switch event {
-	case "component_verify_ticket", "authorized", "updateauthorized", "unauthorized", "add_store_audit_info", "modify_store_audit_info", "create_map_poi_audit_info", "poi_check_notify":
+	case "component_verify_ticket", "authorized", "updateauthorized", "unauthorized", "add_store_audit_info", "modify_store_audit_info", "create_map_poi_audit_info", "poi_check_notify", "apply_merchant_audit_info":
 		return event
 	}
 	return "other"
@@ -205,6 +205,8 @@ func (in *Inbox) dispatch(ctx context.Context, row dbsqlc.EventInbox, msg msgcry
 	switch row.Event {
 	case "add_store_audit_info", "modify_store_audit_info":
 		return in.storeAudit(ctx, m, row, msg)
+	case "apply_merchant_audit_info":
+		return in.programAudit(ctx, m, row, msg)
 	case "create_map_poi_audit_info":
 		return in.mapPOIAudit(ctx, m, row, msg)
 	case "poi_check_notify":

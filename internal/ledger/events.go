@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -224,6 +225,9 @@ func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authori
 	rows, err := l.q.AuditsWithoutWechatID(ctx, tx, dbsqlc.AuditsWithoutWechatIDParams{TenantID: m.TenantID, MerchantID: m.ID, Kind: n.Kind})
 	if err != nil {
 		return dbsqlc.Audit{}, err
+	}
+	if len(rows) > 1 { // what follows one that was given up is more likely meant
+		rows = slices.DeleteFunc(rows, func(a dbsqlc.Audit) bool { return a.Status == string(Expired) })
 	}
 	if len(rows) != 1 {
 		return dbsqlc.Audit{}, ErrUnmatched

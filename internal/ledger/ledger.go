@@ -58,6 +58,8 @@ type Ledger struct {
 	LegacyStores *Collection[LegacyFields]
 	Goods        *Collection[GoodsFields]
 
+	StorePrograms *Collection[StoreProgramFields]
+
 	collections []*collection // all of them
 
 	ctx  context.Context // ends when nothing more may be tried
@@ -72,6 +74,7 @@ func New(d Deps) *Ledger {
 	l.MapPOIs = newCollection[MapPOIFields](l, mapPOIType)
 	l.LegacyStores = newCollection[LegacyFields](l, legacyType)
 	l.Goods = newCollection[GoodsFields](l, goodsType)
+	l.StorePrograms = newCollection[StoreProgramFields](l, storeProgramType)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/mendian/mendian/internal/authorizer"
-	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
@@ -174,31 +173,11 @@ func inventoryOfStores(ctx context.Context, l *Ledger, m authorizer.Merchant, yi
 	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetStoreList) != nil {
 		return false, nil // it can't have stores that we may see
 	}
-	if err := l.storeProgram(ctx, m); err != nil {
-		return true, fmt.Errorf("read the store program: %w", err)
-	}
 	err := l.eachStore(ctx, m, func(s wechat.Store) { yield(shownStore(s)) })
 	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == noStoreProgram {
 		err = nil
 	}
 	return true, err
-}
-
-// storeProgram notes where the merchant's Store Mini Program itself stands
-// (document 000 §4.3): without an approved one there are no stores.
-func (l *Ledger) storeProgram(ctx context.Context, m authorizer.Merchant) error {
-	reply, err := authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
-	if err != nil {
-		return err
-	}
-	status, ok := map[wechat.Int]string{wechat.MerchantNotSubmitted: "not_submitted", wechat.MerchantApproved: "approved", wechat.MerchantInAudit: "in_review",
-		wechat.MerchantFailed: "rejected", wechat.MerchantAdminRefused: "rejected_by_admin"}[reply.Data.Status]
-	if !ok {
-		return nil // a number that no document names tells us nothing
-	}
-	return l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
-		return l.q.MerchantStoreProgram(ctx, tx, dbsqlc.MerchantStoreProgramParams{StoreProgram: &status, TenantID: m.TenantID, ID: m.ID})
-	})
 }
 
 // contentHash tells whether what WeChat shows has changed (sameContent).

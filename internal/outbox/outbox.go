@@ -30,6 +30,7 @@ const (
 	StoreActivated               = "store.activated"
 	StoreDeleted                 = "store.deleted"
 	PushOther                    = "push.other"
+	StoreProgramAuditDecided     = "store_program.audit.decided"
 	MapPOIAuditDecided           = "map_poi.audit.decided"
 	GoodsAuditDecided            = "goods.audit.decided"
 	OperationResolved            = "operation.resolved"

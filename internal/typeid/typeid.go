@@ -28,6 +28,7 @@ const (
 	MapPOI            Prefix = "poi"
 	LegacyStore       Prefix = "lst"
 	Goods             Prefix = "gds"
+	StoreProgram      Prefix = "spr"
 	Audit             Prefix = "aud"
 	Operation         Prefix = "op"
 	Event             Prefix = "evt"

@@ -96,7 +96,7 @@ SELECT r.id, r.wechat_id, r.status, r.origin, r.upstream_status, r.missing_n, r.
     EXISTS (SELECT 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.id = r.audit_id AND a.status_rank < 90) AS audit_open
 FROM resources r
 WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type
-  AND (r.wechat_id = ANY (@numbers::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'in_review', 'outcome_unknown'));
+  AND (r.wechat_id = ANY (@numbers::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'awaiting_admin_confirmation', 'in_review', 'outcome_unknown', 'expired'));
 
 -- ResourceNumbersOlderThan tells which of these numbers can't be the effect of a
 -- write: we knew them before it began, or they were given to other writes.

@@ -1,0 +1,178 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+
+	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
+)
+
+// GetStoreProgram implements GET /v1/merchants/{merchant_id}/store-program.
+func (s *Server) GetStoreProgram(ctx context.Context, req oapi.GetStoreProgramRequestObject) (oapi.GetStoreProgramResponseObject, error) {
+	m, err := s.inPath(ctx, req.MerchantID, req.Params.MerchantID)
+	if err != nil {
+		return nil, err
+	}
+	if deref(req.Params.Source) == "live" {
+		if err := s.Authorizer.Check(m, wechat.GetMerchantAuditInfo); err != nil {
+			return nil, err
+		}
+		if err := s.Ledger.RefreshStoreProgram(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	p, err := s.Ledger.CurrentStoreProgram(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	etag := recordETag(p)
+	if NotModified(req.Params.IfNoneMatch, *etag) {
+		return oapi.GetStoreProgram304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}, nil
+	}
+	return oapi.GetStoreProgram200JSONResponse{Body: programToAPI(p), Headers: oapi.GetStoreProgram200ResponseHeaders{ETag: etag}}, nil
+}
+
+// ApplyStoreProgram implements POST /v1/merchants/{merchant_id}/store-program.
+func (s *Server) ApplyStoreProgram(ctx context.Context, req oapi.ApplyStoreProgramRequestObject) (oapi.ApplyStoreProgramResponseObject, error) {
+	m, err := s.inPath(ctx, req.MerchantID, req.Params.MerchantID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Authorizer.Check(m, wechat.ApplyMerchant); err != nil {
+		return nil, err
+	}
+	b := *req.Body
+	f := ledger.StoreProgramFields{
+		PrimaryCategoryID: b.PrimaryCategoryID, SecondaryCategoryID: b.SecondaryCategoryID, Nickname: b.Nickname, Introduction: b.Introduction,
+		HeadImageMediaID: b.HeadImageMediaID, OrganizationCodeMediaID: b.OrganizationCodeMediaID,
+	}
+	if b.QualificationMediaIds != nil {
+		f.QualificationMediaIDs = *b.QualificationMediaIds
+	}
+	if b.OtherFileMediaIds != nil {
+		f.OtherFileMediaIDs = *b.OtherFileMediaIds
+	}
+	fields := append(nicknameFields(f.Nickname), s.categoryFields(ctx, m, f)...)
+	if len(fields) > 0 {
+		return nil, problem.Of(problem.CodeValidationFailed).WithFields(fields...)
+	}
+	r, err := request(ctx, m, req.Params.IdempotencyKey, "applyStoreProgram", m.ID, b)
+	if err != nil {
+		return nil, err
+	}
+	p, done, err := s.Ledger.ApplyStoreProgram(ctx, r, f)
+	if err != nil {
+		return nil, err
+	}
+	body := programToAPI(p)
+	return oapi.ApplyStoreProgram202JSONResponse{Body: body, Headers: oapi.ApplyStoreProgram202ResponseHeaders{
+		ETag: recordETag(p), IdempotencyReplayed: replayed(done.Replayed), Location: new(programPath(body)),
+		Link: statusLink(body.Operation, body.Audit), OperationID: operationID(done)}}, nil
+}
+
+// The width of a nickname (document 000 §4.2).
+const minNickname, maxNickname = 4, 30
+
+func nicknameFields(name string) []problem.Field {
+	width := 0
+	for _, r := range name {
+		width++
+		if r > 0x7f {
+			width++ // as in GBK
+		}
+	}
+	var out []problem.Field
+	switch lower := strings.ToLower(name); {
+	case width < minNickname:
+		out = append(out, problem.Field{Pointer: "/nickname", Code: "too_short", Detail: "has 4 bytes at least; a Chinese character counts as two"})
+	case width > maxNickname:
+		out = append(out, problem.Field{Pointer: "/nickname", Code: "too_long", Detail: "has 30 bytes at most; a Chinese character counts as two"})
+	case strings.Contains(lower, "wechat") || strings.Contains(lower, "微信"):
+		out = append(out, problem.Field{Pointer: "/nickname", Code: "not_allowed", Detail: "must not contain WeChat"})
+	}
+	return out
+}
+
+// categoryFields checks the categories where they can be read; elsewhere WeChat
+// decides.
+func (s *Server) categoryFields(ctx context.Context, m authorizer.Merchant, f ledger.StoreProgramFields) []problem.Field {
+	tree, err := s.Reference.Categories(ctx, m)
+	if err != nil {
+		return nil
+	}
+	for _, c := range tree.Rows {
+		if c.ID != f.SecondaryCategoryID || c.Level != 2 {
+			continue
+		}
+		switch {
+		case c.ParentID != f.PrimaryCategoryID:
+			return []problem.Field{{Pointer: "/primary_category_id", Code: "not_allowed", Detail: "must be the parent of secondary_category_id; see GET /categories"}}
+		case c.Sensitive && len(f.QualificationMediaIDs) == 0:
+			return []problem.Field{{Pointer: "/qualification_media_ids", Code: "required", Detail: "is required for a sensitive category; see GET /categories"}}
+		}
+		return nil
+	}
+	return []problem.Field{{Pointer: "/secondary_category_id", Code: "not_allowed", Detail: "must be a category of level 2; see GET /categories"}}
+}
+
+// ModifyStoreProgram implements PATCH /v1/merchants/{merchant_id}/store-program.
+func (s *Server) ModifyStoreProgram(ctx context.Context, req oapi.ModifyStoreProgramRequestObject) (oapi.ModifyStoreProgramResponseObject, error) {
+	m, err := s.inPath(ctx, req.MerchantID, req.Params.MerchantID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Authorizer.Check(m, wechat.ModifyMerchant); err != nil {
+		return nil, err
+	}
+	version, err := IfMatch(req.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.Ledger.CurrentStoreProgram(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	r, err := request(ctx, m, req.Params.IdempotencyKey, "modifyStoreProgram", m.ID, *req.Body)
+	if err != nil {
+		return nil, err
+	}
+	p, done, err := s.Ledger.ModifyStoreProgram(ctx, r, now.ID, version, deref(req.Body.HeadImageMediaID), deref(req.Body.Introduction))
+	if err != nil {
+		return nil, err
+	}
+	body := programToAPI(p)
+	if done.Operation.State == "succeeded" {
+		return oapi.ModifyStoreProgram200JSONResponse{Body: body, Headers: oapi.ModifyStoreProgram200ResponseHeaders{
+			ETag: recordETag(p), IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done)}}, nil
+	}
+	return oapi.ModifyStoreProgram202JSONResponse{Body: body, Headers: oapi.ModifyStoreProgram202ResponseHeaders{
+		ETag: recordETag(p), IdempotencyReplayed: replayed(done.Replayed), Location: new(programPath(body)),
+		Link: statusLink(body.Operation, body.Audit), OperationID: operationID(done)}}, nil
+}
+
+func programPath(p oapi.StoreProgram) string { return "/v1/merchants/" + p.MerchantID + "/store-program" }
+
+func programToAPI(r ledger.StoreProgram) oapi.StoreProgram {
+	f := r.Known
+	out := oapi.StoreProgram{
+		ID: typeid.Format(typeid.StoreProgram, r.ID), MerchantID: typeid.Format(typeid.Merchant, r.MerchantID),
+		PrimaryCategoryID: optional(f.PrimaryCategoryID), SecondaryCategoryID: optional(f.SecondaryCategoryID), Nickname: optional(f.Nickname),
+		Introduction: optional(f.Introduction), HeadImageMediaID: optional(f.HeadImageMediaID), QualificationMediaIds: append([]string{}, f.QualificationMediaIDs...),
+		OrganizationCodeMediaID: f.OrganizationCodeMediaID, OtherFileMediaIds: append([]string{}, f.OtherFileMediaIDs...),
+		Status: oapi.StoreProgramStatus(r.Status), UpstreamStatus: r.UpstreamStatus, Operation: openOperation(r.Operation),
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), SyncedAt: utc(r.SyncedAt),
+	}
+	if r.Audit != nil {
+		out.Audit = auditSummary(*r.Audit)
+		if r.Status == "awaiting_admin_confirmation" {
+			out.ConfirmBefore = utc(r.Audit.DeadlineAt)
+		}
+	}
+	return out
+}
+
