@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/test/world"
+)
+
+const documentsMedia = "RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P"
+
+// documentsProgram is the example of document 000 §4.2 in our words.
+func documentsProgram(changes ...any) map[string]any {
+	p := map[string]any{"primary_category_id": "476", "secondary_category_id": "477", "nickname": "hardenzhang308", "introduction": "hardenzhangtest",
+		"head_image_media_id": documentsMedia, "qualification_media_ids": []string{documentsMedia}}
+	for i := 0; i+1 < len(changes); i += 2 {
+		p[changes[i].(string)] = changes[i+1]
+		if changes[i+1] == nil {
+			delete(p, changes[i].(string))
+		}
+	}
+	return p
+}
+
+// A merchant without a Store Mini Program applies until it has one: the
+// administrator refuses, lets it lie, confirms; the late approval of what had
+// expired counts.
+func TestStoreProgram(t *testing.T) {
+	t.Parallel()
+	const appid = "wx570bc396a51b8f01"
+	w := world.New(t, world.Options{})
+	w.Control("POST", "accounts", map[string]any{"appid": appid, "nickname": "No stores yet", "store_program": "none"}, nil)
+	g := w.Start(nil)
+	m := w.Authorize(g, appid)
+	c := w.Client(g, m)
+	path := "/v1/merchants/" + m + "/store-program"
+	is := func(status string) *world.Answer {
+		var a *world.Answer
+		w.Eventually("the program is "+status, func() error {
+			if a = c.Do("GET", path, nil); a.Get("status") != status {
+				return fmt.Errorf("%s", a.Body)
+			}
+			return nil
+		})
+		return a
+	}
+	waiting := func() string { // WeChat's own number of the audit under way
+		id := ""
+		for _, a := range w.Audits() {
+			if a["kind"] == "store_program" && a["status"] == "pending" {
+				id = fmt.Sprintf("%.0f", a["id"])
+			}
+		}
+		return id
+	}
+
+	c.Do("GET", path, nil).WantProblem(404, "not_found")
+	c.Do("PATCH", path, map[string]string{"introduction": "x"}).WantProblem(404, "not_found")
+	for _, tc := range []struct {
+		pointer, rule string
+		changes       []any
+	}{
+		{"/nickname", "too_short", []any{"nickname", "abc"}},
+		{"/nickname", "too_short", []any{"nickname", "店"}},
+		{"/nickname", "too_long", []any{"nickname", "门店门店门店门店门店门店门店门店"}},
+		{"/nickname", "not_allowed", []any{"nickname", "My WeChat shop"}},
+		{"/qualification_media_ids", "required", []any{"qualification_media_ids", nil, "primary_category_id", "278", "secondary_category_id", "280"}},
+		{"/secondary_category_id", "not_allowed", []any{"secondary_category_id", "999999"}},
+		{"/primary_category_id", "not_allowed", []any{"primary_category_id", "278"}},
+		{"/introduction", "pattern", []any{"introduction", " "}},
+		{"/head_image_media_id", "required", []any{"head_image_media_id", nil}},
+	} {
+		a := c.Do("POST", path, documentsProgram(tc.changes...)).WantProblem(422, "validation_failed")
+		if a.Get("errors", "0", "pointer") != tc.pointer || a.Get("errors", "0", "code") != tc.rule {
+			t.Errorf("%v: want %s %s: %s", tc.changes, tc.pointer, tc.rule, a.Body)
+		}
+	}
+	if n := len(w.Journal("wxa/apply_merchant")); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+	hint := c.Do("POST", path, documentsProgram("nickname", "shop 85024")).WantProblem(422, "supplementary_documents_required")
+	if hint.Get("errors", "0", "pointer") != "/organization_code_media_id" || hint.Get("errors", "1", "pointer") != "/other_file_media_ids" {
+		t.Errorf("hint: %s", hint.Body)
+	}
+
+	first := c.Do("POST", path, documentsProgram(), "Idempotency-Key", "program-1").Want(202)
+	if first.Get("status") != "awaiting_admin_confirmation" || first.Get("confirm_before") == "null" || first.Get("audit", "wechat_audit_id") != "null" || first.Header.Get("Location") != path {
+		t.Errorf("applied: %v %s", first.Header, first.Body)
+	}
+	var sent map[string]any
+	calls := w.Journal("wxa/apply_merchant")
+	if err := json.Unmarshal([]byte(calls[len(calls)-1].Body), &sent); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]any{"first_catid": 476., "second_catid": 477., "qualification_list": documentsMedia, "headimg_mediaid": documentsMedia,
+		"nickname": "hardenzhang308", "intro": "hardenzhangtest", "org_code": "", "other_files": ""}, sent); diff != "" {
+		t.Errorf("on the wire (-want +got):\n%s", diff)
+	}
+	c.Do("POST", path, documentsProgram("nickname", "another one")).WantProblem(409, "audit_in_progress")
+	if a := c.Do("POST", path, documentsProgram(), "Idempotency-Key", "program-1").Want(202); a.Get("id") != first.Get("id") || a.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("the same key: %s", a.Body)
+	}
+	w.Decide("store_program", waiting(), "admin_reject", "not me")
+	if a := is("rejected_by_admin"); a.Get("audit", "reason") != "not me" || a.Get("audit", "wechat_audit_id") == "null" {
+		t.Errorf("refused: %s", a.Body)
+	}
+
+	// Nobody confirms: it expires, and may be sent again.
+	second := c.Do("POST", path, documentsProgram("nickname", "shop two")).Want(202)
+	audit := w.UUID(typeid.Audit, second.Get("audit", "id"))
+	w.Exec(`UPDATE audits SET deadline_at = now() - interval '1 minute' WHERE id = $1`, audit)
+	c.Do("GET", path+"?source=live", nil).Want(200)
+	is("expired")
+	// The administrator was only late: WeChat's later word counts.
+	w.Decide("store_program", waiting(), "approve", "")
+	approved := is("approved")
+	if approved.Get("id") != second.Get("id") || approved.Get("upstream_status") != "1" || approved.Get("confirm_before") != "null" || approved.Get("nickname") != "shop two" {
+		t.Errorf("approved: %s", approved.Body)
+	}
+	notModified(t, c, path)
+	if a := c.Do("GET", "/v1/merchants/"+m, nil).Want(200); a.Get("store_program", "status") != "approved" {
+		t.Errorf("the merchant: %s", a.Body)
+	}
+	if n := len(w.Query(`SELECT 1 AS one FROM outbox WHERE type = 'store_program.audit.decided'`)); n != 2 {
+		t.Errorf("%d events of decisions", n)
+	}
+
+	changed := c.Do("PATCH", path, map[string]string{"introduction": "x"}).Want(200)
+	if changed.Get("introduction") != "x" || changed.Get("head_image_media_id") != documentsMedia {
+		t.Errorf("changed: %s", changed.Body)
+	}
+	if body := w.Journal("wxa/modify_merchant")[0].Body; body != `{"headimg_mediaid":"","intro":"x"}` {
+		t.Errorf("on the wire: %s", body)
+	}
+	c.Do("PATCH", path, map[string]string{"introduction": "shop 85036"}).WantProblem(422, "introduction_violates_policy")
+}
