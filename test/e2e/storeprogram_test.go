@@ -116,6 +116,7 @@ func TestStoreProgram(t *testing.T) {
 	c.Do("GET", path+"?source=live", nil).Want(200)
 	is("expired")
 	// The administrator was only late: WeChat's later word counts.
+	w.Decide("store_program", waiting(), "confirm", "")
 	w.Decide("store_program", waiting(), "approve", "")
 	approved := is("approved")
 	if approved.Get("id") != second.Get("id") || approved.Get("upstream_status") != "1" || approved.Get("confirm_before") != "null" || approved.Get("nickname") != "shop two" {
