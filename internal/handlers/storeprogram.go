@@ -155,7 +155,9 @@ func (s *Server) ModifyStoreProgram(ctx context.Context, req oapi.ModifyStorePro
 		Link: statusLink(body.Operation, body.Audit), OperationID: operationID(done)}}, nil
 }
 
-func programPath(p oapi.StoreProgram) string { return "/v1/merchants/" + p.MerchantID + "/store-program" }
+func programPath(p oapi.StoreProgram) string {
+	return "/v1/merchants/" + p.MerchantID + "/store-program"
+}
 
 func programToAPI(r ledger.StoreProgram) oapi.StoreProgram {
 	f := r.Known
@@ -175,4 +177,3 @@ func programToAPI(r ledger.StoreProgram) oapi.StoreProgram {
 	}
 	return out
 }
-
