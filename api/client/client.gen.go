@@ -685,6 +685,45 @@ func (e Source) Valid() bool {
 	}
 }
 
+// Defines values for StoreProgramStatus.
+const (
+	StoreProgramStatusApproved                  StoreProgramStatus = "approved"
+	StoreProgramStatusAwaitingAdminConfirmation StoreProgramStatus = "awaiting_admin_confirmation"
+	StoreProgramStatusExpired                   StoreProgramStatus = "expired"
+	StoreProgramStatusFailed                    StoreProgramStatus = "failed"
+	StoreProgramStatusInReview                  StoreProgramStatus = "in_review"
+	StoreProgramStatusOutcomeUnknown            StoreProgramStatus = "outcome_unknown"
+	StoreProgramStatusRejected                  StoreProgramStatus = "rejected"
+	StoreProgramStatusRejectedByAdmin           StoreProgramStatus = "rejected_by_admin"
+	StoreProgramStatusSubmitting                StoreProgramStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the StoreProgramStatus enum.
+func (e StoreProgramStatus) Valid() bool {
+	switch e {
+	case StoreProgramStatusApproved:
+		return true
+	case StoreProgramStatusAwaitingAdminConfirmation:
+		return true
+	case StoreProgramStatusExpired:
+		return true
+	case StoreProgramStatusFailed:
+		return true
+	case StoreProgramStatusInReview:
+		return true
+	case StoreProgramStatusOutcomeUnknown:
+		return true
+	case StoreProgramStatusRejected:
+		return true
+	case StoreProgramStatusRejectedByAdmin:
+		return true
+	case StoreProgramStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StoreStatus.
 const (
 	StoreStatusActive         StoreStatus = "active"
@@ -2674,6 +2713,96 @@ type StoreList struct {
 	Total *int64 `json:"total"`
 }
 
+// StoreProgram A merchant's Store Mini Program.
+type StoreProgram struct {
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// ConfirmBefore Until when the administrator has to confirm; `null` when nothing waits for that.
+	ConfirmBefore *time.Time `json:"confirm_before"`
+	CreatedAt     time.Time  `json:"created_at"`
+
+	// HeadImageMediaID As sent; the picture itself is at WeChat.
+	HeadImageMediaID *string `json:"head_image_media_id"`
+
+	// ID Our id of the application.
+	//
+	// Example: spr_01jd7k4b2sf7m8n9p0q1r2s3tv
+	ID           string  `json:"id"`
+	Introduction *string `json:"introduction"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Nickname   *string    `json:"nickname"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation               *OperationSummary `json:"operation,omitempty"`
+	OrganizationCodeMediaID *string           `json:"organization_code_media_id"`
+	OtherFileMediaIds       []string          `json:"other_file_media_ids"`
+	PrimaryCategoryID       *string           `json:"primary_category_id"`
+	QualificationMediaIds   []string          `json:"qualification_media_ids"`
+	SecondaryCategoryID     *string           `json:"secondary_category_id"`
+
+	// Status `submitting`: on the way to WeChat. `awaiting_admin_confirmation`: the account's administrator has to confirm it.
+	// `in_review`: WeChat reviews it. `approved`: stores can be created. `rejected`, `rejected_by_admin`: see `audit.reason`,
+	// apply again. `expired`: nobody confirmed it in time, apply again. `failed`: WeChat refused the application.
+	// `outcome_unknown`: WeChat's answer was lost, the gateway finds out.
+	Status StoreProgramStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about it.
+	SyncedAt  *time.Time `json:"synced_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// UpstreamStatus WeChat's own state: 1 approved, 2 in review, 3 failed, 4 rejected by the administrator.
+	UpstreamStatus *int32 `json:"upstream_status"`
+}
+
+// StoreProgramApply An application for a Store Mini Program.
+type StoreProgramApply struct {
+	// HeadImageMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	HeadImageMediaID MediaID `json:"head_image_media_id"`
+	Introduction     string  `json:"introduction"`
+
+	// Nickname 4 to 30 bytes, where a Chinese character counts as two. Without "WeChat".
+	Nickname string `json:"nickname"`
+
+	// OrganizationCodeMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	OrganizationCodeMediaID *MediaID `json:"organization_code_media_id,omitempty"`
+
+	// OtherFileMediaIds More documents, after `supplementary_documents_required`.
+	OtherFileMediaIds *[]MediaID `json:"other_file_media_ids,omitempty"`
+
+	// PrimaryCategoryID Example: 476
+	PrimaryCategoryID string `json:"primary_category_id"`
+
+	// QualificationMediaIds Certificates. Needed where the second category is sensitive.
+	QualificationMediaIds *[]MediaID `json:"qualification_media_ids,omitempty"`
+
+	// SecondaryCategoryID Example: 477
+	SecondaryCategoryID string `json:"secondary_category_id"`
+}
+
+// StoreProgramModify What to change.
+type StoreProgramModify struct {
+	// HeadImageMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	HeadImageMediaID *MediaID `json:"head_image_media_id,omitempty"`
+	Introduction     *string  `json:"introduction,omitempty"`
+}
+
+// StoreProgramStatus `submitting`: on the way to WeChat. `awaiting_admin_confirmation`: the account's administrator has to confirm it.
+// `in_review`: WeChat reviews it. `approved`: stores can be created. `rejected`, `rejected_by_admin`: see `audit.reason`,
+// apply again. `expired`: nobody confirmed it in time, apply again. `failed`: WeChat refused the application.
+// `outcome_unknown`: WeChat's answer was lost, the gateway finds out.
+type StoreProgramStatus string
+
 // StoreProgramSummary The merchant's Store Mini Program; `null` when none is known. Stores need an approved one.
 type StoreProgramSummary struct {
 	// Status The state of its audit, for example `approved`.
@@ -3493,6 +3622,51 @@ type UpdateMerchantParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// GetStoreProgramParams defines parameters for GetStoreProgram.
+type GetStoreProgramParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ModifyStoreProgramParams defines parameters for ModifyStoreProgram.
+type ModifyStoreProgramParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ApplyStoreProgramParams defines parameters for ApplyStoreProgram.
+type ApplyStoreProgramParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // RefreshMerchantTokenParams defines parameters for RefreshMerchantToken.
 type RefreshMerchantTokenParams struct {
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
@@ -3674,6 +3848,12 @@ type CreateMapPOIJSONRequestBody = MapPOICreate
 
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
+
+// ModifyStoreProgramJSONRequestBody defines body for ModifyStoreProgram for application/json ContentType.
+type ModifyStoreProgramJSONRequestBody = StoreProgramModify
+
+// ApplyStoreProgramJSONRequestBody defines body for ApplyStoreProgram for application/json ContentType.
+type ApplyStoreProgramJSONRequestBody = StoreProgramApply
 
 // ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
 type ResolveOperationJSONRequestBody = OperationResolution
@@ -4564,6 +4744,65 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /merchants/{merchant_id} (the `UpdateMerchant` operationId).
 	UpdateMerchant(ctx context.Context, merchantID MerchantIDPath, params *UpdateMerchantParams, body UpdateMerchantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStoreProgram Show the merchant's Store Mini Program
+	//
+	// The newest application that WeChat did not refuse. `source=local` (the default) is the gateway's own record;
+	// `source=live` asks WeChat first how it stands. WeChat shows only that: of a program that was made elsewhere name,
+	// categories, picture and introduction are `null`.
+	//
+	// Corresponds with GET /merchants/{merchant_id}/store-program (the `GetStoreProgram` operationId).
+	GetStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *GetStoreProgramParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyStoreProgramWithBody Change picture or introduction
+	//
+	// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+	// answer was lost; the gateway repeats the call, which does no harm.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+	ModifyStoreProgramWithBody(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyStoreProgram Change picture or introduction
+	//
+	// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+	// answer was lost; the gateway repeats the call, which does no harm.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+	ModifyStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, body ModifyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApplyStoreProgramWithBody Apply for a Store Mini Program
+	//
+	// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+	// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+	// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+	//
+	// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+	// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+	// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+	ApplyStoreProgramWithBody(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApplyStoreProgram Apply for a Store Mini Program
+	//
+	// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+	// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+	// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+	//
+	// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+	// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+	// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+	ApplyStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, body ApplyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RefreshMerchantToken Refresh the merchant's WeChat token
 	//
@@ -5886,6 +6125,115 @@ func (c *Client) UpdateMerchantWithBody(ctx context.Context, merchantID Merchant
 // Corresponds with PATCH /merchants/{merchant_id} (the `UpdateMerchant` operationId).
 func (c *Client) UpdateMerchant(ctx context.Context, merchantID MerchantIDPath, params *UpdateMerchantParams, body UpdateMerchantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateMerchantRequest(c.Server, merchantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStoreProgram Show the merchant's Store Mini Program
+//
+// The newest application that WeChat did not refuse. `source=local` (the default) is the gateway's own record;
+// `source=live` asks WeChat first how it stands. WeChat shows only that: of a program that was made elsewhere name,
+// categories, picture and introduction are `null`.
+//
+// Corresponds with GET /merchants/{merchant_id}/store-program (the `GetStoreProgram` operationId).
+func (c *Client) GetStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *GetStoreProgramParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStoreProgramRequest(c.Server, merchantID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyStoreProgramWithBody Change picture or introduction
+//
+// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+// answer was lost; the gateway repeats the call, which does no harm.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+func (c *Client) ModifyStoreProgramWithBody(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyStoreProgramRequestWithBody(c.Server, merchantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyStoreProgram Change picture or introduction
+//
+// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+// answer was lost; the gateway repeats the call, which does no harm.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+func (c *Client) ModifyStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, body ModifyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyStoreProgramRequest(c.Server, merchantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApplyStoreProgramWithBody Apply for a Store Mini Program
+//
+// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+//
+// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+func (c *Client) ApplyStoreProgramWithBody(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApplyStoreProgramRequestWithBody(c.Server, merchantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApplyStoreProgram Apply for a Store Mini Program
+//
+// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+//
+// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+func (c *Client) ApplyStoreProgram(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, body ApplyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApplyStoreProgramRequest(c.Server, merchantID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9645,6 +9993,304 @@ func NewUpdateMerchantRequestWithBody(server string, merchantID MerchantIDPath, 
 	return req, nil
 }
 
+// NewGetStoreProgramRequest constructs an http.Request for the GetStoreProgram method
+func NewGetStoreProgramRequest(server string, merchantID MerchantIDPath, params *GetStoreProgramParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "merchant_id", merchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/merchants/%s/store-program", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewModifyStoreProgramRequest calls the generic ModifyStoreProgram builder with application/json body
+func NewModifyStoreProgramRequest(server string, merchantID MerchantIDPath, params *ModifyStoreProgramParams, body ModifyStoreProgramJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyStoreProgramRequestWithBody(server, merchantID, params, "application/json", bodyReader)
+}
+
+// NewModifyStoreProgramRequestWithBody constructs an http.Request for the ModifyStoreProgram method, with any body, and a specified content type
+func NewModifyStoreProgramRequestWithBody(server string, merchantID MerchantIDPath, params *ModifyStoreProgramParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "merchant_id", merchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/merchants/%s/store-program", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewApplyStoreProgramRequest calls the generic ApplyStoreProgram builder with application/json body
+func NewApplyStoreProgramRequest(server string, merchantID MerchantIDPath, params *ApplyStoreProgramParams, body ApplyStoreProgramJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApplyStoreProgramRequestWithBody(server, merchantID, params, "application/json", bodyReader)
+}
+
+// NewApplyStoreProgramRequestWithBody constructs an http.Request for the ApplyStoreProgram method, with any body, and a specified content type
+func NewApplyStoreProgramRequestWithBody(server string, merchantID MerchantIDPath, params *ApplyStoreProgramParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "merchant_id", merchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/merchants/%s/store-program", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewRefreshMerchantTokenRequest constructs an http.Request for the RefreshMerchantToken method
 func NewRefreshMerchantTokenRequest(server string, merchantID MerchantIDPath, params *RefreshMerchantTokenParams) (*http.Request, error) {
 	var err error
@@ -11291,6 +11937,67 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /merchants/{merchant_id} (the `UpdateMerchant` operationId).
 	UpdateMerchantWithResponse(ctx context.Context, merchantID MerchantIDPath, params *UpdateMerchantParams, body UpdateMerchantJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMerchantResponse, error)
+
+	// GetStoreProgramWithResponse Show the merchant's Store Mini Program
+	//
+	// The newest application that WeChat did not refuse. `source=local` (the default) is the gateway's own record;
+	// `source=live` asks WeChat first how it stands. WeChat shows only that: of a program that was made elsewhere name,
+	// categories, picture and introduction are `null`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /merchants/{merchant_id}/store-program (the `GetStoreProgram` operationId).
+	GetStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *GetStoreProgramParams, reqEditors ...RequestEditorFn) (*GetStoreProgramResponse, error)
+
+	// ModifyStoreProgramWithBodyWithResponse Change picture or introduction
+	//
+	// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+	// answer was lost; the gateway repeats the call, which does no harm.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+	ModifyStoreProgramWithBodyWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyStoreProgramResponse, error)
+
+	// ModifyStoreProgramWithResponse Change picture or introduction
+	//
+	// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+	// answer was lost; the gateway repeats the call, which does no harm.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+	ModifyStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, body ModifyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyStoreProgramResponse, error)
+
+	// ApplyStoreProgramWithBodyWithResponse Apply for a Store Mini Program
+	//
+	// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+	// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+	// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+	//
+	// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+	// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+	// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+	ApplyStoreProgramWithBodyWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApplyStoreProgramResponse, error)
+
+	// ApplyStoreProgramWithResponse Apply for a Store Mini Program
+	//
+	// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+	// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+	// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+	//
+	// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+	// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+	// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+	ApplyStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, body ApplyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*ApplyStoreProgramResponse, error)
 
 	// RefreshMerchantTokenWithResponse Refresh the merchant's WeChat token
 	//
@@ -14625,6 +15332,245 @@ func (r UpdateMerchantResponse) ContentType() string {
 	return ""
 }
 
+// GetStoreProgramResponse200Headers the declared response headers of an HTTP 200 response for GetStoreProgram
+type GetStoreProgramResponse200Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetStoreProgramResponse304Headers the declared response headers of an HTTP 304 response for GetStoreProgram
+type GetStoreProgramResponse304Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetStoreProgramResponseDefaultHeaders the declared response headers of an HTTP default response for GetStoreProgram
+type GetStoreProgramResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetStoreProgramResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreProgram
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStoreProgramResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetStoreProgramResponse304Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetStoreProgramResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStoreProgramResponse) GetJSON200() *StoreProgram {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStoreProgramResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStoreProgramResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStoreProgramResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStoreProgramResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStoreProgramResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ModifyStoreProgramResponse200Headers the declared response headers of an HTTP 200 response for ModifyStoreProgram
+type ModifyStoreProgramResponse200Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// ModifyStoreProgramResponse202Headers the declared response headers of an HTTP 202 response for ModifyStoreProgram
+type ModifyStoreProgramResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// ModifyStoreProgramResponseDefaultHeaders the declared response headers of an HTTP default response for ModifyStoreProgram
+type ModifyStoreProgramResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ModifyStoreProgramResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreProgram
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *StoreProgram
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ModifyStoreProgramResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ModifyStoreProgramResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ModifyStoreProgramResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifyStoreProgramResponse) GetJSON200() *StoreProgram {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ModifyStoreProgramResponse) GetJSON202() *StoreProgram {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ModifyStoreProgramResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyStoreProgramResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyStoreProgramResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyStoreProgramResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyStoreProgramResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApplyStoreProgramResponse200Headers the declared response headers of an HTTP 200 response for ApplyStoreProgram
+type ApplyStoreProgramResponse200Headers struct {
+	RequestID *string
+}
+
+// ApplyStoreProgramResponse202Headers the declared response headers of an HTTP 202 response for ApplyStoreProgram
+type ApplyStoreProgramResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// ApplyStoreProgramResponseDefaultHeaders the declared response headers of an HTTP default response for ApplyStoreProgram
+type ApplyStoreProgramResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ApplyStoreProgramResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *StoreProgram
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ApplyStoreProgramResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ApplyStoreProgramResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ApplyStoreProgramResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApplyStoreProgramResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ApplyStoreProgramResponse) GetJSON202() *StoreProgram {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApplyStoreProgramResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApplyStoreProgramResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApplyStoreProgramResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApplyStoreProgramResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApplyStoreProgramResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RefreshMerchantTokenResponse200Headers the declared response headers of an HTTP 200 response for RefreshMerchantToken
 type RefreshMerchantTokenResponse200Headers struct {
 	RequestID *string
@@ -16412,6 +17358,97 @@ func (c *ClientWithResponses) UpdateMerchantWithResponse(ctx context.Context, me
 		return nil, err
 	}
 	return ParseUpdateMerchantResponse(rsp)
+}
+
+// GetStoreProgramWithResponse Show the merchant's Store Mini Program
+//
+// The newest application that WeChat did not refuse. `source=local` (the default) is the gateway's own record;
+// `source=live` asks WeChat first how it stands. WeChat shows only that: of a program that was made elsewhere name,
+// categories, picture and introduction are `null`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /merchants/{merchant_id}/store-program (the `GetStoreProgram` operationId).
+func (c *ClientWithResponses) GetStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *GetStoreProgramParams, reqEditors ...RequestEditorFn) (*GetStoreProgramResponse, error) {
+	rsp, err := c.GetStoreProgram(ctx, merchantID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStoreProgramResponse(rsp)
+}
+
+// ModifyStoreProgramWithBodyWithResponse Change picture or introduction
+//
+// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+// answer was lost; the gateway repeats the call, which does no harm.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+func (c *ClientWithResponses) ModifyStoreProgramWithBodyWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyStoreProgramResponse, error) {
+	rsp, err := c.ModifyStoreProgramWithBody(ctx, merchantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyStoreProgramResponse(rsp)
+}
+
+// ModifyStoreProgramWithResponse Change picture or introduction
+//
+// Send only what changes. WeChat allows it some times a month (`monthly_modification_limit`). 202 means that WeChat's
+// answer was lost; the gateway repeats the call, which does no harm.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /merchants/{merchant_id}/store-program (the `ModifyStoreProgram` operationId).
+func (c *ClientWithResponses) ModifyStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ModifyStoreProgramParams, body ModifyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyStoreProgramResponse, error) {
+	rsp, err := c.ModifyStoreProgram(ctx, merchantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyStoreProgramResponse(rsp)
+}
+
+// ApplyStoreProgramWithBodyWithResponse Apply for a Store Mini Program
+//
+// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+//
+// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+func (c *ClientWithResponses) ApplyStoreProgramWithBodyWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApplyStoreProgramResponse, error) {
+	rsp, err := c.ApplyStoreProgramWithBody(ctx, merchantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApplyStoreProgramResponse(rsp)
+}
+
+// ApplyStoreProgramWithResponse Apply for a Store Mini Program
+//
+// Each Official Account has one. The account's administrator has to confirm the application in WeChat within 24 hours
+// (`confirm_before`); then WeChat reviews it. One that was not confirmed becomes `expired`, one that was refused
+// `rejected` or `rejected_by_admin`: apply again. A merchant has one application under way at a time.
+//
+// Take the categories from `GET /categories?scheme=store_program`; where the second one is `sensitive`,
+// `qualification_media_ids` are needed. Media ids come from `POST /media/temporary`. After
+// `supplementary_documents_required` give `organization_code_media_id` and `other_file_media_ids` too.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /merchants/{merchant_id}/store-program (the `ApplyStoreProgram` operationId).
+func (c *ClientWithResponses) ApplyStoreProgramWithResponse(ctx context.Context, merchantID MerchantIDPath, params *ApplyStoreProgramParams, body ApplyStoreProgramJSONRequestBody, reqEditors ...RequestEditorFn) (*ApplyStoreProgramResponse, error) {
+	rsp, err := c.ApplyStoreProgram(ctx, merchantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApplyStoreProgramResponse(rsp)
 }
 
 // RefreshMerchantTokenWithResponse Refresh the merchant's WeChat token
@@ -20524,6 +21561,347 @@ func ParseUpdateMerchantResponse(rsp *http.Response) (*UpdateMerchantResponse, e
 		response.Headers200 = &headers
 	case true:
 		var headers UpdateMerchantResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStoreProgramResponse parses an HTTP response from a GetStoreProgramWithResponse call
+func ParseGetStoreProgramResponse(rsp *http.Response) (*GetStoreProgramResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStoreProgramResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreProgram
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStoreProgramResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetStoreProgramResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers304 = &headers
+	case true:
+		var headers GetStoreProgramResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseModifyStoreProgramResponse parses an HTTP response from a ModifyStoreProgramWithResponse call
+func ParseModifyStoreProgramResponse(rsp *http.Response) (*ModifyStoreProgramResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyStoreProgramResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreProgram
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest StoreProgram
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ModifyStoreProgramResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers ModifyStoreProgramResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers ModifyStoreProgramResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseApplyStoreProgramResponse parses an HTTP response from a ApplyStoreProgramWithResponse call
+func ParseApplyStoreProgramResponse(rsp *http.Response) (*ApplyStoreProgramResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApplyStoreProgramResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest StoreProgram
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ApplyStoreProgramResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers ApplyStoreProgramResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers ApplyStoreProgramResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

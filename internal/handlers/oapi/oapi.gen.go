@@ -683,6 +683,45 @@ func (e Source) Valid() bool {
 	}
 }
 
+// Defines values for StoreProgramStatus.
+const (
+	StoreProgramStatusApproved                  StoreProgramStatus = "approved"
+	StoreProgramStatusAwaitingAdminConfirmation StoreProgramStatus = "awaiting_admin_confirmation"
+	StoreProgramStatusExpired                   StoreProgramStatus = "expired"
+	StoreProgramStatusFailed                    StoreProgramStatus = "failed"
+	StoreProgramStatusInReview                  StoreProgramStatus = "in_review"
+	StoreProgramStatusOutcomeUnknown            StoreProgramStatus = "outcome_unknown"
+	StoreProgramStatusRejected                  StoreProgramStatus = "rejected"
+	StoreProgramStatusRejectedByAdmin           StoreProgramStatus = "rejected_by_admin"
+	StoreProgramStatusSubmitting                StoreProgramStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the StoreProgramStatus enum.
+func (e StoreProgramStatus) Valid() bool {
+	switch e {
+	case StoreProgramStatusApproved:
+		return true
+	case StoreProgramStatusAwaitingAdminConfirmation:
+		return true
+	case StoreProgramStatusExpired:
+		return true
+	case StoreProgramStatusFailed:
+		return true
+	case StoreProgramStatusInReview:
+		return true
+	case StoreProgramStatusOutcomeUnknown:
+		return true
+	case StoreProgramStatusRejected:
+		return true
+	case StoreProgramStatusRejectedByAdmin:
+		return true
+	case StoreProgramStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StoreStatus.
 const (
 	StoreStatusActive         StoreStatus = "active"
@@ -2633,6 +2672,96 @@ type StoreList struct {
 	Total *int64 `json:"total"`
 }
 
+// StoreProgram A merchant's Store Mini Program.
+type StoreProgram struct {
+	// Audit The newest review of the object; `GET /audits/{id}` shows more.
+	Audit *AuditSummary `json:"audit"`
+
+	// ConfirmBefore Until when the administrator has to confirm; `null` when nothing waits for that.
+	ConfirmBefore *time.Time `json:"confirm_before"`
+	CreatedAt     time.Time  `json:"created_at"`
+
+	// HeadImageMediaID As sent; the picture itself is at WeChat.
+	HeadImageMediaID *string `json:"head_image_media_id"`
+
+	// ID Our id of the application.
+	//
+	// Example: spr_01jd7k4b2sf7m8n9p0q1r2s3tv
+	ID           string  `json:"id"`
+	Introduction *string `json:"introduction"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+	Nickname   *string    `json:"nickname"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation               *OperationSummary `json:"operation,omitempty"`
+	OrganizationCodeMediaID *string           `json:"organization_code_media_id"`
+	OtherFileMediaIds       []string          `json:"other_file_media_ids"`
+	PrimaryCategoryID       *string           `json:"primary_category_id"`
+	QualificationMediaIds   []string          `json:"qualification_media_ids"`
+	SecondaryCategoryID     *string           `json:"secondary_category_id"`
+
+	// Status `submitting`: on the way to WeChat. `awaiting_admin_confirmation`: the account's administrator has to confirm it.
+	// `in_review`: WeChat reviews it. `approved`: stores can be created. `rejected`, `rejected_by_admin`: see `audit.reason`,
+	// apply again. `expired`: nobody confirmed it in time, apply again. `failed`: WeChat refused the application.
+	// `outcome_unknown`: WeChat's answer was lost, the gateway finds out.
+	Status StoreProgramStatus `json:"status"`
+
+	// SyncedAt When WeChat was last asked about it.
+	SyncedAt  *time.Time `json:"synced_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// UpstreamStatus WeChat's own state: 1 approved, 2 in review, 3 failed, 4 rejected by the administrator.
+	UpstreamStatus *int32 `json:"upstream_status"`
+}
+
+// StoreProgramApply An application for a Store Mini Program.
+type StoreProgramApply struct {
+	// HeadImageMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	HeadImageMediaID MediaID `json:"head_image_media_id"`
+	Introduction     string  `json:"introduction"`
+
+	// Nickname 4 to 30 bytes, where a Chinese character counts as two. Without "WeChat".
+	Nickname string `json:"nickname"`
+
+	// OrganizationCodeMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	OrganizationCodeMediaID *MediaID `json:"organization_code_media_id,omitempty"`
+
+	// OtherFileMediaIds More documents, after `supplementary_documents_required`.
+	OtherFileMediaIds *[]MediaID `json:"other_file_media_ids,omitempty"`
+
+	// PrimaryCategoryID Example: 476
+	PrimaryCategoryID string `json:"primary_category_id"`
+
+	// QualificationMediaIds Certificates. Needed where the second category is sensitive.
+	QualificationMediaIds *[]MediaID `json:"qualification_media_ids,omitempty"`
+
+	// SecondaryCategoryID Example: 477
+	SecondaryCategoryID string `json:"secondary_category_id"`
+}
+
+// StoreProgramModify What to change.
+type StoreProgramModify struct {
+	// HeadImageMediaID The id of a temporary file at WeChat.
+	//
+	// Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
+	HeadImageMediaID *MediaID `json:"head_image_media_id,omitempty"`
+	Introduction     *string  `json:"introduction,omitempty"`
+}
+
+// StoreProgramStatus `submitting`: on the way to WeChat. `awaiting_admin_confirmation`: the account's administrator has to confirm it.
+// `in_review`: WeChat reviews it. `approved`: stores can be created. `rejected`, `rejected_by_admin`: see `audit.reason`,
+// apply again. `expired`: nobody confirmed it in time, apply again. `failed`: WeChat refused the application.
+// `outcome_unknown`: WeChat's answer was lost, the gateway finds out.
+type StoreProgramStatus string
+
 // StoreProgramSummary The merchant's Store Mini Program; `null` when none is known. Stores need an approved one.
 type StoreProgramSummary struct {
 	// Status The state of its audit, for example `approved`.
@@ -3449,6 +3578,51 @@ type UpdateMerchantParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// GetStoreProgramParams defines parameters for GetStoreProgram.
+type GetStoreProgramParams struct {
+	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	Source *Source `form:"source,omitempty" json:"source,omitempty"`
+
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ModifyStoreProgramParams defines parameters for ModifyStoreProgram.
+type ModifyStoreProgramParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// ApplyStoreProgramParams defines parameters for ApplyStoreProgram.
+type ApplyStoreProgramParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // RefreshMerchantTokenParams defines parameters for RefreshMerchantToken.
 type RefreshMerchantTokenParams struct {
 	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
@@ -3630,6 +3804,12 @@ type CreateMapPOIJSONRequestBody = MapPOICreate
 
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
+
+// ModifyStoreProgramJSONRequestBody defines body for ModifyStoreProgram for application/json ContentType.
+type ModifyStoreProgramJSONRequestBody = StoreProgramModify
+
+// ApplyStoreProgramJSONRequestBody defines body for ApplyStoreProgram for application/json ContentType.
+type ApplyStoreProgramJSONRequestBody = StoreProgramApply
 
 // ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
 type ResolveOperationJSONRequestBody = OperationResolution
@@ -3989,6 +4169,15 @@ type ServerInterface interface {
 	// UpdateMerchant Change your own notes on a merchant
 	// (PATCH /merchants/{merchant_id})
 	UpdateMerchant(ctx echo.Context, merchantID MerchantIDPath, params UpdateMerchantParams) error
+	// GetStoreProgram Show the merchant's Store Mini Program
+	// (GET /merchants/{merchant_id}/store-program)
+	GetStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params GetStoreProgramParams) error
+	// ModifyStoreProgram Change picture or introduction
+	// (PATCH /merchants/{merchant_id}/store-program)
+	ModifyStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params ModifyStoreProgramParams) error
+	// ApplyStoreProgram Apply for a Store Mini Program
+	// (POST /merchants/{merchant_id}/store-program)
+	ApplyStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params ApplyStoreProgramParams) error
 	// RefreshMerchantToken Refresh the merchant's WeChat token
 	// (POST /merchants/{merchant_id}/token-refreshes)
 	RefreshMerchantToken(ctx echo.Context, merchantID MerchantIDPath, params RefreshMerchantTokenParams) error
@@ -6052,6 +6241,192 @@ func (w *ServerInterfaceWrapper) UpdateMerchant(ctx echo.Context) error {
 	return err
 }
 
+// GetStoreProgram converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStoreProgram(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "merchant_id" -------------
+	var merchantID MerchantIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "merchant_id", ctx.Param("merchant_id"), &merchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStoreProgramParams
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStoreProgram(ctx, merchantID, params)
+	return err
+}
+
+// ModifyStoreProgram converts echo context to params.
+func (w *ServerInterfaceWrapper) ModifyStoreProgram(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "merchant_id" -------------
+	var merchantID MerchantIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "merchant_id", ctx.Param("merchant_id"), &merchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ModifyStoreProgramParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ModifyStoreProgram(ctx, merchantID, params)
+	return err
+}
+
+// ApplyStoreProgram converts echo context to params.
+func (w *ServerInterfaceWrapper) ApplyStoreProgram(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "merchant_id" -------------
+	var merchantID MerchantIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "merchant_id", ctx.Param("merchant_id"), &merchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter merchant_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApplyStoreProgramParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ApplyStoreProgram(ctx, merchantID, params)
+	return err
+}
+
 // RefreshMerchantToken converts echo context to params.
 func (w *ServerInterfaceWrapper) RefreshMerchantToken(ctx echo.Context) error {
 	var err error
@@ -6701,6 +7076,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/merchants/:merchant_id", wrapper.DisableMerchant, options.OperationMiddlewares["disableMerchant"]...)
 	router.GET(options.BaseURL+"/merchants/:merchant_id", wrapper.GetMerchant, options.OperationMiddlewares["getMerchant"]...)
 	router.PATCH(options.BaseURL+"/merchants/:merchant_id", wrapper.UpdateMerchant, options.OperationMiddlewares["updateMerchant"]...)
+	router.GET(options.BaseURL+"/merchants/:merchant_id/store-program", wrapper.GetStoreProgram, options.OperationMiddlewares["getStoreProgram"]...)
+	router.PATCH(options.BaseURL+"/merchants/:merchant_id/store-program", wrapper.ModifyStoreProgram, options.OperationMiddlewares["modifyStoreProgram"]...)
+	router.POST(options.BaseURL+"/merchants/:merchant_id/store-program", wrapper.ApplyStoreProgram, options.OperationMiddlewares["applyStoreProgram"]...)
 	router.POST(options.BaseURL+"/merchants/:merchant_id/token-refreshes", wrapper.RefreshMerchantToken, options.OperationMiddlewares["refreshMerchantToken"]...)
 	router.POST(options.BaseURL+"/merchants/sync", wrapper.SyncMerchants, options.OperationMiddlewares["syncMerchants"]...)
 	router.GET(options.BaseURL+"/operations", wrapper.ListOperations, options.OperationMiddlewares["listOperations"]...)
@@ -8876,6 +9254,217 @@ func (response UpdateMerchant200JSONResponse) VisitUpdateMerchantResponse(w http
 	return err
 }
 
+type GetStoreProgramRequestObject struct {
+	MerchantID MerchantIDPath `json:"merchant_id"`
+	Params     GetStoreProgramParams
+}
+
+type GetStoreProgramResponseObject interface {
+	VisitGetStoreProgramResponse(w http.ResponseWriter) error
+}
+
+type GetStoreProgram200ResponseHeaders struct {
+	ETag      *string
+	RequestID *string
+}
+
+type GetStoreProgram200JSONResponse struct {
+	Body    StoreProgram
+	Headers GetStoreProgram200ResponseHeaders
+}
+
+func (response GetStoreProgram200JSONResponse) VisitGetStoreProgramResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStoreProgram304Response = NotModifiedResponse
+
+func (response GetStoreProgram304Response) VisitGetStoreProgramResponse(w http.ResponseWriter) error {
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(304)
+	return nil
+}
+
+type ModifyStoreProgramRequestObject struct {
+	MerchantID MerchantIDPath `json:"merchant_id"`
+	Params     ModifyStoreProgramParams
+	Body       *ModifyStoreProgramJSONRequestBody
+}
+
+type ModifyStoreProgramResponseObject interface {
+	VisitModifyStoreProgramResponse(w http.ResponseWriter) error
+}
+
+type ModifyStoreProgram200ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type ModifyStoreProgram200JSONResponse struct {
+	Body    StoreProgram
+	Headers ModifyStoreProgram200ResponseHeaders
+}
+
+func (response ModifyStoreProgram200JSONResponse) VisitModifyStoreProgramResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyStoreProgram202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type ModifyStoreProgram202JSONResponse struct {
+	Body    StoreProgram
+	Headers ModifyStoreProgram202ResponseHeaders
+}
+
+func (response ModifyStoreProgram202JSONResponse) VisitModifyStoreProgramResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApplyStoreProgramRequestObject struct {
+	MerchantID MerchantIDPath `json:"merchant_id"`
+	Params     ApplyStoreProgramParams
+	Body       *ApplyStoreProgramJSONRequestBody
+}
+
+type ApplyStoreProgramResponseObject interface {
+	VisitApplyStoreProgramResponse(w http.ResponseWriter) error
+}
+
+type ApplyStoreProgram200JSONResponse struct{ ValidJSONResponse }
+
+func (response ApplyStoreProgram200JSONResponse) VisitApplyStoreProgramResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApplyStoreProgram202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type ApplyStoreProgram202JSONResponse struct {
+	Body    StoreProgram
+	Headers ApplyStoreProgram202ResponseHeaders
+}
+
+func (response ApplyStoreProgram202JSONResponse) VisitApplyStoreProgramResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RefreshMerchantTokenRequestObject struct {
 	MerchantID MerchantIDPath `json:"merchant_id"`
 	Params     RefreshMerchantTokenParams
@@ -9561,6 +10150,15 @@ type StrictServerInterface interface {
 	// UpdateMerchant Change your own notes on a merchant
 	// (PATCH /merchants/{merchant_id})
 	UpdateMerchant(ctx context.Context, request UpdateMerchantRequestObject) (UpdateMerchantResponseObject, error)
+	// GetStoreProgram Show the merchant's Store Mini Program
+	// (GET /merchants/{merchant_id}/store-program)
+	GetStoreProgram(ctx context.Context, request GetStoreProgramRequestObject) (GetStoreProgramResponseObject, error)
+	// ModifyStoreProgram Change picture or introduction
+	// (PATCH /merchants/{merchant_id}/store-program)
+	ModifyStoreProgram(ctx context.Context, request ModifyStoreProgramRequestObject) (ModifyStoreProgramResponseObject, error)
+	// ApplyStoreProgram Apply for a Store Mini Program
+	// (POST /merchants/{merchant_id}/store-program)
+	ApplyStoreProgram(ctx context.Context, request ApplyStoreProgramRequestObject) (ApplyStoreProgramResponseObject, error)
 	// RefreshMerchantToken Refresh the merchant's WeChat token
 	// (POST /merchants/{merchant_id}/token-refreshes)
 	RefreshMerchantToken(ctx context.Context, request RefreshMerchantTokenRequestObject) (RefreshMerchantTokenResponseObject, error)
@@ -11039,6 +11637,130 @@ func (sh *strictHandler) UpdateMerchant(ctx echo.Context, merchantID MerchantIDP
 		return err
 	} else if validResponse, ok := response.(UpdateMerchantResponseObject); ok {
 		return validResponse.VisitUpdateMerchantResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStoreProgram operation middleware
+func (sh *strictHandler) GetStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params GetStoreProgramParams) error {
+	var request GetStoreProgramRequestObject
+
+	request.MerchantID = merchantID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStoreProgram(ctx.Request().Context(), request.(GetStoreProgramRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStoreProgram")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStoreProgramResponseObject); ok {
+		return validResponse.VisitGetStoreProgramResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ModifyStoreProgram operation middleware
+func (sh *strictHandler) ModifyStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params ModifyStoreProgramParams) error {
+	var request ModifyStoreProgramRequestObject
+
+	request.MerchantID = merchantID
+	request.Params = params
+
+	var body ModifyStoreProgramJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyStoreProgram(ctx.Request().Context(), request.(ModifyStoreProgramRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyStoreProgram")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ModifyStoreProgramResponseObject); ok {
+		return validResponse.VisitModifyStoreProgramResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ApplyStoreProgram operation middleware
+func (sh *strictHandler) ApplyStoreProgram(ctx echo.Context, merchantID MerchantIDPath, params ApplyStoreProgramParams) error {
+	var request ApplyStoreProgramRequestObject
+
+	request.MerchantID = merchantID
+	request.Params = params
+
+	var body ApplyStoreProgramJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApplyStoreProgram(ctx.Request().Context(), request.(ApplyStoreProgramRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApplyStoreProgram")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ApplyStoreProgramResponseObject); ok {
+		return validResponse.VisitApplyStoreProgramResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -945,7 +945,7 @@ SELECT r.id, r.wechat_id, r.status, r.origin, r.upstream_status, r.missing_n, r.
     EXISTS (SELECT 1 FROM audits a WHERE a.tenant_id = $2 AND a.id = r.audit_id AND a.status_rank < 90) AS audit_open
 FROM resources r
 WHERE r.tenant_id = $2 AND r.merchant_id = $3 AND r.type = $4
-  AND (r.wechat_id = ANY ($5::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'in_review', 'outcome_unknown'))
+  AND (r.wechat_id = ANY ($5::text[]) OR r.wechat_id IS NULL AND r.status IN ('submitting', 'awaiting_admin_confirmation', 'in_review', 'outcome_unknown', 'expired'))
 `
 
 type ResourcesToProjectParams struct {
