@@ -23,14 +23,20 @@ import (
 // tenant's own reference, and an Idempotency-Key.
 const (
 	sharedPOI       = "472671857001"
+	sharedGoods     = "4726718"
 	sharedReference = "shop-of-both-1"
 	sharedKey       = "key-of-both-1"
 )
 
-// The accounts of tenant B; those of A are the simulator's own.
+// Accounts that the simulator doesn't have by itself. No account can have both
+// stores and goods: of each tenant's four the first two have stores, the others
+// goods.
 const (
+	goodsOfA  = "wx5ab0d1c0ffee0a12"
 	accountB1 = "wx5ab0d1c0ffee0b01"
 	accountB2 = "wx5ab0d1c0ffee0b02"
+	goodsOfB1 = "wx5ab0d1c0ffee0b11"
+	goodsOfB2 = "wx5ab0d1c0ffee0b12"
 )
 
 var componentB = world.Component{AppID: "wx5ab0d1c0ffee00b0", Secret: "0b7ec7e70f5a4db0c5ec7e70f5a4db0c",
@@ -46,6 +52,14 @@ type side struct {
 	merchants []string     // mch_…, in a fixed order
 	accounts  []string     // their appids
 	ids       map[kind][]string
+}
+
+// acting is the merchant of this tenant that can use an operation.
+func (s *side) acting(op operation) string {
+	if strings.HasPrefix(op.path, "/v1/goods") {
+		return s.merchants[len(s.merchants)-1]
+	}
+	return s.merchants[0]
 }
 
 // A kind is what an id names.
@@ -68,6 +82,9 @@ const (
 	baseIDs       kind = "proposed place's number"
 	legacies      kind = "legacy store"          // lst_…
 	legacyNumbers kind = "legacy store's number" // WeChat's poi_id
+	goods         kind = "goods"                 // gds_…
+	goodsNumbers  kind = "goods' number"         // WeChat's goods_id
+	programs      kind = "store program"         // spr_…
 	cursorsKind   kind = "cursor"
 )
 
@@ -86,8 +103,8 @@ func newTwo(t *testing.T) *two {
 	w := &two{wechat: p, World: world.New(t, world.Options{Sandbox: sandbox.Config{Seed: 11},
 		Env: map[string]string{"GATEWAY_WECHAT_API_URL": p.URL, "GATEWAY_KEY_RATE": "1000000", "GATEWAY_KEY_BURST": "1000000", "GATEWAY_TENANT_RATE": "1000000"}})}
 	other := world.Simulate(t, sandbox.Config{Seed: 22})
-	w.a = side{component: w.Component, tenant: w.Tenant, sim: w.World, key: w.Key, accounts: []string{sandbox.DemoOfficialAccount, sandbox.LeavingAccount, sandbox.DemoMiniProgram}}
-	w.b = side{component: componentB, tenant: w.NewTenant("Other", componentB), sim: other, accounts: []string{accountB1, accountB2}}
+	w.a = side{component: w.Component, tenant: w.Tenant, sim: w.World, key: w.Key, accounts: []string{sandbox.DemoOfficialAccount, sandbox.LeavingAccount, goodsOfA, sandbox.DemoMiniProgram}}
+	w.b = side{component: componentB, tenant: w.NewTenant("Other", componentB), sim: other, accounts: []string{accountB1, accountB2, goodsOfB1, goodsOfB2}}
 	w.b.key = w.keyOf(w.b.tenant, "--scopes", "*")
 	p.add(w.a.component.AppID, w.SandboxURL)
 	p.add(w.b.component.AppID, other.SandboxURL)
@@ -106,6 +123,10 @@ func newTwo(t *testing.T) *two {
 		for _, account := range s.accounts[:2] {
 			s.sim.Control("POST", "accounts/"+account+"/legacy-stores", migrated, nil)
 		}
+		for _, account := range s.accounts[2:] {
+			s.sim.Control("POST", "accounts", map[string]any{"appid": account, "kind": "mini_program"}, nil)
+		}
+		s.sim.Control("POST", "accounts/"+s.accounts[3]+"/goods", map[string]any{"count": 2, "goods": []any{map[string]any{"goods_id": 4726718}}}, nil)
 	}
 	other.Serve(componentB, w.PublicURL+"/wechat/"+w.b.tenant.Ref)
 
@@ -116,8 +137,10 @@ func newTwo(t *testing.T) *two {
 	for _, account := range []string{sandbox.DemoOfficialAccount, sandbox.LeavingAccount} {
 		w.Authorize(g, account) // by a link of ours
 	}
-	w.Control("POST", "accounts/"+sandbox.DemoMiniProgram+"/authorize", nil, nil) // in WeChat's console
-	for _, account := range []string{accountB1, accountB2} {
+	for _, account := range w.a.accounts[2:] { // in WeChat's console
+		w.Control("POST", "accounts/"+account+"/authorize", nil, nil)
+	}
+	for _, account := range w.b.accounts {
 		other.Control("POST", "accounts/"+account+"/authorize", nil, nil)
 	}
 	w.a.find(t, a)
@@ -145,7 +168,7 @@ func (s *side) find(t *testing.T, c *world.Client) {
 	for _, account := range s.accounts {
 		world.Eventually(t, 30*time.Second, "the merchant "+account, func() error {
 			m := c.Do("GET", "/v1/merchants/"+account, nil)
-			for _, path := range []string{"/v1/stores", "/v1/legacy-stores"} {
+			for _, path := range []string{"/v1/stores", "/v1/legacy-stores", "/v1/goods"} {
 				list := c.For(account).Do("GET", path, nil)
 				if m.Get("status") != "authorized" || list.Get("synced_at") == "null" || list.Status != http.StatusOK {
 					return fmt.Errorf("%s, %s %s", m.Body, path, list.Body)
@@ -157,7 +180,7 @@ func (s *side) find(t *testing.T, c *world.Client) {
 	}
 }
 
-// fill gives a tenant one of everything that its first two merchants can have.
+// fill gives a tenant one of everything that its merchants can have.
 func (w *two) fill(t *testing.T, s *side, c *world.Client) {
 	t.Helper()
 	for i, m := range s.merchants[:2] {
@@ -173,7 +196,13 @@ func (w *two) fill(t *testing.T, s *side, c *world.Client) {
 		})
 		own.Do("POST", "/v1/map-pois", newPlace(fmt.Sprint("place-", s.accounts[i][2:]))).Want(http.StatusAccepted)
 		own.Do("PATCH", "/v1/stores/"+created.Get("id"), map[string]any{"contact_phone": "020-7654321"}).Want(http.StatusOK)
+		own.Do("PATCH", "/v1/merchants/"+m+"/store-program", map[string]string{"introduction": "introduction-of-" + s.accounts[i]}).Want(http.StatusOK)
 		own.Do("PATCH", "/v1/merchants/"+m, map[string]any{"client_reference": "account-" + s.accounts[i][2:], "metadata": map[string]string{"note": "note-of-" + s.accounts[i]}}).Want(http.StatusOK)
+	}
+	for i, m := range s.merchants[2:] {
+		item := map[string]any{"client_reference": sharedReference, "name": fmt.Sprint("Tea ", i), "cover_media_id": "ZuYVNKk9sMP1X4m7FXdcDCKra251KDZTjS502UTV7gwalgLZXcrOhG6oNYX6c7AR",
+			"pricing": map[string]string{"type": "fixed", "amount": "9.50"}, "path": "pages/of-" + s.accounts[2+i]}
+		c.For(m).Do("POST", "/v1/goods", item, "Idempotency-Key", sharedKey).Want(http.StatusAccepted)
 	}
 	sync := c.Do("POST", "/v1/merchants/sync", nil, "Idempotency-Key", sharedKey).Want(http.StatusAccepted)
 	world.Eventually(t, 30*time.Second, "the merchants are compared", func() error {
@@ -207,7 +236,8 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	g.Stop()
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
-		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs, legacies, legacyNumbers} {
+		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs, legacies, legacyNumbers, goods,
+			goodsNumbers, programs} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -282,6 +312,9 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(baseIDs, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'map_poi' AND wechat_id IS NOT NULL`)
 	add(legacies, typeid.LegacyStore, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'legacy_store'`)
 	add(legacyNumbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'legacy_store' AND wechat_id IS NOT NULL`)
+	add(goods, typeid.Goods, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'goods'`)
+	add(goodsNumbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'goods' AND wechat_id IS NOT NULL`)
+	add(programs, typeid.StoreProgram, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'store_program'`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
@@ -325,8 +358,9 @@ func (w *two) checksums(t testing.TB, tables []string, id uuid.UUID) map[string]
 	return out
 }
 
-// coordinate is a place's, which the simulator makes up within a district.
-var coordinate = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]+$`)
+// made is what the simulator makes up: coordinates within a district, and pages
+// by numbers that are a part of other numbers.
+var made = regexp.MustCompile(`^([0-9]{1,3}\.[0-9]+|pages/goods/goods\?id=[0-9]+)$`)
 
 // marks are texts that stand in rows of one tenant and in none of the other:
 // what must never be in an answer to the other one. Ids are without their
@@ -352,7 +386,7 @@ func (w *two) marks(t *testing.T, of, not *side) []string {
 	var out []string
 	for text := range has[of.id] {
 		// Places and what they are called are everybody's.
-		if !has[not.id][text] && !strings.Contains(text, " ") && !slices.Contains(of.ids[mapNumbers], text) && !coordinate.MatchString(text) {
+		if !has[not.id][text] && !strings.Contains(text, " ") && !slices.Contains(of.ids[mapNumbers], text) && !made.MatchString(text) {
 			out = append(out, text)
 		}
 	}
