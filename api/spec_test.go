@@ -162,7 +162,7 @@ func TestNoAnswerHasASecret(t *testing.T) {
 	}
 }
 
-// Every POST and PATCH that writes at WeChat, which are those with an
+// Every POST, PUT and PATCH that writes at WeChat, which are those with an
 // Idempotency-Key, can be asked whether it would be taken (design api.md §3.3;
 // docs/development.md says how an operation gets it).
 func TestWritesCanBeValidated(t *testing.T) {
@@ -172,7 +172,7 @@ func TestWritesCanBeValidated(t *testing.T) {
 	}
 	doc := load(t)
 	for path, item := range doc.Paths.Map() {
-		for _, method := range []string{"POST", "PATCH"} {
+		for _, method := range []string{"POST", "PUT", "PATCH"} {
 			op := item.GetOperation(method)
 			if op == nil || op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil || exempt[op.OperationID] != "" {
 				continue

@@ -2650,6 +2650,21 @@ type Store struct {
 	UpstreamStatus *int32 `json:"upstream_status"`
 }
 
+// StoreCard The card that a store offers.
+type StoreCard struct {
+	// CardID `null` where it offers none. After a 202 the one from before.
+	CardID *string `json:"card_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+}
+
+// StoreCardSet The card to offer.
+type StoreCardSet struct {
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID CardID `json:"card_id"`
+}
+
 // StoreCreate A store to create.
 type StoreCreate struct {
 	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
@@ -3809,6 +3824,30 @@ type UpdateStoreParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// GetStoreCardParams defines parameters for GetStoreCard.
+type GetStoreCardParams struct {
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// SetStoreCardParams defines parameters for SetStoreCard.
+type SetStoreCardParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
 type CreateTenantJSONRequestBody = TenantCreate
 
@@ -3863,6 +3902,9 @@ type CreateStoreJSONRequestBody = StoreCreate
 
 // UpdateStoreJSONRequestBody defines body for UpdateStore for application/json ContentType.
 type UpdateStoreJSONRequestBody = StoreUpdate
+
+// SetStoreCardJSONRequestBody defines body for SetStoreCard for application/json ContentType.
+type SetStoreCardJSONRequestBody = StoreCardSet
 
 // AsMapPOISearchList returns the union data inside the MapPOIPage as a MapPOISearchList
 func (t MapPOIPage) AsMapPOISearchList() (MapPOISearchList, error) {
@@ -4952,6 +4994,35 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /stores/{id} (the `UpdateStore` operationId).
 	UpdateStore(ctx context.Context, id StoreIDPath, params *UpdateStoreParams, body UpdateStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStoreCard Show which card a store offers
+	//
+	// Asks WeChat now, which works once the store has a `poi_id`. `card_id` is `null` where the store offers none.
+	//
+	// Corresponds with GET /stores/{id}/card (the `GetStoreCard` operationId).
+	GetStoreCard(ctx context.Context, id StoreIDPath, params *GetStoreCardParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStoreCardWithBody Let a store offer a card
+	//
+	// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+	// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+	// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+	SetStoreCardWithBody(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStoreCard Let a store offer a card
+	//
+	// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+	// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+	// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+	SetStoreCard(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, body SetStoreCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListChanges List what people and keys changed
@@ -6523,6 +6594,65 @@ func (c *Client) UpdateStoreWithBody(ctx context.Context, id StoreIDPath, params
 // Corresponds with PATCH /stores/{id} (the `UpdateStore` operationId).
 func (c *Client) UpdateStore(ctx context.Context, id StoreIDPath, params *UpdateStoreParams, body UpdateStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateStoreRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStoreCard Show which card a store offers
+//
+// Asks WeChat now, which works once the store has a `poi_id`. `card_id` is `null` where the store offers none.
+//
+// Corresponds with GET /stores/{id}/card (the `GetStoreCard` operationId).
+func (c *Client) GetStoreCard(ctx context.Context, id StoreIDPath, params *GetStoreCardParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStoreCardRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStoreCardWithBody Let a store offer a card
+//
+// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+func (c *Client) SetStoreCardWithBody(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStoreCardRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStoreCard Let a store offer a card
+//
+// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+func (c *Client) SetStoreCard(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, body SetStoreCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStoreCardRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -11218,6 +11348,166 @@ func NewUpdateStoreRequestWithBody(server string, id StoreIDPath, params *Update
 	return req, nil
 }
 
+// NewGetStoreCardRequest constructs an http.Request for the GetStoreCard method
+func NewGetStoreCardRequest(server string, id StoreIDPath, params *GetStoreCardParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/stores/%s/card", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSetStoreCardRequest calls the generic SetStoreCard builder with application/json body
+func NewSetStoreCardRequest(server string, id StoreIDPath, params *SetStoreCardParams, body SetStoreCardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetStoreCardRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewSetStoreCardRequestWithBody constructs an http.Request for the SetStoreCard method, with any body, and a specified content type
+func NewSetStoreCardRequestWithBody(server string, id StoreIDPath, params *SetStoreCardParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/stores/%s/card", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+		if params.MerchantID != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -12163,6 +12453,37 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /stores/{id} (the `UpdateStore` operationId).
 	UpdateStoreWithResponse(ctx context.Context, id StoreIDPath, params *UpdateStoreParams, body UpdateStoreJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStoreResponse, error)
+
+	// GetStoreCardWithResponse Show which card a store offers
+	//
+	// Asks WeChat now, which works once the store has a `poi_id`. `card_id` is `null` where the store offers none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /stores/{id}/card (the `GetStoreCard` operationId).
+	GetStoreCardWithResponse(ctx context.Context, id StoreIDPath, params *GetStoreCardParams, reqEditors ...RequestEditorFn) (*GetStoreCardResponse, error)
+
+	// SetStoreCardWithBodyWithResponse Let a store offer a card
+	//
+	// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+	// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+	// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+	SetStoreCardWithBodyWithResponse(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetStoreCardResponse, error)
+
+	// SetStoreCardWithResponse Let a store offer a card
+	//
+	// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+	// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+	// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+	SetStoreCardWithResponse(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, body SetStoreCardJSONRequestBody, reqEditors ...RequestEditorFn) (*SetStoreCardResponse, error)
 }
 
 // ListChangesResponse200Headers the declared response headers of an HTTP 200 response for ListChanges
@@ -16338,6 +16659,154 @@ func (r UpdateStoreResponse) ContentType() string {
 	return ""
 }
 
+// GetStoreCardResponse200Headers the declared response headers of an HTTP 200 response for GetStoreCard
+type GetStoreCardResponse200Headers struct {
+	RequestID *string
+}
+
+// GetStoreCardResponseDefaultHeaders the declared response headers of an HTTP default response for GetStoreCard
+type GetStoreCardResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetStoreCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreCard
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStoreCardResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetStoreCardResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStoreCardResponse) GetJSON200() *StoreCard {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStoreCardResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStoreCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStoreCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStoreCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStoreCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetStoreCardResponse200Headers the declared response headers of an HTTP 200 response for SetStoreCard
+type SetStoreCardResponse200Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// SetStoreCardResponse202Headers the declared response headers of an HTTP 202 response for SetStoreCard
+type SetStoreCardResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// SetStoreCardResponseDefaultHeaders the declared response headers of an HTTP default response for SetStoreCard
+type SetStoreCardResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type SetStoreCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreCard
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *StoreCard
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetStoreCardResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *SetStoreCardResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *SetStoreCardResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetStoreCardResponse) GetJSON200() *StoreCard {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SetStoreCardResponse) GetJSON202() *StoreCard {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetStoreCardResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetStoreCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetStoreCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetStoreCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetStoreCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListChangesWithResponse List what people and keys changed
 //
 // Every change by a person or a key (tenants, keys, merchants' notes, credentials), newest first. Secrets appear as
@@ -17698,6 +18167,55 @@ func (c *ClientWithResponses) UpdateStoreWithResponse(ctx context.Context, id St
 		return nil, err
 	}
 	return ParseUpdateStoreResponse(rsp)
+}
+
+// GetStoreCardWithResponse Show which card a store offers
+//
+// Asks WeChat now, which works once the store has a `poi_id`. `card_id` is `null` where the store offers none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /stores/{id}/card (the `GetStoreCard` operationId).
+func (c *ClientWithResponses) GetStoreCardWithResponse(ctx context.Context, id StoreIDPath, params *GetStoreCardParams, reqEditors ...RequestEditorFn) (*GetStoreCardResponse, error) {
+	rsp, err := c.GetStoreCard(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStoreCardResponse(rsp)
+}
+
+// SetStoreCardWithBodyWithResponse Let a store offer a card
+//
+// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+func (c *ClientWithResponses) SetStoreCardWithBodyWithResponse(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetStoreCardResponse, error) {
+	rsp, err := c.SetStoreCardWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetStoreCardResponse(rsp)
+}
+
+// SetStoreCardWithResponse Let a store offer a card
+//
+// The card must be one of the account's, made on the Official Accounts Platform, and without custom codes. WeChat has no
+// call that takes a card away: `card_id: null` is refused, another card replaces it. Nothing is reviewed. `If-Match` takes
+// the `ETag` of the store. 202 means that WeChat's answer was lost; the gateway finds out what happened.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /stores/{id}/card (the `SetStoreCard` operationId).
+func (c *ClientWithResponses) SetStoreCardWithResponse(ctx context.Context, id StoreIDPath, params *SetStoreCardParams, body SetStoreCardJSONRequestBody, reqEditors ...RequestEditorFn) (*SetStoreCardResponse, error) {
+	rsp, err := c.SetStoreCard(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetStoreCardResponse(rsp)
 }
 
 // ParseListChangesResponse parses an HTTP response from a ListChangesWithResponse call
@@ -22843,6 +23361,205 @@ func ParseUpdateStoreResponse(rsp *http.Response) (*UpdateStoreResponse, error) 
 		response.Headers202 = &headers
 	case true:
 		var headers UpdateStoreResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStoreCardResponse parses an HTTP response from a GetStoreCardWithResponse call
+func ParseGetStoreCardResponse(rsp *http.Response) (*GetStoreCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStoreCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreCard
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStoreCardResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers GetStoreCardResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetStoreCardResponse parses an HTTP response from a SetStoreCardWithResponse call
+func ParseSetStoreCardResponse(rsp *http.Response) (*SetStoreCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetStoreCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreCard
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest StoreCard
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetStoreCardResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers SetStoreCardResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers SetStoreCardResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

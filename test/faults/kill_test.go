@@ -60,11 +60,17 @@ func (p *place) deletion() write {
 	return write{"DELETE", "/v1/stores/" + id, nil, "wxa/del_store", "del_store", poi, ""}
 }
 
+// card lets a store offer a card, which has no audit.
+func (p *place) card(id string) write {
+	store, _ := p.spare()
+	return write{"PUT", "/v1/stores/" + store + "/card", map[string]string{"card_id": id}, "card/storewxa/set", "set_card", id, ""}
+}
+
 // calls counts the write's requests that reached the simulator.
 func (p *place) calls(w write) (n int) {
-	member := "poi_id"
-	if w.effect == "add_store" {
-		member = "map_poi_id"
+	member := map[string]string{"add_store": "map_poi_id", "set_card": "card_id"}[w.effect]
+	if member == "" {
+		member = "poi_id"
 	}
 	for _, r := range p.Journal(w.call) {
 		var body map[string]any

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,8 @@ func TestAnswerLost(t *testing.T) {
 	hours := p.change()
 	hours.body, hours.audit = map[string]any{"business_hours": map[string]string{"open": "07:00", "close": "23:00"}}, ""
 	lose(hours, losses[0])
+	lose(p.card("p1"), losses[0])
+	lose(p.card("p2"), losses[1])
 	for _, s := range all {
 		op := p.settled(s.first.Header.Get("Operation-Id"))
 		if op.Get("status") != "succeeded" {
@@ -94,6 +97,12 @@ func TestAnswerLost(t *testing.T) {
 	}
 	p.compareAudits()
 	for _, s := range all {
+		if s.effect == "set_card" {
+			if a := p.c.Do("GET", strings.TrimSuffix(s.path, "/card"), nil).Want(200); a.Get("card_id") != s.key || a.Get("operation", "id") != "" {
+				t.Errorf("%s %s: in the end: %s", s.name, s.effect, a.Body)
+			}
+			continue
+		}
 		a := p.c.Do("GET", "/v1/stores/"+s.first.Get("id"), nil).Want(200)
 		want := "active"
 		if s.effect == "del_store" {

@@ -198,6 +198,7 @@ var bodyMeanings = map[string]meaning{
 	"updateGoods third_party_appid":                {why: "a mini program of anybody's, which the item opens; the gateway never acts for it"},
 	"createLegacyStore client_reference":           {why: "a name in the merchant's own space"},
 	"createMapPOI client_reference":                {why: "a name in the merchant's own space"},
+	"setStoreCard card_id":                         {why: "WeChat's, which looks it up in the acting account"},
 	"updateStore card_id":                          {why: "WeChat's, which looks it up in the acting account"},
 	"createStore client_reference":                 {why: "a name in the merchant's own space"},
 	"updateMerchant client_reference":              {why: "a name in the tenant's own space"},

@@ -2609,6 +2609,21 @@ type Store struct {
 	UpstreamStatus *int32 `json:"upstream_status"`
 }
 
+// StoreCard The card that a store offers.
+type StoreCard struct {
+	// CardID `null` where it offers none. After a 202 the one from before.
+	CardID *string `json:"card_id"`
+
+	// Operation The open operation of an object whose outcome is unknown. Absent otherwise.
+	Operation *OperationSummary `json:"operation,omitempty"`
+}
+
+// StoreCardSet The card to offer.
+type StoreCardSet struct {
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID CardID `json:"card_id"`
+}
+
 // StoreCreate A store to create.
 type StoreCreate struct {
 	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
@@ -3765,6 +3780,30 @@ type UpdateStoreParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// GetStoreCardParams defines parameters for GetStoreCard.
+type GetStoreCardParams struct {
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// SetStoreCardParams defines parameters for SetStoreCard.
+type SetStoreCardParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` that you read. The write is refused with 412 when the object has changed since.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
 type CreateTenantJSONRequestBody = TenantCreate
 
@@ -3819,6 +3858,9 @@ type CreateStoreJSONRequestBody = StoreCreate
 
 // UpdateStoreJSONRequestBody defines body for UpdateStore for application/json ContentType.
 type UpdateStoreJSONRequestBody = StoreUpdate
+
+// SetStoreCardJSONRequestBody defines body for SetStoreCard for application/json ContentType.
+type SetStoreCardJSONRequestBody = StoreCardSet
 
 // AsMapPOISearchList returns the union data inside the MapPOIPage as a MapPOISearchList
 func (t MapPOIPage) AsMapPOISearchList() (MapPOISearchList, error) {
@@ -4211,6 +4253,12 @@ type ServerInterface interface {
 	// UpdateStore Change a store
 	// (PATCH /stores/{id})
 	UpdateStore(ctx echo.Context, id StoreIDPath, params UpdateStoreParams) error
+	// GetStoreCard Show which card a store offers
+	// (GET /stores/{id}/card)
+	GetStoreCard(ctx echo.Context, id StoreIDPath, params GetStoreCardParams) error
+	// SetStoreCard Let a store offer a card
+	// (PUT /stores/{id}/card)
+	SetStoreCard(ctx echo.Context, id StoreIDPath, params SetStoreCardParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -6984,6 +7032,114 @@ func (w *ServerInterfaceWrapper) UpdateStore(ctx echo.Context) error {
 	return err
 }
 
+// GetStoreCard converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStoreCard(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStoreCardParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStoreCard(ctx, id, params)
+	return err
+}
+
+// SetStoreCard converts echo context to params.
+func (w *ServerInterfaceWrapper) SetStoreCard(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetStoreCardParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetStoreCard(ctx, id, params)
+	return err
+}
+
 // This is a simple interface which specifies echo.Route addition functions which
 // are present on both echo.Echo and echo.Group, since we want to allow using
 // either of them for path registration
@@ -7091,6 +7247,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/stores/:id", wrapper.DeleteStore, options.OperationMiddlewares["deleteStore"]...)
 	router.GET(options.BaseURL+"/stores/:id", wrapper.GetStore, options.OperationMiddlewares["getStore"]...)
 	router.PATCH(options.BaseURL+"/stores/:id", wrapper.UpdateStore, options.OperationMiddlewares["updateStore"]...)
+	router.GET(options.BaseURL+"/stores/:id/card", wrapper.GetStoreCard, options.OperationMiddlewares["getStoreCard"]...)
+	router.PUT(options.BaseURL+"/stores/:id/card", wrapper.SetStoreCard, options.OperationMiddlewares["setStoreCard"]...)
 
 }
 
@@ -10000,6 +10158,129 @@ func (response UpdateStore202JSONResponse) VisitUpdateStoreResponse(w http.Respo
 	return err
 }
 
+type GetStoreCardRequestObject struct {
+	ID     StoreIDPath `json:"id"`
+	Params GetStoreCardParams
+}
+
+type GetStoreCardResponseObject interface {
+	VisitGetStoreCardResponse(w http.ResponseWriter) error
+}
+
+type GetStoreCard200ResponseHeaders struct {
+	RequestID *string
+}
+
+type GetStoreCard200JSONResponse struct {
+	Body    StoreCard
+	Headers GetStoreCard200ResponseHeaders
+}
+
+func (response GetStoreCard200JSONResponse) VisitGetStoreCardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetStoreCardRequestObject struct {
+	ID     StoreIDPath `json:"id"`
+	Params SetStoreCardParams
+	Body   *SetStoreCardJSONRequestBody
+}
+
+type SetStoreCardResponseObject interface {
+	VisitSetStoreCardResponse(w http.ResponseWriter) error
+}
+
+type SetStoreCard200ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type SetStoreCard200JSONResponse struct {
+	Body    StoreCard
+	Headers SetStoreCard200ResponseHeaders
+}
+
+func (response SetStoreCard200JSONResponse) VisitSetStoreCardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetStoreCard202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Link                *string
+	Location            *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type SetStoreCard202JSONResponse struct {
+	Body    StoreCard
+	Headers SetStoreCard202ResponseHeaders
+}
+
+func (response SetStoreCard202JSONResponse) VisitSetStoreCardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListChanges List what people and keys changed
@@ -10192,6 +10473,12 @@ type StrictServerInterface interface {
 	// UpdateStore Change a store
 	// (PATCH /stores/{id})
 	UpdateStore(ctx context.Context, request UpdateStoreRequestObject) (UpdateStoreResponseObject, error)
+	// GetStoreCard Show which card a store offers
+	// (GET /stores/{id}/card)
+	GetStoreCard(ctx context.Context, request GetStoreCardRequestObject) (GetStoreCardResponseObject, error)
+	// SetStoreCard Let a store offer a card
+	// (PUT /stores/{id}/card)
+	SetStoreCard(ctx context.Context, request SetStoreCardRequestObject) (SetStoreCardResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -12110,6 +12397,81 @@ func (sh *strictHandler) UpdateStore(ctx echo.Context, id StoreIDPath, params Up
 		return err
 	} else if validResponse, ok := response.(UpdateStoreResponseObject); ok {
 		return validResponse.VisitUpdateStoreResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStoreCard operation middleware
+func (sh *strictHandler) GetStoreCard(ctx echo.Context, id StoreIDPath, params GetStoreCardParams) error {
+	var request GetStoreCardRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStoreCard(ctx.Request().Context(), request.(GetStoreCardRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStoreCard")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStoreCardResponseObject); ok {
+		return validResponse.VisitGetStoreCardResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetStoreCard operation middleware
+func (sh *strictHandler) SetStoreCard(ctx echo.Context, id StoreIDPath, params SetStoreCardParams) error {
+	var request SetStoreCardRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body SetStoreCardJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetStoreCard(ctx.Request().Context(), request.(SetStoreCardRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetStoreCard")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetStoreCardResponseObject); ok {
+		return validResponse.VisitSetStoreCardResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

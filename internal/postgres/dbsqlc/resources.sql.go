@@ -843,6 +843,30 @@ func (q *Queries) ResourceSettle(ctx context.Context, db DBTX, arg ResourceSettl
 	return err
 }
 
+const ResourceShown = `-- name: ResourceShown :exec
+UPDATE resources SET fields = fields || $1, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = $2 AND id = $3 AND updated_at = $4
+`
+
+type ResourceShownParams struct {
+	Changed  json.RawMessage
+	TenantID uuid.UUID
+	ID       uuid.UUID
+	Seen     time.Time
+}
+
+// ResourceShown is what WeChat showed of a resource as it was seen: one that has
+// changed since knows better.
+func (q *Queries) ResourceShown(ctx context.Context, db DBTX, arg ResourceShownParams) error {
+	_, err := db.Exec(ctx, ResourceShown,
+		arg.Changed,
+		arg.TenantID,
+		arg.ID,
+		arg.Seen,
+	)
+	return err
+}
+
 const ResourcesByNumber = `-- name: ResourcesByNumber :many
 SELECT id, wechat_id, content_sha256 FROM resources
 WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = ANY ($4::text[])

@@ -36,6 +36,12 @@ UPDATE resources SET fields = fields || coalesce(sqlc.narg('changed')::jsonb, '{
     row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id;
 
+-- ResourceShown is what WeChat showed of a resource as it was seen: one that has
+-- changed since knows better.
+-- name: ResourceShown :exec
+UPDATE resources SET fields = fields || @changed, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND updated_at = @seen;
+
 -- name: ResourceDeleted :one
 UPDATE resources SET status = 'deleted', missing_n = 0, row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status <> 'deleted'
