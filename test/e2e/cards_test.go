@@ -13,7 +13,7 @@ import (
 // §14 in our words.
 func TestStoreCards(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, 15)
+	s := openShop(t, 60)
 	const documentsCard = "pabcedfg1234567hijklmn"
 	s.Control("POST", "accounts/"+s.appid+"/stores", map[string]any{"stores": []map[string]string{{"poi_id": "1234567"}}}, nil)
 	c := s.client
