@@ -90,6 +90,9 @@ func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind stri
 		return err
 	}
 	for _, a := range audits {
+		if time.Since(a.SubmittedAt) < k.Usual || a.OverdueAt != nil {
+			continue
+		}
 		if err := l.overdue(ctx, k, a); err != nil {
 			return err
 		}
