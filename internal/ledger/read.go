@@ -33,7 +33,7 @@ type AuditFilter struct {
 func (l *Ledger) Audit(ctx context.Context, tenant, id uuid.UUID) (Audit, error) {
 	var rows []dbsqlc.Audit
 	var a Audit
-	b := l.DB.NewBatch(tenant)
+	b := l.DB.NewSnapshot(tenant)
 	postgres.QueueMany(b, dbsqlc.AuditGet, dbsqlc.AuditGetParams{TenantID: tenant, ID: id}, &rows)
 	postgres.QueueMany(b, dbsqlc.AuditHistoryOf, dbsqlc.AuditHistoryOfParams{TenantID: tenant, AuditIds: []uuid.UUID{id}}, &a.History)
 	if err := l.DB.Run(ctx, b); err != nil {
@@ -49,7 +49,7 @@ func (l *Ledger) Audit(ctx context.Context, tenant, id uuid.UUID) (Audit, error)
 // Audits lists audits, newest first.
 func (l *Ledger) Audits(ctx context.Context, tenant uuid.UUID, f AuditFilter) ([]Audit, error) {
 	var out []Audit
-	err := l.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) error {
+	err := l.DB.InSnapshot(ctx, tenant, func(tx postgres.DBTX) error {
 		rows, err := l.q.AuditList(ctx, tx, dbsqlc.AuditListParams{TenantID: tenant, MerchantIds: f.Merchants, Kind: optional(f.Kind), Status: optional(f.Status),
 			SubjectID: f.Subject, WechatAuditID: optional(f.WechatAuditID), SubmittedAfter: f.SubmittedAfter, Before: f.Before, N: int32(f.Limit)})
 		if err != nil || len(rows) == 0 {
@@ -115,7 +115,7 @@ type OperationFilter struct {
 func (l *Ledger) Operation(ctx context.Context, tenant, id uuid.UUID) (OperationRecord, error) {
 	var rows []dbsqlc.Operation
 	var r OperationRecord
-	b := l.DB.NewBatch(tenant)
+	b := l.DB.NewSnapshot(tenant)
 	postgres.QueueMany(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: tenant, ID: id}, &rows)
 	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: tenant, OperationIds: []uuid.UUID{id}}, &r.Attempts)
 	if err := l.DB.Run(ctx, b); err != nil {
@@ -131,7 +131,7 @@ func (l *Ledger) Operation(ctx context.Context, tenant, id uuid.UUID) (Operation
 // Operations lists operations, newest first.
 func (l *Ledger) Operations(ctx context.Context, tenant uuid.UUID, f OperationFilter) ([]OperationRecord, error) {
 	var out []OperationRecord
-	err := l.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) error {
+	err := l.DB.InSnapshot(ctx, tenant, func(tx postgres.DBTX) error {
 		rows, err := l.q.OperationList(ctx, tx, dbsqlc.OperationListParams{TenantID: tenant, MerchantIds: f.Merchants, State: optional(f.State), Kind: optional(f.Kind),
 			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)})
 		if err != nil || len(rows) == 0 {

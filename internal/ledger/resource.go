@@ -120,7 +120,7 @@ func (r *reader[F]) resource() (Resource[F], error) {
 // Get reads our record. Errors: not_found.
 func (c *Collection[F]) Get(ctx context.Context, tenant, id uuid.UUID) (Resource[F], error) {
 	var r reader[F]
-	b := c.l.DB.NewBatch(tenant)
+	b := c.l.DB.NewSnapshot(tenant)
 	r.queue(b, c.Name, tenant, id)
 	if err := c.l.DB.Run(ctx, b); err != nil {
 		return Resource[F]{}, err
@@ -160,7 +160,7 @@ type Filter struct {
 // List lists our records, newest first.
 func (c *Collection[F]) List(ctx context.Context, tenant uuid.UUID, f Filter) ([]Resource[F], error) {
 	var out []Resource[F]
-	err := c.l.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) error {
+	err := c.l.DB.InSnapshot(ctx, tenant, func(tx postgres.DBTX) error {
 		rows, err := c.l.q.ResourceList(ctx, tx, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
 			ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
 			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)})

@@ -19,11 +19,12 @@ const (
 )
 
 // A Batch is a tenant's transaction in one round trip: everything queued up to
-// Run is sent at once, without BEGIN and COMMIT, and Postgres takes a pipeline
-// up to its Sync as one transaction.
+// Run is sent at once, and Postgres takes a pipeline up to its Sync as one
+// transaction, without BEGIN and COMMIT.
 type Batch struct {
-	b       pgx.Batch
-	rewrite func(string) string
+	b        pgx.Batch
+	rewrite  func(string) string
+	snapshot bool
 }
 
 // NewBatch starts a batch of the tenant; setting the tenant is its first statement.
@@ -32,6 +33,18 @@ func (db *DB) NewBatch(tenant uuid.UUID) *Batch {
 	b.b.Queue(setTenant, tenant.String())
 	return b
 }
+
+// NewSnapshot starts a batch of readings that agree with each other: all see
+// the database as it was at one moment, where NewBatch's statements each see
+// what was committed before them.
+func (db *DB) NewSnapshot(tenant uuid.UUID) *Batch {
+	b := &Batch{rewrite: db.rewrite, snapshot: true}
+	b.b.Queue("BEGIN " + snapshotMode)
+	b.b.Queue(setTenant, tenant.String())
+	return b
+}
+
+const snapshotMode = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // Queue adds a generated query. params is its …Params struct, whose fields
 // sqlc writes in the order of the query's placeholders.
@@ -81,6 +94,9 @@ func (b *Batch) queue(sql string, params any) *pgx.QueuedQuery {
 // Run sends b. nil, and only nil, means that it was committed. Any other
 // outcome but a *pgconn.PgError leaves that open: the connection broke.
 func (db *DB) Run(ctx context.Context, b *Batch) error {
+	if b.snapshot {
+		b.b.Queue("COMMIT") // after a failure the pool drops the connection
+	}
 	return db.pool.SendBatch(ctx, &b.b).Close()
 }
 

@@ -143,22 +143,33 @@ func (t tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // returns nil. It is run again on a serialisation failure or deadlock, so fn
 // must have no effect outside the transaction.
 func (db *DB) InTenant(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) error {
-	return db.inTx(ctx, func(tx DBTX) error {
+	return db.inTx(ctx, pgx.TxOptions{}, ofTenant(ctx, tenant, fn))
+}
+
+// InSnapshot is InTenant for readings that have to agree with each other.
+func (db *DB) InSnapshot(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) error {
+	return db.inTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN " + snapshotMode}, ofTenant(ctx, tenant, fn))
+}
+
+func ofTenant(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) func(DBTX) error {
+	return func(tx DBTX) error {
 		if _, err := tx.Exec(ctx, setTenant, tenant.String()); err != nil {
 			return err
 		}
 		return fn(tx)
-	})
+	}
 }
 
 // InSystem runs fn in a transaction without a tenant: only the few tables and
 // functions that are listed as not tenant-scoped show anything there.
-func (db *DB) InSystem(ctx context.Context, fn func(DBTX) error) error { return db.inTx(ctx, fn) }
+func (db *DB) InSystem(ctx context.Context, fn func(DBTX) error) error {
+	return db.inTx(ctx, pgx.TxOptions{}, fn)
+}
 
-func (db *DB) inTx(ctx context.Context, fn func(DBTX) error) error {
+func (db *DB) inTx(ctx context.Context, options pgx.TxOptions, fn func(DBTX) error) error {
 	const tries = 4
 	for n := 1; ; n++ {
-		err := pgx.BeginFunc(ctx, db.pool, func(t pgx.Tx) error {
+		err := pgx.BeginTxFunc(ctx, db.pool, options, func(t pgx.Tx) error {
 			if db.rewrite != nil {
 				return fn(tx{t, db.rewrite})
 			}
