@@ -173,8 +173,11 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 			continue // not shown yet, or asked before it was submitted
 		}
 		status, err := l.storeAuditStatus(ctx, a, shown[i])
-		if err != nil || status == "" {
+		if err != nil {
 			return err
+		}
+		if status == "" {
+			continue
 		}
 		n := News{Kind: a.Kind, AuditID: deref(a.WechatAuditID), Status: status, Number: shown[i].Number, Source: FromPoll, At: asked}
 		if status != Approved {

@@ -136,8 +136,18 @@ func TestAuditRefresh(t *testing.T) {
 	c.As(w.NewKey("--scopes", "audits:read,audits:write")).Do("POST", open+"/refresh", nil).WantProblem(403, "scope_missing")
 	c.Do("POST", "/v1/audits/aud_01jd7k4b2sf1a8w4p9x2y7c3de/refresh", nil).WantProblem(404, "not_found")
 
-	// In time: due audits are asked for, and one that takes too long is shown so.
+	// In time: due audits are asked for, each of them, and one that takes too
+	// long is shown so.
+	w.Hold(true)
+	late, lateAudit := create(3)
+	w.Decide("store_create", late.Get("audit", "wechat_audit_id"), "approve", "")
 	w.Exec(`UPDATE audits SET next_poll_at = now(), submitted_at = now() - interval '11 days' WHERE status = 'in_review'`)
+	w.Eventually("the audit beside the undecided one is read", func() error {
+		if a := c.Do("GET", lateAudit, nil).Want(200); a.Get("status") != "approved" || a.Get("source") != "poll" {
+			return fmt.Errorf("%s", a.Body)
+		}
+		return nil
+	})
 	w.Eventually("the audit is overdue", func() error {
 		if a := c.Do("GET", open, nil).Want(200); a.Get("overdue_at") == "null" {
 			return fmt.Errorf("%s", a.Body)
