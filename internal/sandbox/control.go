@@ -155,6 +155,17 @@ func (s *Server) change(fn func() (any, error)) (any, error) {
 	return v, errors.Join(err, s.commit())
 }
 
+// changeAccount is change of the account that the path names.
+func (s *Server) changeAccount(r *http.Request, fn func(*account) (any, error)) (any, error) {
+	return s.change(func() (any, error) {
+		a, err := s.known(r)
+		if err != nil {
+			return nil, err
+		}
+		return fn(a)
+	})
+}
+
 var appidRE = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
 
 // controlAuthorize consents as an account; an appid that is not known yet becomes an Official Account

@@ -139,22 +139,14 @@ func (s *Server) known(r *http.Request) (*account, error) {
 
 // controlConsoleAuthorize is an administrator who authorises in WeChat's console, without any link of ours.
 func (s *Server) controlConsoleAuthorize(r *http.Request) (any, error) {
-	return s.change(func() (any, error) {
-		a, err := s.known(r)
-		if err != nil {
-			return nil, err
-		}
+	return s.changeAccount(r, func(a *account) (any, error) {
 		s.authorize(a, a.Sets, consolePreAuthCode())
 		return s.showAccount(a), nil
 	})
 }
 
 func (s *Server) controlUnauthorize(r *http.Request) (any, error) {
-	return s.change(func() (any, error) {
-		a, err := s.known(r)
-		if err != nil {
-			return nil, err
-		}
+	return s.changeAccount(r, func(a *account) (any, error) {
 		if s.st.auths.get(a.AppID) == nil {
 			return nil, problem(http.StatusConflict, "not authorised")
 		}
@@ -180,11 +172,7 @@ func (s *Server) controlSeedStores(r *http.Request) (any, error) {
 	if err := read(r, &in); err != nil {
 		return nil, err
 	}
-	return s.change(func() (any, error) {
-		a, err := s.known(r)
-		if err != nil {
-			return nil, err
-		}
+	return s.changeAccount(r, func(a *account) (any, error) {
 		ids := []string{}
 		for _, v := range in.Stores {
 			if s.st.stores.get(v.POIID) != nil {

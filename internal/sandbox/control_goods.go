@@ -28,11 +28,7 @@ func (s *Server) controlSeedGoods(r *http.Request) (any, error) {
 	if err := read(r, &in); err != nil {
 		return nil, err
 	}
-	return s.change(func() (any, error) {
-		a, err := s.known(r)
-		if err != nil {
-			return nil, err
-		}
+	return s.changeAccount(r, func(a *account) (any, error) {
 		var list []goods
 		for range in.Count {
 			list = append(list, goods{Status: goodsApproved, Tag: tagAPI})

@@ -183,11 +183,7 @@ func (s *Server) controlSeedLegacy(r *http.Request) (any, error) {
 	if err := read(r, &in); err != nil {
 		return nil, err
 	}
-	return s.change(func() (any, error) {
-		a, err := s.known(r)
-		if err != nil {
-			return nil, err
-		}
+	return s.changeAccount(r, func(a *account) (any, error) {
 		for _, v := range in.Stores {
 			switch {
 			case s.st.legacy.get(v.POIID) != nil:
