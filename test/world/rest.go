@@ -8,10 +8,17 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mendian/mendian/internal/handlers/spectest"
 	"github.com/mendian/mendian/internal/sandbox"
 )
+
+// patience is how long a test waits for any answer: one that waited for ever
+// could not say for what.
+const patience = time.Minute
+
+func init() { http.DefaultClient.Timeout = patience }
 
 // A Client calls a gateway's REST API as one key and, mostly, one merchant.
 // Every answer is validated against the contract.
@@ -31,6 +38,7 @@ func (w *World) Client(g *Gateway, merchant string) *Client {
 // NewClient is a client of whatever answers behind a transport.
 func NewClient(t testing.TB, url, key string, over http.RoundTripper) *Client {
 	return &Client{t: t, URL: url, Key: key, http: &http.Client{
+		Timeout:       patience,
 		Transport:     spectest.For(t, over),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
