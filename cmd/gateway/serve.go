@@ -139,7 +139,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 }
 
 func (g *gateway) newEdge() (*handlers.Edge, error) {
-	server := handlers.NewServer(handlers.Deps{Tenants: g.tenants, Keys: g.keys, Authorizer: g.auth, Ledger: g.ledger, Inbox: g.inbox, Outbox: g.db,
+	server := handlers.NewServer(handlers.Deps{Tenants: g.tenants, Keys: g.keys, Authorizer: g.auth, Ledger: g.ledger, Inbox: g.inbox, DB: g.db,
 		Reference: reference.New(g.auth), Keyset: g.keyset, Log: g.log, PublicURL: g.cfg.PublicURL})
 	var trusted []netip.Prefix
 	for _, p := range g.cfg.TrustedProxy {

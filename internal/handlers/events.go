@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/handlers/oapi"
-	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
@@ -23,21 +24,19 @@ func (s *Server) ListEvents(ctx context.Context, req oapi.ListEventsRequestObjec
 	if p.After != nil {
 		f.After = *p.After
 	}
-	rows, err := outbox.List(ctx, s.Outbox, who.TenantID, f)
+	rows, err := outbox.List(ctx, s.DB, who.TenantID, f)
 	if err != nil {
 		return nil, err
 	}
-	out := oapi.EventList{Data: []oapi.Event{}, NextAfter: f.After, HasMore: len(rows) >= f.Limit}
+	out := oapi.EventList{NextAfter: f.After, HasMore: len(rows) >= f.Limit}
 	if out.HasMore {
 		rows = rows[:f.Limit-1]
 	}
-	for _, row := range rows {
-		e, err := s.eventToAPI(ctx, row)
-		if err != nil {
-			return nil, err
-		}
-		out.Data = append(out.Data, e)
-		out.NextAfter = *row.Sequence
+	if out.Data, err = s.eventsToAPI(ctx, rows); err != nil {
+		return nil, err
+	}
+	if len(rows) > 0 {
+		out.NextAfter = *rows[len(rows)-1].Sequence
 	}
 	return oapi.ListEvents200JSONResponse{Body: out}, nil
 }
@@ -49,14 +48,18 @@ func (s *Server) GetEvent(ctx context.Context, req oapi.GetEventRequestObject) (
 	if err != nil {
 		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
 	}
-	row, err := outbox.Get(ctx, s.Outbox, who.TenantID, id)
+	row, err := outbox.Get(ctx, s.DB, who.TenantID, id)
 	if err != nil {
 		return nil, err
 	}
 	if row == nil {
-		raw, err := s.Inbox.Raw(ctx, who.TenantID, id)
+		kept, err := s.Inbox.Raw(ctx, who.TenantID, []uuid.UUID{id})
 		if err != nil {
 			return nil, err
+		}
+		raw, ok := kept[id]
+		if !ok {
+			return nil, problem.Of(problem.CodeNotFound)
 		}
 		row = &outbox.Numbered{ID: raw.ID, MerchantID: raw.MerchantID, Type: pushReceived, CreatedAt: raw.ReceivedAt}
 		if row.Payload, err = json.Marshal(map[string]any{"object": raw.Object}); err != nil {
@@ -66,32 +69,40 @@ func (s *Server) GetEvent(ctx context.Context, req oapi.GetEventRequestObject) (
 	if who.Merchants != nil && (row.MerchantID == nil || !who.MayActFor(*row.MerchantID)) {
 		return nil, problem.Of(problem.CodeMerchantNotAllowed)
 	}
-	e, err := s.eventToAPI(ctx, *row)
+	events, err := s.eventsToAPI(ctx, []outbox.Numbered{*row})
 	if err != nil {
 		return nil, err
 	}
-	return oapi.GetEvent200JSONResponse{Body: e}, nil
+	return oapi.GetEvent200JSONResponse{Body: events[0]}, nil
 }
 
 // pushReceived is the type under which a push that was applied is shown.
 const pushReceived = "push.received"
 
-func (s *Server) eventToAPI(ctx context.Context, row outbox.Numbered) (oapi.Event, error) {
+// eventsToAPI puts into a push that is none of ours what WeChat sent, as long
+// as that is kept.
+func (s *Server) eventsToAPI(ctx context.Context, rows []outbox.Numbered) ([]oapi.Event, error) {
 	who := CallerFrom(ctx)
-	out := oapi.Event{ID: typeid.Format(typeid.Event, row.ID), Type: row.Type, Timestamp: row.CreatedAt.UTC(), TenantID: typeid.Format(typeid.Tenant, who.TenantID),
-		MerchantID: idPointer(typeid.Merchant, row.MerchantID), Sequence: row.Sequence}
-	if err := json.Unmarshal(row.Payload, &out.Data); err != nil {
-		return out, err
-	}
-	if row.Type == outbox.PushOther {
-		raw, err := s.Inbox.Raw(ctx, who.TenantID, row.ID)
-		switch {
-		case problem.HasCode(err, problem.CodeNotFound):
-			raw = inbox.RawPush{Object: map[string]any{"xml": nil}} // swept
-		case err != nil:
-			return out, err
+	var pushes []uuid.UUID
+	for _, row := range rows {
+		if row.Type == outbox.PushOther {
+			pushes = append(pushes, row.ID)
 		}
-		out.Data.Object["xml"] = raw.Object["xml"]
+	}
+	kept, err := s.Inbox.Raw(ctx, who.TenantID, pushes)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]oapi.Event, len(rows))
+	for i, row := range rows {
+		out[i] = oapi.Event{ID: typeid.Format(typeid.Event, row.ID), Type: row.Type, Timestamp: row.CreatedAt.UTC(), TenantID: typeid.Format(typeid.Tenant, who.TenantID),
+			MerchantID: idPointer(typeid.Merchant, row.MerchantID), Sequence: row.Sequence}
+		if err := json.Unmarshal(row.Payload, &out[i].Data); err != nil {
+			return nil, err
+		}
+		if row.Type == outbox.PushOther {
+			out[i].Data.Object["xml"] = kept[row.ID].Object["xml"]
+		}
 	}
 	return out, nil
 }

@@ -28,7 +28,7 @@ type Deps struct {
 	Authorizer *authorizer.Authorizer
 	Ledger     *ledger.Ledger
 	Inbox      *inbox.Inbox
-	Outbox     *postgres.DB // holds the events
+	DB         *postgres.DB // of the events
 	Reference  *reference.Reference
 	Keyset     *secret.Keyset // seals cursors
 	Log        *slog.Logger

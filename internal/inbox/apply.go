@@ -122,37 +122,43 @@ type RawPush struct {
 	Object     map[string]any // appid, msg_type, event, create_time, xml
 }
 
-// Raw reads a push that was kept. Pushes to the platform itself hold secrets
-// and are never shown. Errors: not_found.
-func (in *Inbox) Raw(ctx context.Context, tenantID, id uuid.UUID) (RawPush, error) {
-	row, err := in.get(ctx, tenantID, id)
-	if postgres.IsNotFound(err) {
-		return RawPush{}, problem.Of(problem.CodeNotFound)
+// Raw reads those of these pushes that are kept. Pushes to the platform itself
+// hold secrets and are never shown.
+func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]RawPush, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	if err != nil {
-		return RawPush{}, err
+	var rows []dbsqlc.EventInbox
+	b := in.DB.NewBatch(tenantID)
+	postgres.QueueMany(b, dbsqlc.EventInboxByID, dbsqlc.EventInboxByIDParams{TenantID: tenantID, Ids: ids}, &rows)
+	if err := in.DB.Run(ctx, b); err != nil {
+		return nil, err
 	}
 	cred, err := in.Tenants.Credentials(ctx, tenantID)
 	if err != nil {
-		return RawPush{}, err
+		return nil, err
 	}
-	if row.Appid == cred.AppID {
-		return RawPush{}, problem.Of(problem.CodeNotFound)
+	out := make(map[uuid.UUID]RawPush, len(rows))
+	for _, row := range rows {
+		if row.Appid == cred.AppID {
+			continue
+		}
+		plain, err := in.Keyset.Open(payloadPlace(tenantID, row.ID), row.PayloadCt)
+		if err != nil {
+			return nil, err
+		}
+		msg, err := msgcrypt.ParseMessage(plain)
+		if err != nil {
+			return nil, err
+		}
+		p := RawPush{ID: row.ID, ReceivedAt: row.ReceivedAt, Object: object(row, msg)}
+		p.Object["xml"] = string(plain)
+		if m, err := in.Authorizer.Merchant(ctx, tenantID, row.Appid); err == nil {
+			p.MerchantID = &m.ID
+		}
+		out[row.ID] = p
 	}
-	plain, err := in.Keyset.Open(payloadPlace(tenantID, id), row.PayloadCt)
-	if err != nil {
-		return RawPush{}, err
-	}
-	msg, err := msgcrypt.ParseMessage(plain)
-	if err != nil {
-		return RawPush{}, err
-	}
-	p := RawPush{ID: id, ReceivedAt: row.ReceivedAt, Object: object(row, msg)}
-	p.Object["xml"] = string(plain)
-	if m, err := in.Authorizer.Merchant(ctx, tenantID, row.Appid); err == nil {
-		p.MerchantID = &m.ID
-	}
-	return p, nil
+	return out, nil
 }
 
 // label bounds what the metrics tell apart: senders choose event names.

@@ -80,7 +80,7 @@ func start(t *testing.T, s setup) *node {
 		Config: authorizer.Config{PublicURL: s.public, MPURL: s.wechat, OpenURL: s.wechat, Instance: records.Instance()}})
 	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log, Background: besides})
 	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Background: besides, Log: log})
-	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in, Outbox: n.db,
+	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in, DB: n.db,
 		Reference: reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
 	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
 		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, TenantLimit: tenants.RequestRate, Docs: true}

@@ -12,6 +12,50 @@ import (
 	"github.com/google/uuid"
 )
 
+const EventInboxByID = `-- name: EventInboxByID :many
+SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at FROM event_inbox WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
+`
+
+type EventInboxByIDParams struct {
+	TenantID uuid.UUID
+	Ids      []uuid.UUID
+}
+
+func (q *Queries) EventInboxByID(ctx context.Context, db DBTX, arg EventInboxByIDParams) ([]EventInbox, error) {
+	rows, err := db.Query(ctx, EventInboxByID, arg.TenantID, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EventInbox
+	for rows.Next() {
+		var i EventInbox
+		if err := rows.Scan(
+			&i.TenantID,
+			&i.ID,
+			&i.Appid,
+			&i.FromUser,
+			&i.CreateTime,
+			&i.Event,
+			&i.PayloadSha256,
+			&i.PayloadCt,
+			&i.State,
+			&i.AuditID,
+			&i.NextAt,
+			&i.Error,
+			&i.ReceivedAt,
+			&i.AppliedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const EventInboxGet = `-- name: EventInboxGet :one
 SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at FROM event_inbox WHERE tenant_id = $1 AND id = $2
 `

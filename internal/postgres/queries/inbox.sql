@@ -13,6 +13,9 @@ SELECT 'inbox.apply', jsonb_build_object('tenant_id', @tenant_id::uuid, 'inbox_i
 -- name: EventInboxGet :one
 SELECT * FROM event_inbox WHERE tenant_id = @tenant_id AND id = @id;
 
+-- name: EventInboxByID :many
+SELECT * FROM event_inbox WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
+
 -- name: EventInboxState :exec
 UPDATE event_inbox SET state = @state, audit_id = @audit_id, next_at = @next_at, error = @error,
     applied_at = CASE WHEN @state::text = 'applied' THEN now() END
