@@ -110,7 +110,7 @@ func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit
 	if !who.MayActFor(a.MerchantID) {
 		return a, authorizer.Merchant{}, problem.Of(problem.CodeMerchantNotAllowed)
 	}
-	if scope := subjectScope[a.SubjectType] + ":write"; !who.Can(scope) {
+	if scope := subjectType(a.SubjectType).Scope + ":write"; !who.Can(scope) {
 		return a, authorizer.Merchant{}, problem.Of(problem.CodeScopeMissing).With("required", scope)
 	}
 	m, err := s.Authorizer.MerchantByID(ctx, who.TenantID, a.MerchantID)
@@ -119,9 +119,6 @@ func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit
 	}
 	return a, m, err
 }
-
-// subjectScope is the scope family of a subject's type.
-var subjectScope = map[string]string{"store": "stores", "map_poi": "map-pois", "goods": "goods", "legacy_store": "legacy-stores", "store_program": "store-program"}
 
 // reachFiltered is reach where a query parameter may narrow it too.
 func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]uuid.UUID, error) {
@@ -147,22 +144,29 @@ func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]u
 
 // subjectID reads the id of any resource that is audited.
 func subjectID(text string) (uuid.UUID, bool) {
-	for _, p := range subjectPrefix {
-		if id, err := typeid.Parse(p, text); err == nil {
+	for _, t := range ledger.Types() {
+		if id, err := typeid.Parse(t.Prefix, text); err == nil {
 			return id, true
 		}
 	}
 	return uuid.Nil, false
 }
 
-// subjectPrefix is the prefix of a subject's type.
-var subjectPrefix = map[string]typeid.Prefix{"store": typeid.Store, "store_program": typeid.StoreProgram, "map_poi": typeid.MapPOI, "goods": typeid.Goods, "legacy_store": typeid.LegacyStore}
+// subjectType is the type of that name.
+func subjectType(name string) ledger.Type {
+	for _, t := range ledger.Types() {
+		if t.Name == name {
+			return t
+		}
+	}
+	return ledger.Type{} // whose scope nobody has
+}
 
 func subjectToAPI(typ *string, id *uuid.UUID) *oapi.Subject {
 	if typ == nil || id == nil {
 		return nil
 	}
-	return &oapi.Subject{Type: *typ, ID: typeid.Format(subjectPrefix[*typ], *id)}
+	return &oapi.Subject{Type: *typ, ID: typeid.Format(subjectType(*typ).Prefix, *id)}
 }
 
 func auditToAPI(a ledger.Audit) oapi.Audit {

@@ -11,6 +11,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/labstack/echo/v4"
 
+	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/tenant"
 )
@@ -105,8 +106,8 @@ func (o *operation) authorize(who tenant.Caller) error {
 	case "none":
 		return nil
 	case "subject:write": // that of the very subject is asked for once it is known (auditToWrite)
-		for _, family := range subjectScope {
-			if who.Can(family + ":write") {
+		for _, t := range ledger.Types() {
+			if who.Can(t.Scope + ":write") {
 				return nil
 			}
 		}

@@ -70,7 +70,7 @@ type Goods = Resource[GoodsFields]
 
 // goodsType: nothing that a merchant chooses is unique among its goods.
 var goodsType = Type{
-	Name: "goods", Prefix: typeid.Goods, Path: "/v1/goods", Number: GoodsID,
+	Name: "goods", Prefix: typeid.Goods, Scope: "goods", Number: GoodsID,
 	Creation: "goods.create", Shown: goodsStatuses, After: goodsAfter, Each: inventoryOfGoods,
 }
 

@@ -55,7 +55,7 @@ type LegacyStore = Resource[LegacyFields]
 const LegacyPoiID = "legacy_poi_id"
 
 var legacyType = Type{
-	Name: "legacy_store", Prefix: typeid.LegacyStore, Path: "/v1/legacy-stores", Number: LegacyPoiID,
+	Name: "legacy_store", Prefix: typeid.LegacyStore, Scope: "legacy-stores", Number: LegacyPoiID,
 	Creation: "legacy_store.create", Natural: "sid", Shown: []string{"approved"},
 	After: legacyAfter, Each: inventoryOfLegacy,
 }

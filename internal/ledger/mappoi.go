@@ -47,7 +47,7 @@ type MapPOI = Resource[MapPOIFields]
 
 // mapPOIType: WeChat shows nobody what was proposed, so that the answer and the
 // event are all that is ever known of it.
-var mapPOIType = Type{Name: "map_poi", Prefix: typeid.MapPOI, Path: "/v1/map-pois", Number: BaseID, Creation: "map_poi.create"}
+var mapPOIType = Type{Name: "map_poi", Prefix: typeid.MapPOI, Scope: "map-pois", Number: BaseID, Creation: "map_poi.create"}
 
 // The ids of a proposed place.
 const (

@@ -20,7 +20,7 @@ import (
 type Type struct {
 	Name   string        // "store": stored, in operations and audits too
 	Prefix typeid.Prefix // of our ids
-	Path   string        // of the collection: "/v1/stores"
+	Scope  string        // "stores": family of scopes, and path of the collection under /v1/
 	Number string        // type of the id by which WeChat manages it: PoiID
 
 	// NumberByAudit says that the decision of the creation's audit tells the
@@ -41,6 +41,11 @@ type Type struct {
 	// Each lists all that the merchant has at WeChat; nil where WeChat has no
 	// such list. It returns false where the merchant can't have any.
 	Each func(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error)
+}
+
+// Types are all there are. Each is what audits and operations are about.
+func Types() []Type {
+	return []Type{storeProgramType, storeType, mapPOIType, goodsType, legacyType}
 }
 
 // Shown is a resource as WeChat shows it.

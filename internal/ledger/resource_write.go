@@ -92,7 +92,7 @@ func (c *collection) duplicateReference(ctx context.Context, m authorizer.Mercha
 	if err := c.l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
 		return p
 	}
-	return p.With("existing", c.Path+"/"+typeid.Format(c.Prefix, rows[0].ID))
+	return p.With("existing", "/v1/"+c.Scope+"/"+typeid.Format(c.Prefix, rows[0].ID))
 }
 
 // settleCreation is Kind.Settle of a creation. executed is the status of what

@@ -44,7 +44,7 @@ type Store = Resource[StoreFields]
 
 // storeType: a store's credential is unique in a merchant (85041).
 var storeType = Type{
-	Name: "store", Prefix: typeid.Store, Path: "/v1/stores", Number: PoiID, NumberByAudit: true,
+	Name: "store", Prefix: typeid.Store, Scope: "stores", Number: PoiID, NumberByAudit: true,
 	Creation: "store.create", Natural: "credential_number", Shown: []string{"active"},
 	After: storeAfter, Each: inventoryOfStores,
 }

@@ -38,7 +38,7 @@ type StoreProgramFields struct {
 type StoreProgram = Resource[StoreProgramFields]
 
 var storeProgramType = Type{
-	Name: "store_program", Prefix: typeid.StoreProgram, Path: "/v1/merchants", Number: AuditID,
+	Name: "store_program", Prefix: typeid.StoreProgram, Scope: "store-program", Number: AuditID,
 	Creation: "store_program.apply", Natural: "appid", Each: inventoryOfProgram,
 	After: func(row dbsqlc.ResourcesToProjectRow, s Shown) string {
 		if row.Origin == "discovered" {
