@@ -212,22 +212,8 @@ func (s *Server) UpdateGoods(ctx context.Context, req oapi.UpdateGoodsRequestObj
 
 // DeleteGoods implements DELETE /v1/goods/{id}.
 func (s *Server) DeleteGoods(ctx context.Context, req oapi.DeleteGoodsRequestObject) (oapi.DeleteGoodsResponseObject, error) {
-	found, m, err := recordOf(ctx, s, s.Ledger.Goods, req.ID, req.Params.MerchantID)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Authorizer.Check(m, wechat.DeleteGoods); err != nil {
-		return nil, err
-	}
-	version, err := IfMatch(req.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	r, err := request(ctx, m, req.Params.IdempotencyKey, "deleteGoods", found.ID)
-	if err != nil {
-		return nil, err
-	}
-	g, done, err := s.Ledger.DeleteGoods(ctx, r, found.ID, version)
+	p := req.Params
+	g, done, err := deletion(ctx, s, s.Ledger.Goods, wechat.DeleteGoods, s.Ledger.DeleteGoods, "deleteGoods", req.ID, p.MerchantID, p.IdempotencyKey, p.IfMatch)
 	if err != nil {
 		return nil, err
 	}

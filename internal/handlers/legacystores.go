@@ -192,22 +192,8 @@ func (s *Server) UpdateLegacyStore(ctx context.Context, req oapi.UpdateLegacySto
 
 // DeleteLegacyStore implements DELETE /v1/legacy-stores/{id}.
 func (s *Server) DeleteLegacyStore(ctx context.Context, req oapi.DeleteLegacyStoreRequestObject) (oapi.DeleteLegacyStoreResponseObject, error) {
-	found, m, err := recordOf(ctx, s, s.Ledger.LegacyStores, req.ID, req.Params.MerchantID)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Authorizer.Check(m, wechat.DelPoi); err != nil {
-		return nil, err
-	}
-	version, err := IfMatch(req.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	r, err := request(ctx, m, req.Params.IdempotencyKey, "deleteLegacyStore", found.ID)
-	if err != nil {
-		return nil, err
-	}
-	st, done, err := s.Ledger.DeleteLegacyStore(ctx, r, found.ID, version)
+	p := req.Params
+	st, done, err := deletion(ctx, s, s.Ledger.LegacyStores, wechat.DelPoi, s.Ledger.DeleteLegacyStore, "deleteLegacyStore", req.ID, p.MerchantID, p.IdempotencyKey, p.IfMatch)
 	if err != nil {
 		return nil, err
 	}

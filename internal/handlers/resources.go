@@ -14,6 +14,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
 )
 
 // What stores, legacy stores and the other resources of the ledger share.
@@ -82,6 +83,29 @@ func (s *Server) byNumber(ctx context.Context, segment string, header *string) (
 	}
 	m, err = s.acting(ctx, header)
 	return m, true, err
+}
+
+// deletion is what DELETE does for every resource, by the ledger's way to
+// delete one.
+func deletion[F any](ctx context.Context, s *Server, c *ledger.Collection[F], call *wechat.Endpoint,
+	remove func(context.Context, ledger.Request, uuid.UUID, *int64) (ledger.Resource[F], ledger.Done, error),
+	operation, segment string, merchant, key, ifMatch *string) (was ledger.Resource[F], done ledger.Done, err error) {
+	found, m, err := recordOf(ctx, s, c, segment, merchant)
+	if err != nil {
+		return was, done, err
+	}
+	if err := s.Authorizer.Check(m, call); err != nil {
+		return was, done, err
+	}
+	version, err := IfMatch(ifMatch)
+	if err != nil {
+		return was, done, err
+	}
+	r, err := request(ctx, m, key, operation, found.ID)
+	if err != nil {
+		return was, done, err
+	}
+	return remove(ctx, r, found.ID, version)
 }
 
 // recordOf finds our record by a path segment, which is our id or WeChat's

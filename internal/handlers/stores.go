@@ -186,22 +186,8 @@ func (s *Server) UpdateStore(ctx context.Context, req oapi.UpdateStoreRequestObj
 
 // DeleteStore implements DELETE /v1/stores/{id}.
 func (s *Server) DeleteStore(ctx context.Context, req oapi.DeleteStoreRequestObject) (oapi.DeleteStoreResponseObject, error) {
-	found, m, err := recordOf(ctx, s, s.Ledger.Stores, req.ID, req.Params.MerchantID)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Authorizer.Check(m, wechat.DelStore); err != nil {
-		return nil, err
-	}
-	version, err := IfMatch(req.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	r, err := request(ctx, m, req.Params.IdempotencyKey, "deleteStore", found.ID)
-	if err != nil {
-		return nil, err
-	}
-	st, done, err := s.Ledger.DeleteStore(ctx, r, found.ID, version)
+	p := req.Params
+	st, done, err := deletion(ctx, s, s.Ledger.Stores, wechat.DelStore, s.Ledger.DeleteStore, "deleteStore", req.ID, p.MerchantID, p.IdempotencyKey, p.IfMatch)
 	if err != nil {
 		return nil, err
 	}
