@@ -325,6 +325,15 @@ func shownProgram(m authorizer.Merchant, reply wechat.GetMerchantAuditInfoReply)
 // one again changes nothing.
 var storeProgramModify = register(&Kind{
 	Name: "store_program.modify", Subject: "store_program", Endpoint: wechat.ModifyMerchant,
+	// A refusal that passes with time, as that the month's changes are used up
+	// (85049), doesn't tell what became of the attempt before: it may have been
+	// the last that was allowed.
+	Judge: func(op *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
+		if class == wechat.Refused && op.unwatched && shown(err).Retryable {
+			return wechat.Ambiguous
+		}
+		return class
+	},
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		if out.Class != wechat.Executed {
 			return nil
