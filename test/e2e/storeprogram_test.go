@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
 )
@@ -138,4 +139,134 @@ func TestStoreProgram(t *testing.T) {
 		t.Errorf("on the wire: %s", body)
 	}
 	c.Do("PATCH", path, map[string]string{"introduction": "shop 85036"}).WantProblem(422, "introduction_violates_policy")
+}
+
+// withPrograms are accounts that authorise in WeChat's console, n with an
+// approved Store Mini Program or without any.
+func withPrograms(w *world.World, g *world.Gateway, n int, state string) (all []*world.Client) {
+	for i := range n {
+		appid := fmt.Sprintf("wx570bc396%02x%02x%04x", len(state), i, n)
+		w.Control("POST", "accounts", map[string]any{"appid": appid, "store_program": state}, nil)
+		w.Control("POST", "accounts/"+appid+"/authorize", nil, nil)
+		all = append(all, w.Client(g, appid))
+	}
+	for _, c := range all {
+		w.Eventually("the merchant comes, and its program is known", func() error {
+			if a := c.Do("GET", "/v1/stores", nil); a.Status != 200 || a.Get("synced_at") == "null" {
+				return fmt.Errorf("%s", a.Body)
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// What WeChat refuses of applications and changes.
+func TestStoreProgramErrcodes(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{Env: map[string]string{"GATEWAY_KEY_RATE": "900", "GATEWAY_KEY_BURST": "900"}})
+	g := w.Start(nil)
+	w.WaitTicket(g)
+	none, approved := withPrograms(w, g, 4, "none"), withPrograms(w, g, 4, "approved")
+	w.Hold(true)
+	// do makes a call for the first of the accounts that nothing unproven holds.
+	do := func(accounts *[]*world.Client, method string, body any) func(*world.Client) *world.Answer {
+		return func(*world.Client) *world.Answer {
+			if len(*accounts) == 0 {
+				t.Fatal("make more accounts")
+			}
+			c := (*accounts)[0]
+			a := c.Do(method, "/v1/merchants/"+c.Merchant+"/store-program", body)
+			if a.Status == 202 {
+				*accounts = (*accounts)[1:]
+			}
+			return a
+		}
+	}
+	first := approved[0]
+	for _, call := range []errcodeCall{
+		{"getStoreProgram", "store_program.audit", "wxa/get_merchant_audit_info", false, nil, func(*world.Client) *world.Answer {
+			return first.Do("GET", "/v1/merchants/"+first.Merchant+"/store-program?source=live", nil)
+		}},
+		{"applyStoreProgram", "store_program.apply", "wxa/apply_merchant", true, nil, do(&none, "POST", documentsProgram())},
+		{"modifyStoreProgram", "store_program.modify", "wxa/modify_merchant", true, nil, do(&approved, "PATCH", map[string]string{"introduction": "x"})},
+	} {
+		t.Run(call.operation, func(t *testing.T) {
+			part := w.On(t)
+			answersEveryErrcode(t, part, part.Client(g, ""), call)
+		})
+	}
+}
+
+// A validation is answered just as the application or the change would be, and
+// does nothing.
+func TestStoreProgramValidateOnly(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{})
+	g := w.Start(nil)
+	w.WaitTicket(g)
+	none, approved := withPrograms(w, g, 1, "none")[0], withPrograms(w, g, 1, "approved")[0]
+	poor := w.Client(g, w.Authorize(g, sandbox.NoStoreSetsAccount))
+	w.Hold(true)
+	path := func(c *world.Client) string { return "/v1/merchants/" + c.Merchant + "/store-program" }
+	stored := func() map[string]any {
+		return w.Row(`SELECT (SELECT count(*) FROM operations WHERE kind LIKE 'store_program.%') operations, (SELECT count(*) FROM operation_attempts) attempts,
+			(SELECT count(*) FROM resources) resources, (SELECT count(*) FROM audits) audits, (SELECT count(*) FROM idempotency_keys) keys`)
+	}
+	calls := func() int {
+		return len(w.Journal("wxa/apply_merchant")) + len(w.Journal("wxa/modify_merchant")) + len(w.Journal("wxa/get_merchant_audit_info"))
+	}
+	rowsBefore, callsBefore := stored(), calls()
+	for _, ask := range []struct {
+		client *world.Client
+		method string
+		body   any
+	}{
+		{none, "POST", documentsProgram()},
+		{approved, "PATCH", map[string]string{"introduction": "y"}},
+	} {
+		a := ask.client.Do(ask.method, path(ask.client)+"?validate_only=true", ask.body, "Idempotency-Key", "k").Want(200)
+		if string(a.Body) != `{"valid":true,"warnings":[]}`+"\n" {
+			t.Errorf("%s: %s", ask.method, a.Body)
+		}
+	}
+	// Each refusal is the one that the write itself meets.
+	for name, ask := range map[string]struct {
+		client  *world.Client
+		method  string
+		body    any
+		headers []string
+		status  int
+		code    string
+	}{
+		"field":          {none, "POST", documentsProgram("nickname", "店"), nil, 422, "validation_failed"},
+		"category":       {none, "POST", documentsProgram("secondary_category_id", "999999"), nil, 422, "validation_failed"},
+		"unknown field":  {none, "POST", documentsProgram("colour", "red"), nil, 400, "unknown_field"},
+		"sets":           {poor, "POST", documentsProgram(), nil, 403, "permission_set_missing"},
+		"no program":     {none, "PATCH", map[string]string{"introduction": "y"}, nil, 404, "not_found"},
+		"nothing":        {approved, "PATCH", map[string]string{}, nil, 422, "validation_failed"},
+		"version":        {approved, "PATCH", map[string]string{"introduction": "y"}, []string{"If-Match", `"999-00000000"`}, 412, "version_conflict"},
+		"sets, a change": {poor, "PATCH", map[string]string{"introduction": "y"}, nil, 403, "permission_set_missing"},
+	} {
+		asked := ask.client.Do(ask.method, path(ask.client)+"?validate_only=true", ask.body, ask.headers...)
+		done := ask.client.Do(ask.method, path(ask.client), ask.body, ask.headers...)
+		if done.Status != ask.status || done.Code() != ask.code {
+			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
+		}
+		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
+			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
+		}
+	}
+	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
+		t.Errorf("stored (-before +after):\n%s", diff)
+	}
+	if n := calls() - callsBefore; n != 0 {
+		t.Errorf("WeChat was called %d times", n)
+	}
+	// While an application is open, both say so.
+	if a := none.Do("POST", path(none), documentsProgram(), "Idempotency-Key", "k").Want(202); a.Header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("the key was claimed: %s", a.Body)
+	}
+	none.Do("POST", path(none)+"?validate_only=true", documentsProgram()).WantProblem(409, "audit_in_progress")
+	none.Do("PATCH", path(none)+"?validate_only=true", map[string]string{"introduction": "y"}).WantProblem(409, "store_program_required")
 }
