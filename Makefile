@@ -42,12 +42,15 @@ gateway:
 .PHONY: test
 test: ## all tests: vet, race detector, real Postgres, the built binary, drift; no Docker needed (TESTFLAGS="-run Name")
 	@$(if $(RACE),,echo "no C compiler: testing without the race detector")
-	@seen=$$(mktemp); trap 'rm -f "$$seen"' EXIT; export MENDIAN_SPECTEST_FILE="$$seen"; failed=; \
+	@seen=$$(mktemp); said=$$(mktemp); trap 'rm -f "$$seen" "$$said"' EXIT; export MENDIAN_SPECTEST_FILE="$$seen"; failed=; \
 	go vet $(RACE) ./... || exit; \
-	go test $(RACE) $(TESTARGS) $$(go list ./... | grep -v '/test/') || failed=1; \
-	$(STATIC) go test $(TESTARGS) ./test/... || failed=1; \
+	go test $(RACE) $(TESTARGS) $$(go list ./... | grep -v '/test/') | tee -a "$$said" || failed=1; \
+	$(STATIC) go test $(TESTARGS) ./test/... | tee -a "$$said" || failed=1; \
 	$(if $(TESTFLAGS),,$(STATIC) go run ./internal/handlers/spectest/speccheck -exceptions api/uncovered.yaml "$$seen" || failed=1;) \
-	if [ "$$failed" ]; then echo "make test: FAILED after $$SECONDS s" >&2; exit 1; fi; \
+	if [ "$$failed" ]; then \
+		echo "make test: FAILED after $$SECONDS s:" >&2; \
+		grep -E '^ *--- FAIL|^FAIL.|^panic: |^	+Test[^ ]+ \([0-9hms.]+\)$$' "$$said" >&2; exit 1; \
+	fi; \
 	echo "make test: all passed in $$SECONDS s"
 
 # Vet ran before; nothing may hang CI.
