@@ -126,4 +126,3 @@ func TestAuditsAndOperations(t *testing.T) {
 	}
 	admin.Do("GET", "/v1/admin/operations?cursor=AAAA", nil).WantProblem(400, "invalid_cursor")
 }
-

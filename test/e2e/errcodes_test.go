@@ -112,4 +112,3 @@ func TestStoreErrcodes(t *testing.T) {
 		s.client.Do("GET", "/v1/stores?source=live", nil).Want(200)
 	})
 }
-

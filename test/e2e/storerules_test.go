@@ -109,4 +109,3 @@ func TestStoreRules(t *testing.T) {
 		t.Errorf("hours with one digit: %s", single.Body)
 	}
 }
-

@@ -208,4 +208,3 @@ func (s *shop) effects(key string) []world.Effect {
 	_, all := s.Truth()
 	return slices.DeleteFunc(all, func(e world.Effect) bool { return e.Key != key })
 }
-
