@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -335,8 +336,12 @@ func (m *market) closesBuckets(t *testing.T, calls []errcodeCall, held string) {
 		}
 		m.Fault(call.path, 1, map[string]any{"errcode": errcode})
 		for range 2 {
-			if a := do(m.client).WantProblem(429, "wechat_quota_exhausted"); a.Header.Get("Retry-After") == "" {
-				t.Errorf("%s: %v", call.operation, a.Header)
+			a := do(m.client).WantProblem(429, "wechat_quota_exhausted")
+			now := time.Now().In(time.FixedZone("Asia/Shanghai", 8*60*60))
+			midnight := time.Date(now.Year(), now.Month(), now.Day()+1, 0, 0, 0, 0, now.Location())
+			wait, err := strconv.Atoi(a.Header.Get("Retry-After"))
+			if late := time.Duration(wait)*time.Second - midnight.Sub(now); err != nil || late.Abs() > 5*time.Second && late.Abs() < 23*time.Hour {
+				t.Errorf("%s: Retry-After %s, and midnight in Shanghai is in %s", call.operation, a.Header.Get("Retry-After"), midnight.Sub(now))
 			}
 		}
 		want := asked + 1
@@ -345,6 +350,11 @@ func (m *market) closesBuckets(t *testing.T, calls []errcodeCall, held string) {
 		}
 		if n := len(m.Journal(call.path)); n != want {
 			t.Errorf("%s: %d calls, want %d", call.operation, n-asked, want-asked)
+		}
+	}
+	for _, q := range rows(m.client.Do("GET", "/v1/quotas", nil).Want(200)) {
+		if q["state"] != "exhausted" || q["remaining"] != 0. {
+			t.Errorf("%v", q)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/mendian/mendian/internal/sandbox"
@@ -42,4 +44,46 @@ func TestQuotas(t *testing.T) {
 	mini.Do("GET", "/v1/quotas?merchant_id="+account.Merchant, nil).WantProblem(400, "merchant_mismatch")
 	mini.For("").Do("GET", "/v1/quotas", nil).WantProblem(400, "merchant_required")
 	mini.For("").Do("GET", "/v1/quotas?merchant_id="+mini.Merchant, nil).Want(200)
+}
+
+// Reads that WeChat limits by the day, equal and at the same time, are one call;
+// others aren't.
+func TestEqualReadsAreOneCall(t *testing.T) {
+	t.Parallel()
+	m := openMarket(t, 1)
+	number := rows(m.client.Do("GET", "/v1/goods?status=approved&limit=1", nil).Want(200))[0]["goods_id"]
+	for call, path := range map[string]string{
+		"wxa/business/getgoodswarehouse":     fmt.Sprintf("/v1/goods/%v?source=live", number),
+		"wxaapi/broadcast/goods/getapproved": "/v1/goods?source=live&status=approved",
+	} {
+		before := len(m.Journal(call))
+		m.Fault(call, 1, map[string]any{"delay_ms": 3000})
+		var readers sync.WaitGroup
+		read := func(path string) {
+			readers.Go(func() {
+				a, err := m.client.Try("GET", path, nil)
+				if err != nil || a.Status != 200 {
+					t.Errorf("%s: %v, %+v", path, err, a)
+				}
+			})
+		}
+		read(path)
+		m.Eventually("the first call is under way", func() error {
+			if len(m.Journal(call)) != before+1 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		for range 20 {
+			read(path)
+		}
+		readers.Wait()
+		if n := len(m.Journal(call)) - before; n != 1 {
+			t.Errorf("%s: 21 equal reads were %d calls", path, n)
+		}
+		m.client.Do("GET", path, nil).Want(200)
+		if n := len(m.Journal(call)) - before; n != 2 {
+			t.Errorf("%s: a later read was answered without asking WeChat", path)
+		}
+	}
 }

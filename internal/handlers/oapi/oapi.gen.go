@@ -3295,7 +3295,8 @@ type ListEventsParams struct {
 
 // ListGoodsParams defines parameters for ListGoods.
 type ListGoodsParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// Status Only goods in this state. With `source=live` one of `unreviewed`, `in_review`, `approved` and `rejected`.
@@ -3350,7 +3351,8 @@ type DeleteGoodsParams struct {
 
 // GetGoodsParams defines parameters for GetGoods.
 type GetGoodsParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
@@ -3395,7 +3397,8 @@ type CreateGoodsAuditParams struct {
 
 // ListLegacyStoresParams defines parameters for ListLegacyStores.
 type ListLegacyStoresParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// Status Only legacy stores in this state.
@@ -3450,7 +3453,8 @@ type DeleteLegacyStoreParams struct {
 
 // GetLegacyStoreParams defines parameters for GetLegacyStore.
 type GetLegacyStoreParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
@@ -3595,7 +3599,8 @@ type UpdateMerchantParams struct {
 
 // GetStoreProgramParams defines parameters for GetStoreProgram.
 type GetStoreProgramParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
@@ -3694,7 +3699,8 @@ type SyncQuotasParams struct {
 
 // ListStoresParams defines parameters for ListStores.
 type ListStoresParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// Status Only stores in this state.
@@ -3752,7 +3758,8 @@ type DeleteStoreParams struct {
 
 // GetStoreParams defines parameters for GetStore.
 type GetStoreParams struct {
-	// Source `local` reads the gateway's own records, `live` asks WeChat now.
+	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
+	// answers count, and end with `wechat_quota_exhausted`; local ones don't.
 	Source *Source `form:"source,omitempty" json:"source,omitempty"`
 
 	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
