@@ -1,6 +1,7 @@
-// Package readme runs what README.md shows: `gateway dev` as a newcomer starts
-// it, then every command of its blocks marked console, in their order, and
-// compares what they print. … stands for ids, times and what doesn't matter.
+// Package readme runs what README.md and the tutorials show: `gateway dev` as a
+// newcomer starts it, then every command of a page's blocks marked console, in
+// their order, and compares what they print. … stands for ids, times and what
+// doesn't matter. Each page begins anew.
 package readme
 
 import (
@@ -18,7 +19,7 @@ import (
 	"github.com/mendian/mendian/test/world"
 )
 
-// A step is a command and what README says that it prints.
+// A step is a command and what its page says that it prints.
 type step struct {
 	command string
 	output  string
@@ -74,13 +75,33 @@ func TestPattern(t *testing.T) {
 
 func TestREADME(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("../../README.md")
+	run(t, "../../README.md", 8)
+}
+
+func TestTutorials(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/tutorials/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := steps(string(doc))
-	if len(all) < 8 {
-		t.Fatalf("README.md has %d commands in console blocks: is it read rightly?", len(all))
+	for _, page := range pages {
+		t.Run(filepath.Base(page), func(t *testing.T) {
+			t.Parallel()
+			run(t, page, 3)
+		})
+	}
+}
+
+// run does what a page shows, of which it must hold so many commands at least.
+func run(t *testing.T, page string, least int) {
+	t.Helper()
+	doc, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, all := filepath.Base(page), steps(string(doc))
+	if len(all) < least {
+		t.Fatalf("%s has %d commands in console blocks: is it read rightly?", name, len(all))
 	}
 	dir := t.TempDir()
 	startDev(t, dir)
@@ -94,7 +115,7 @@ func TestREADME(t *testing.T) {
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("the commands of README.md: %v\n%s", err, out)
+		t.Fatalf("the commands of %s: %v\n%s", name, err, out)
 	}
 	printed := regexp.MustCompile(`\n@@@ \d+\n`).Split(string(out), -1)
 	if len(printed) != len(all)+1 {
@@ -103,7 +124,7 @@ func TestREADME(t *testing.T) {
 	for i, s := range all {
 		got := strings.TrimSpace(printed[i+1])
 		if !pattern(s.output).MatchString(got) {
-			t.Errorf("README.md shows\n$ %s%s\nand it prints\n%s", s.command, s.output, got)
+			t.Errorf("%s shows\n$ %s%s\nand it prints\n%s", name, s.command, s.output, got)
 		}
 	}
 }
