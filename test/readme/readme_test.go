@@ -6,6 +6,7 @@ package readme
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,7 +112,10 @@ func run(t *testing.T, page string, least int) {
 	for i, s := range all {
 		script.WriteString("printf '\\n@@@ " + strconv.Itoa(i) + "\\n'\n" + s.command)
 	}
-	cmd := exec.Command("bash", "-c", script.String())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // pages wait with until
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	cmd.WaitDelay = time.Second
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
