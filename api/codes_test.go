@@ -52,8 +52,10 @@ func TestErrorCodes(t *testing.T) {
 				t.Errorf("%s: %s is missing: every operation can answer it", name, c)
 			}
 		}
-		if op.RequestBody != nil && !slices.Contains(codes, "malformed_json") {
-			t.Errorf("%s: has a body, and does not list malformed_json", name)
+		for media, code := range map[string]string{"application/json": "malformed_json", "multipart/form-data": "malformed_form"} {
+			if op.RequestBody != nil && op.RequestBody.Value.Content[media] != nil && !slices.Contains(codes, code) {
+				t.Errorf("%s: has a body, and does not list %s", name, code)
+			}
 		}
 	})
 	for _, c := range problem.Listed() {

@@ -24,6 +24,7 @@ type operation struct {
 	lists    map[string]bool // of them those that may be repeated
 	hasBody  bool
 	needBody bool
+	form     *openapi3.Schema // of a body that is a form with a file; nil: it is JSON
 	// deprecation is the header of an operation that the contract deprecates
 	// (RFC 9745); "": it doesn't.
 	deprecation string
@@ -67,6 +68,9 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 			}
 			if op.RequestBody != nil {
 				o.hasBody, o.needBody = true, op.RequestBody.Value.Required
+				if media := op.RequestBody.Value.Content[formType]; media != nil {
+					o.form = media.Schema.Value
+				}
 			}
 			operations[method+" "+template] = o
 		}

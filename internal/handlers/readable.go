@@ -42,7 +42,7 @@ func checkTarget(r *http.Request) error {
 
 // readable checks what the validator can't: repeated headers and query
 // parameters, names of query parameters, media types, and the bytes of the
-// body. Afterwards the body is in memory, one JSON object.
+// body. Afterwards the body is in memory, one JSON object, or a form's parts.
 func (o *operation) readable(c echo.Context) error {
 	r := c.Request()
 	s := stateOf(r.Context())
@@ -62,8 +62,11 @@ func (o *operation) readable(c echo.Context) error {
 	if r.Header.Get("Content-Encoding") != "" {
 		return problem.Of(problem.CodeUnsupportedMediaType) // a compressed body could be a bomb
 	}
-	if !o.hasBody {
+	switch {
+	case !o.hasBody:
 		return nil
+	case o.form != nil:
+		return o.readForm(c, s)
 	}
 	return o.readBody(c, s)
 }

@@ -49,6 +49,11 @@ var (
 	ruleEncoding    = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
 	ruleSyntax      = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
 	ruleCutOff      = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleForm        = rule{"syntax", [2]string{"the body is no multipart form that ends as its boundary says", "请求体不是以其 boundary 结尾的 multipart 表单"}}
+	ruleFileSize    = rule{"too_large", [2]string{"has at most %s bytes", "最多 %s 字节"}}
+	ruleEmptyFile   = rule{"too_small", [2]string{"is empty", "文件为空"}}
+	rulePicture     = rule{"format", [2]string{"is no whole picture of a format that is taken here", "不是此处支持格式的完整图片"}}
+	rulePixels      = rule{"too_large", [2]string{"has at most %s pixels on a side", "每边最多 %s 像素"}}
 	ruleInvalid     = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
 	ruleHours       = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
 )

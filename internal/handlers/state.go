@@ -26,7 +26,8 @@ type state struct {
 	leakedKey string // key_… that came in the query
 	validate  bool   // nothing is to be done, see validateonly.go
 	warnings  []problem.Field
-	left      int // requests that key and tenant may still make
+	form      *form // of an operation that takes a file
+	left      int   // requests that key and tenant may still make
 	drawn     sync.Mutex
 	quotas    []quota.State // of WeChat's, that the request drew on
 	problem   *problem.Error

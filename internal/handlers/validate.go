@@ -56,13 +56,19 @@ func validator() echo.MiddlewareFunc {
 			return &echo.HTTPError{Code: http.StatusBadRequest, Internal: me}
 		},
 	}
+	forms := *options
+	forms.Options.ExcludeRequestBody = true // readForm has checked it
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			s := stateOf(c.Request().Context())
 			if s.operation == nil {
 				return next(c)
 			}
-			if err := mw.ValidateRequestFromContext(c, routed{}, options); err != nil {
+			by := options
+			if s.operation.form != nil {
+				by = &forms
+			}
+			if err := mw.ValidateRequestFromContext(c, routed{}, by); err != nil {
 				return validationProblem(s, err)
 			}
 			return next(c)

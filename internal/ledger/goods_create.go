@@ -52,6 +52,7 @@ func (l *Ledger) CreateGoods(ctx context.Context, r Request, n NewGoods) (Goods,
 	}
 	return l.Goods.create(ctx, r, creation{
 		Kind: goodsCreate, Natural: hex.EncodeToString(hashOf(json.RawMessage(alike))), ClientReference: n.ClientReference,
+		Media: []MediaRef{{"/cover_media_id", n.CoverMediaID}},
 		Body: wechat.AddGoodsRequest{GoodsInfo: wechat.NewGoods{
 			CoverImgURL: n.CoverMediaID, Name: n.Name, PriceType: n.Pricing.Type, Price: json.Number(n.Pricing.Price), Price2: json.Number(n.Pricing.Price2),
 			URL: n.Path, ThirdPartyAppid: n.ThirdPartyAppid,

@@ -51,7 +51,7 @@ var goodsWritable = []string{"unreviewed", "rejected", "approved"}
 // goods_not_found, goods_in_review, goods_field_locked, goods_not_api_managed,
 // version_conflict.
 func (l *Ledger) UpdateGoods(ctx context.Context, r Request, id uuid.UUID, c GoodsChange) (Goods, Done, error) {
-	w := change{Kind: goodsUpdate, ID: id, Version: c.IfVersion, States: goodsWritable}
+	w := change{Kind: goodsUpdate, ID: id, Version: c.IfVersion, States: goodsWritable, Media: []MediaRef{{"/cover_media_id", deref(c.CoverMediaID)}}}
 	return l.changeOfGoods(ctx, r, w, func(g Goods) (any, error) {
 		if locked := c.locked(); g.Status == "approved" && locked != nil {
 			return nil, problem.Of(problem.CodeGoodsFieldLocked).WithFields(locked...)

@@ -25,7 +25,7 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 			out.Class = we.Class
 		}
 		out.Err = shown(err)
-		return out
+		return out.givenUp(op)
 	}
 	if op.Kind.IDs != nil {
 		out.IDs = op.Kind.IDs(reply)
@@ -48,7 +48,13 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Code: out.Errno, Err: fmt.Errorf("a success without %s", need)})
 	}
 	out.Class = class
-	return out
+	return out.givenUp(op)
+}
+
+// givenUp ends an attempt that nobody has to know the fate of.
+func (o Outcome) givenUp(op *Operation) Outcome {
+	o.GivenUp = o.Class == wechat.Ambiguous && op.Kind.Endpoint.Risk == wechat.Harmless
+	return o
 }
 
 // shown is the problem that the caller sees of a failed attempt.
@@ -64,8 +70,5 @@ func shown(err error) *problem.Error {
 // attempt: the one before certainly executed nothing, and another may end
 // otherwise. It says more than "retryable", which is what callers are advised.
 func mayRunAgain(out Outcome) bool {
-	return out.Class == wechat.NotSent || out.Class == wechat.TokenRejected || out.Err != nil && out.Err.Retryable
+	return out.Class == wechat.NotSent || out.Class == wechat.TokenRejected || out.GivenUp || out.Err != nil && out.Err.Retryable
 }
-
-// settled reports whether nothing more is to be found out.
-func settled(c wechat.Class) bool { return c != wechat.Ambiguous }

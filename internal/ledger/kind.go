@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 
 	"github.com/google/uuid"
 
@@ -21,6 +22,7 @@ type Kind struct {
 	Name     string // "store.create": stored, never renamed
 	Subject  string // type of the resource: "store"
 	Endpoint *wechat.Endpoint
+	Query    url.Values // the same in every call; nil: none
 
 	// AuditKind is the kind of audit that IDs' audit_id belongs to; "" if the
 	// write is never audited.
@@ -54,7 +56,8 @@ type Kind struct {
 	// certainly did nothing.
 	Reopen func(b *postgres.Batch, op *Operation)
 
-	// Prove asks WeChat, by reading only, whether the effect is there.
+	// Prove asks WeChat, by reading only, whether the effect is there. A Harmless
+	// endpoint needs none: what nobody knows of an attempt there has failed.
 	Prove func(ctx context.Context, l *Ledger, op *Operation) (Proof, error)
 
 	// Task is set, and all but Name and Subject left out, for long work that
@@ -83,9 +86,10 @@ type Operation struct {
 	dbsqlc.Operation
 	Kind     *Kind
 	Merchant authorizer.Merchant
-	Body     []byte // what WeChat is sent
+	Body     []byte // what WeChat is sent; where it is a file, what is kept of that
 
-	unwatched bool // its caller has left with 202: the reconciler goes on with it
+	file      []byte // what WeChat is sent, where Endpoint.Part is set; never kept
+	unwatched bool   // its caller has left with 202: the reconciler goes on with it
 }
 
 // Unmarshal reads the request that was, or will be, sent.
@@ -101,10 +105,13 @@ type Outcome struct {
 	Audited bool
 	// Audit is where the audit that follows stands; "": where its kind begins.
 	Audit AuditStatus
-	Reply wechat.Reply // zero unless WeChat's own answer is at hand
-	Err   *problem.Error
-	Errno int64 // WeChat's errcode
-	RID   string
+	// GivenUp: it is Ambiguous, and nobody looks for it, since a second execution
+	// does no harm.
+	GivenUp bool
+	Reply   wechat.Reply // zero unless WeChat's own answer is at hand
+	Err     *problem.Error
+	Errno   int64 // WeChat's errcode
+	RID     string
 }
 
 // The sources of knowledge, as the id ledger records them.
@@ -116,6 +123,9 @@ const (
 	FromPoll       = "poll"
 	FromPerson     = "person" // who resolved what nothing else could
 )
+
+// settled reports whether nothing more is to be found out.
+func (o Outcome) settled() bool { return o.Class != wechat.Ambiguous || o.GivenUp }
 
 // ID returns the outcome's id of this type, or "".
 func (o Outcome) ID(typ string) string {

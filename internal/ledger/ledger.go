@@ -105,10 +105,12 @@ const stopFor = 2 * time.Second
 type Write struct {
 	Request
 	Kind     *Kind
-	Subject  uuid.UUID // ours: new for a creation
-	Body     []byte    // what WeChat is sent
-	Natural  string    // at most one write of a kind with this key is open in a merchant
-	Baseline any       // what the reconciler must know of the time before
+	Subject  uuid.UUID  // ours: new for a creation
+	Body     []byte     // what WeChat is sent; where it is a file, what is kept of that
+	File     []byte     // the file
+	Natural  string     // at most one write of a kind with this key is open in a merchant
+	Baseline any        // what the reconciler must know of the time before
+	Media    []MediaRef // the temporary files that Body names
 
 	// Begin queues into T1 the resource's own rows.
 	Begin func(b *postgres.Batch, op *Operation) error
@@ -147,7 +149,7 @@ func leaseOf(e *wechat.Endpoint) time.Duration {
 //
 // Errors: 503 where nothing was sent; WeChat's refusal by its own code; 409
 // operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused;
-// 429 wechat_quota_exhausted, where nothing was sent either, or by WeChat's word;
+// 422 media_expired; 429 wechat_quota_exhausted, where nothing was sent either, or by WeChat's word;
 // ErrValid where it was only to be validated.
 func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	if err := l.Spool.Ready(); err != nil {
@@ -168,6 +170,8 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 		return Done{}, err
 	case postgres.IsCode(err, postgres.Validated):
 		return Done{}, ErrValid
+	case postgres.IsCode(err, postgres.RefusedMedia):
+		return Done{}, l.mediaExpired(ctx, w.Merchant, w.Media, err)
 	case postgres.IsUnique(err, "operations_one_active"):
 		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
 	case postgres.Refused(err) && w.Refused != nil:
@@ -187,7 +191,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 
 // begin is T1.
 func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
-	op := &Operation{Kind: w.Kind, Merchant: w.Merchant, Body: w.Body}
+	op := &Operation{Kind: w.Kind, Merchant: w.Merchant, Body: w.Body, file: w.File}
 	op.TenantID, op.ID, op.Attempt = w.Merchant.TenantID, typeid.New(), 1
 	op.MerchantID, op.SubjectID = nullable(w.Merchant.ID), nullable(w.Subject)
 	op.Operation.Kind, op.SubjectType = w.Kind.Name, &w.Kind.Subject
@@ -217,6 +221,7 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 		IdempotencyKey: op.IdempotencyKey, RequestCt: op.RequestCt, MatchKey: op.MatchKey, Baseline: op.Baseline,
 		LeaseOwner: new(l.Spool.Instance()), Lease: leaseOf(w.Kind.Endpoint)})
 	l.queueAttempt(b, op)
+	queueMedia(b, w.Merchant, w.Media)
 	if err := w.Begin(b, op); err != nil {
 		return op, err
 	}
@@ -243,7 +248,11 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 	defer l.work.Done()
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.Kind.Endpoint.Deadline())
 	defer cancel()
-	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, nil, op.Body)
+	body := op.Body
+	if op.Kind.Endpoint.Part != "" {
+		body = op.file
+	}
+	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
 	fault.At("after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
 		Status: reply.Status, Body: reply.Body, At: time.Now().UTC()}
@@ -289,7 +298,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		op.State = "reconciling"
 		return done, nil
 	}
-	if out.Err != nil && settled(out.Class) {
+	if out.Err != nil && out.settled() {
 		out.Err.OperationID = typeid.Format(typeid.Operation, op.ID)
 		return done, out.Err
 	}

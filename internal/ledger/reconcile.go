@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -66,6 +67,10 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	}
 	now := time.Now()
 	unknown := Outcome{Class: wechat.Ambiguous, Source: FromReconciler, Err: op.Problem()}
+	if out := unknown.givenUp(op); out.GivenUp {
+		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Err: errForgotten})
+		return l.settle(ctx, op, out, nil)
+	}
 	if op.Kind.Prove == nil {
 		return l.attention(ctx, op, nil)
 	}
@@ -118,6 +123,9 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 func repeatable(r wechat.Risk) bool {
 	return r == wechat.Overwrite || r == wechat.SelfFencing || r == wechat.Harmless
 }
+
+// errForgotten is of an attempt whose process died before it could tell.
+var errForgotten = errors.New("the process that sent it has ended")
 
 // take leases an operation for one look; nil if somebody else has it.
 func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {

@@ -97,6 +97,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 	if err != nil {
 		return Done{}, err
 	}
+	op.file = w.File
 	return l.attempt(ctx, op, w.Read)
 }
 

@@ -36,6 +36,7 @@ type creation struct {
 	ClientReference string
 	Subject         uuid.UUID // zero: a new id. Given where the body names it
 	Baseline        any
+	Media           []MediaRef // that the body names
 }
 
 // create makes a record and what it stands for at WeChat. Errors besides those
@@ -56,7 +57,7 @@ func (c *Collection[F]) create(ctx context.Context, r Request, n creation) (Reso
 		MapPoiID: n.MapPoiID, ClientReference: optional(n.ClientReference), Fields: fields}
 	var read reader[F]
 	done, err := c.l.Do(ctx, Write{
-		Request: r, Kind: n.Kind, Subject: row.ID, Body: body, Natural: n.Natural, Baseline: n.Baseline,
+		Request: r, Kind: n.Kind, Subject: row.ID, Body: body, Natural: n.Natural, Baseline: n.Baseline, Media: n.Media,
 		Begin: func(b *postgres.Batch, op *Operation) error {
 			row.AuditID, row.OperationID = op.AuditID, &op.ID
 			b.Queue(dbsqlc.ResourceInsert, row)
@@ -133,7 +134,8 @@ type change struct {
 	States   []string
 	Refusals map[string]string
 	Refusal  string
-	Baseline any // nil: what is known of the resource
+	Baseline any        // nil: what is known of the resource
+	Media    []MediaRef // that the body names
 }
 
 // change writes to something that exists. prepare makes the body that WeChat is
@@ -141,7 +143,7 @@ type change struct {
 // not_found, version_conflict, and Refusal.
 func (c *Collection[F]) change(ctx context.Context, r Request, w change, prepare func(Resource[F]) (any, error)) (Resource[F], Done, error) {
 	var read reader[F]
-	write := Write{Request: r, Kind: w.Kind, Read: func(b *postgres.Batch, op *Operation) { read.queue(b, c.Name, op.TenantID, *op.SubjectID) }}
+	write := Write{Request: r, Kind: w.Kind, Media: w.Media, Read: func(b *postgres.Batch, op *Operation) { read.queue(b, c.Name, op.TenantID, *op.SubjectID) }}
 	if r.IdempotencyKey != "" && !r.ValidateOnly {
 		// Seen before: answered ahead of the checks that its own first execution
 		// may have made fail.

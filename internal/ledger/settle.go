@@ -53,7 +53,7 @@ func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read fu
 // open, because they were concluded and not told.
 func overruled(out Outcome) []string {
 	switch told := out.Source == FromResponse || out.Source == FromSpool; {
-	case !settled(out.Class), out.Source == FromReconciler:
+	case out.Class == wechat.Ambiguous, out.Source == FromReconciler:
 		return nil
 	case out.Class == wechat.Executed:
 		return []string{"failed", "needs_attention"}
@@ -79,10 +79,10 @@ func (l *Ledger) finish(ctx context.Context, op *Operation, out Outcome, overrul
 
 // state is the state of an operation after this outcome.
 func state(out Outcome) string {
-	switch out.Class {
-	case wechat.Executed:
+	switch {
+	case out.Class == wechat.Executed:
 		return "succeeded"
-	case wechat.Ambiguous:
+	case !out.settled():
 		return "reconciling"
 	default:
 		return "failed"
@@ -97,11 +97,11 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 		finish.States = overruled
 	}
 	var err error
-	switch out.Class {
-	case wechat.Executed:
+	switch {
+	case out.Class == wechat.Executed:
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
-	case wechat.Ambiguous:
+	case !out.settled():
 		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now(), op.AbsentSince))
 		finish.Error, err = encodeProblem(out)
 	default:
@@ -150,7 +150,7 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 	}
 	// Whoever got 202 with a reconciling operation hears how it ended, and
 	// hears it again when that was wrong.
-	if settled(out.Class) && (out.Source != FromResponse || op.unwatched || overruled != nil) {
+	if out.settled() && (out.Source != FromResponse || op.unwatched || overruled != nil) {
 		err := outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, fmt.Sprint("resolved ", op.Attempt, " ", state(out))), Type: outbox.OperationResolved, MerchantID: op.Merchant.ID,
 			Object: map[string]any{"id": typeid.Format(typeid.Operation, op.ID), "kind": op.Kind.Name, "status": state(out)}})
 		if err != nil {

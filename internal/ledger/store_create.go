@@ -48,6 +48,7 @@ var storeCreate = register(&Kind{
 func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store, Done, error) {
 	return l.Stores.create(ctx, r, creation{
 		Kind: storeCreate, Natural: n.MapPoiID, MapPoiID: &n.MapPoiID, ClientReference: n.ClientReference,
+		Media: mediaList("/qualification_media_ids", n.QualificationMediaIDs),
 		Body: wechat.AddStoreRequest{
 			PoiID: n.LegacyPoiID, MapPoiID: n.MapPoiID, PicList: n.Photos, ContractPhone: n.ContactPhone, Hour: n.Hours,
 			Credential: n.CredentialNumber, CompanyName: n.CompanyName, QualificationList: n.QualificationMediaIDs, CardID: n.CardID,

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -119,8 +120,10 @@ func (l *Ledger) ApplyStoreProgram(ctx context.Context, r Request, f StoreProgra
 		body.OrgCode = *f.OrganizationCodeMediaID
 	}
 	f.AppID = r.Merchant.AppID
+	media := slices.Concat([]MediaRef{{"/head_image_media_id", f.HeadImageMediaID}, {"/organization_code_media_id", deref(f.OrganizationCodeMediaID)}},
+		mediaList("/qualification_media_ids", f.QualificationMediaIDs), mediaList("/other_file_media_ids", f.OtherFileMediaIDs))
 	return l.StorePrograms.create(ctx, r, creation{Kind: storeProgramApply, Body: body, Fields: f, Natural: "program",
-		Baseline: before})
+		Baseline: before, Media: media})
 }
 
 // noProgramOpen refuses a second application beside one that is under way.
@@ -358,7 +361,8 @@ var storeProgramModify = register(&Kind{
 // Errors besides those of Do: not_found, version_conflict,
 // store_program_required.
 func (l *Ledger) ModifyStoreProgram(ctx context.Context, r Request, id uuid.UUID, version *int64, headImage, introduction string) (StoreProgram, Done, error) {
-	w := change{Kind: storeProgramModify, ID: id, Version: version, States: []string{"approved"}, Refusal: problem.CodeStoreProgramRequired}
+	w := change{Kind: storeProgramModify, ID: id, Version: version, States: []string{"approved"}, Refusal: problem.CodeStoreProgramRequired,
+		Media: []MediaRef{{"/head_image_media_id", headImage}}}
 	return l.StorePrograms.change(ctx, r, w, func(StoreProgram) (any, error) {
 		return wechat.ModifyMerchantRequest{HeadimgMediaID: headImage, Intro: introduction}, nil
 	})

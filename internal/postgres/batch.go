@@ -16,6 +16,7 @@ const (
 	RefusedQuota    = "MD002" // the day's quota is spent
 	RefusedState    = "MD003" // the row is not in the state that the write needs
 	Validated       = "MD004" // nothing speaks against it: all is undone
+	RefusedMedia    = "MD005" // a temporary file has expired
 )
 
 // A Batch is a tenant's transaction in one round trip: everything queued up to

@@ -6,6 +6,7 @@ package problem
 const (
 	CodeInvalidParameter               = "invalid_parameter"
 	CodeMalformedJSON                  = "malformed_json"
+	CodeMalformedForm                  = "malformed_form"
 	CodeUnknownField                   = "unknown_field"
 	CodeDuplicateField                 = "duplicate_field"
 	CodeMerchantRequired               = "merchant_required"
@@ -56,6 +57,7 @@ const (
 	CodeLegacyPOIIDRequired            = "legacy_poi_id_required"
 	CodeMapPOIIDInvalid                = "map_poi_id_invalid"
 	CodeMediaIDInvalid                 = "media_id_invalid"
+	CodeMediaExpired                   = "media_expired"
 	CodeRateLimited                    = "rate_limited"
 	CodeWeChatQuotaExhausted           = "wechat_quota_exhausted"
 	CodeWeChatRateLimited              = "wechat_rate_limited"
@@ -135,6 +137,9 @@ var catalogue = map[string]entry{
 	CodeMalformedJSON: {kind: Malformed, retryable: false, where: "",
 		title:  [2]string{"Malformed JSON", "JSON 格式错误"},
 		detail: [2]string{"The body is not one JSON object in UTF-8; see errors.", "请求体不是一个 UTF-8 编码的 JSON 对象，请查看 errors。"}},
+	CodeMalformedForm: {kind: Malformed, retryable: false, where: "",
+		title:  [2]string{"Malformed form", "表单格式错误"},
+		detail: [2]string{"The body is no form of multipart/form-data that can be read to its end; see errors.", "请求体不是完整可读的 multipart/form-data 表单，请查看 errors。"}},
 	CodeUnknownField: {kind: Malformed, retryable: false, where: "",
 		title:  [2]string{"Unknown field", "未知字段"},
 		detail: [2]string{"The body has a member that this operation does not know; check its spelling in errors.", "请求体包含此操作不认识的字段，请按 errors 检查拼写。"}},
@@ -263,10 +268,10 @@ var catalogue = map[string]entry{
 		detail: [2]string{"The object has changed since you read it; read it again and repeat the change.", "对象在您读取之后已被修改，请重新读取后再修改。"}},
 	CodeBodyTooLarge: {kind: TooLarge, retryable: false, where: "",
 		title:  [2]string{"Body too large", "请求体过大"},
-		detail: [2]string{"A JSON body may have 256 KiB.", "JSON 请求体最大为 256 KiB。"}},
+		detail: [2]string{"A JSON body may have 256 KiB, an uploaded file 1 MiB.", "JSON 请求体最大为 256 KiB，上传的文件最大为 1 MiB。"}},
 	CodeUnsupportedMediaType: {kind: UnsupportedMedia, retryable: false, where: "",
 		title:  [2]string{"Unsupported media type", "不支持的媒体类型"},
-		detail: [2]string{"Send the body as application/json, in UTF-8 and without Content-Encoding.", "请以 application/json、UTF-8 编码发送请求体，且不使用 Content-Encoding。"}},
+		detail: [2]string{"Send JSON as application/json in UTF-8, a file as multipart/form-data, neither with Content-Encoding.", "JSON 请以 application/json、UTF-8 编码发送，文件请以 multipart/form-data 发送，均不使用 Content-Encoding。"}},
 	CodeValidationFailed: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Validation failed", "校验未通过"},
 		detail: [2]string{"The request was read, and at least one field is missing or breaks a rule; see errors.", "请求已读取，但有字段缺失或不符合规则，请查看 errors。"}},
@@ -285,6 +290,9 @@ var catalogue = map[string]entry{
 	CodeMediaIDInvalid: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Media id not valid", "素材 id 无效"},
 		detail: [2]string{"A temporary file at WeChat is unknown or older than three days; upload it again.", "微信临时素材不存在或已超过三天，请重新上传。"}},
+	CodeMediaExpired: {kind: Invalid, retryable: false, where: "",
+		title:  [2]string{"Temporary file expired", "临时素材已过期"},
+		detail: [2]string{"WeChat keeps temporary files for three days; upload the file in errors again.", "微信临时素材仅保留三天，请重新上传 errors 中的文件。"}},
 	CodeRateLimited: {kind: RateLimited, retryable: true, where: "",
 		title:  [2]string{"Too many requests", "请求过多"},
 		detail: [2]string{"Too many requests; wait as long as Retry-After says.", "请求过多，请按 Retry-After 等待。"}},
@@ -405,12 +413,12 @@ var catalogue = map[string]entry{
 	CodeMapPOIRejected: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Tencent's map refused the place", "腾讯地图拒绝了该地点"},
 		detail: [2]string{"Tencent's map refused the place; upstream.errmsg says why.", "腾讯地图拒绝了该地点，原因见 upstream.errmsg。"}},
-	CodeImageSizeInvalid: {kind: Invalid, retryable: false, where: "later",
+	CodeImageSizeInvalid: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Image empty or too large", "图片为空或过大"},
 		detail: [2]string{"The image is empty or over 1 MB; make it smaller.", "图片为空或超过 1 MB，请压缩后重试。"}},
-	CodeImageFormatInvalid: {kind: Invalid, retryable: false, where: "later",
+	CodeImageFormatInvalid: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Image format not accepted", "图片格式不支持"},
-		detail: [2]string{"WeChat takes JPEG here, and PNG for temporary files; convert the image.", "此处仅支持 JPEG，临时素材还支持 PNG，请转换图片格式。"}},
+		detail: [2]string{"The file is no whole JPEG, or PNG where the file is temporary; convert the image.", "文件不是完整的 JPEG 图片（临时素材还支持 PNG），请转换图片格式。"}},
 	CodeCategoryInvalid: {kind: Invalid, retryable: false, where: "",
 		title:  [2]string{"Category unknown", "类目无效"},
 		detail: [2]string{"The category is not in WeChat's list; take one from GET /categories.", "类目不在微信列表中，请从 GET /categories 选择。"}},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"time"
 )
 
 // UploadImage gives a picture a permanent URL at WeChat (document 001 §3.1),
@@ -17,8 +18,11 @@ import (
 // (platform.md §10).
 var UploadImage = &Endpoint{
 	Name: "media.upload_image", Method: http.MethodPost, Path: "/cgi-bin/media/uploadimg", Part: "media",
-	Sets: imageSets, Family: FamilyMedia, Risk: Harmless, envelope: looseEnvelope, proof: "url",
+	Sets: imageSets, Family: FamilyMedia, Risk: Harmless, Timeout: uploadTimeout, envelope: looseEnvelope, proof: "url",
 }
+
+// uploadTimeout: a file takes longer than a few lines of JSON.
+const uploadTimeout = 30 * time.Second
 
 // MaxImage is the largest picture of UploadImage, in bytes.
 const MaxImage = 1 << 20
@@ -33,7 +37,7 @@ type UploadImageReply struct {
 // belongs to the account that made it.
 var UploadMedia = &Endpoint{
 	Name: "media.upload", Method: http.MethodPost, Path: "/cgi-bin/media/upload", Part: "media",
-	Sets: temporaryMediaSets, Family: FamilyMedia, Risk: Harmless, envelope: looseEnvelope, proof: "media_id",
+	Sets: temporaryMediaSets, Family: FamilyMedia, Risk: Harmless, Timeout: uploadTimeout, envelope: looseEnvelope, proof: "media_id",
 }
 
 // A MediaType is the type in UploadMedia's query.

@@ -130,7 +130,8 @@ func answersEveryErrcode(t *testing.T, w *world.World, c *world.Client, call err
 		}
 		w.Fault(call.path, 1, map[string]any{"errcode": row.Errcode, "errmsg": "said so rid: 6543abcd-12345678-0a0b0c0d"})
 		a := call.do(c)
-		if row.Class == "ambiguous" && call.write {
+		// An upload whose end nobody knows has failed: the second one does no harm.
+		if upload := strings.HasPrefix(call.endpoint, "media."); row.Class == "ambiguous" && call.write && !upload {
 			a.Want(202)
 			if a.Get("operation", "status") != "reconciling" || a.Header.Get("Operation-Id") == "" || !strings.Contains(a.Header.Get("Link"), "/v1/operations/op_") {
 				a.Fail("an unproven outcome is not told")

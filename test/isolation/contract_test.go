@@ -1,7 +1,10 @@
 package isolation
 
 import (
+	"bytes"
 	"cmp"
+	"image"
+	"image/jpeg"
 	"maps"
 	"net/http"
 	"path"
@@ -14,6 +17,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/mendian/mendian/api"
+	"github.com/mendian/mendian/test/world"
 )
 
 // An operation is one of the contract's, as far as it decides who may see what.
@@ -46,6 +50,15 @@ func (o operation) writes() bool { return o.method != http.MethodGet }
 
 func (o operation) admin() bool { return o.scope == "admin" }
 
+// onePixel is a JPEG.
+var onePixel = func() []byte {
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1)), nil); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}()
+
 // contract is every operation of api/openapi.yaml.
 var contract = sync.OnceValues(func() ([]operation, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(api.Spec)
@@ -69,7 +82,18 @@ var contract = sync.OnceValues(func() ([]operation, error) {
 			}
 			if op.RequestBody != nil {
 				media := op.RequestBody.Value.Content["application/json"]
-				o.body = media.Example
+				if media == nil {
+					media = op.RequestBody.Value.Content["multipart/form-data"]
+					form := world.Form{File: onePixel, Texts: map[string]string{}}
+					for name, v := range media.Example.(map[string]any) {
+						if media.Schema.Value.Properties[name].Value.Format != "binary" {
+							form.Texts[name] = v.(string)
+						}
+					}
+					o.body = form
+				} else {
+					o.body = media.Example
+				}
 				for _, e := range media.Examples {
 					o.body = e.Value.Value
 				}

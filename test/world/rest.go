@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,7 +75,36 @@ type Answer struct {
 	Body   []byte
 }
 
-// Do sends a request; body is marshalled unless it is nil, a string or bytes.
+// A Form is the body of an upload: a file, and what is said of it.
+type Form struct {
+	File  []byte
+	Texts map[string]string
+}
+
+// encode writes the form, and says of what type it is.
+func (f Form) encode() ([]byte, string, error) {
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for name, text := range f.Texts {
+		if err := w.WriteField(name, text); err != nil {
+			return nil, "", err
+		}
+	}
+	if f.File != nil {
+		part, err := w.CreateFormFile("file", "picture")
+		if err != nil {
+			return nil, "", err
+		}
+		if _, err := part.Write(f.File); err != nil {
+			return nil, "", err
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), w.FormDataContentType(), err
+}
+
+// Do sends a request; body is marshalled unless it is nil, a string, bytes or a
+// Form.
 // headers are name, value, name, value.
 func (c *Client) Do(method, path string, body any, headers ...string) *Answer {
 	c.t.Helper()
@@ -89,8 +119,15 @@ func (c *Client) Do(method, path string, body any, headers ...string) *Answer {
 // goroutines than the test's own.
 func (c *Client) Try(method, path string, body any, headers ...string) (*Answer, error) {
 	var reader io.Reader
+	contentType := "application/json"
 	switch b := body.(type) {
 	case nil:
+	case Form:
+		form, typ, err := b.encode()
+		if err != nil {
+			return nil, err
+		}
+		reader, contentType = bytes.NewReader(form), typ
 	case string:
 		reader = strings.NewReader(b)
 	case []byte:
@@ -113,7 +150,7 @@ func (c *Client) Try(method, path string, body any, headers ...string) (*Answer,
 		req.Header.Set("Merchant-Id", c.Merchant)
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", contentType)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])

@@ -151,6 +151,17 @@ type EventInbox struct {
 	AppliedAt     *time.Time
 }
 
+type MediaFile struct {
+	TenantID    uuid.UUID
+	OperationID uuid.UUID
+	MerchantID  uuid.UUID
+	Purpose     string
+	Sha256      []byte
+	WechatID    string
+	CreatedAt   time.Time
+	ExpiresAt   *time.Time
+}
+
 type Merchant struct {
 	TenantID        uuid.UUID
 	ID              uuid.UUID
