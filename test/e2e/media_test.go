@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/gif"
 	"image/jpeg"
 	"image/png"
@@ -27,7 +28,8 @@ import (
 func picture(t *testing.T, format string, width, height, n int) []byte {
 	t.Helper()
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
-	img.Set(0, 0, color.RGBA{R: uint8(n), G: uint8(n >> 8), B: 99, A: 255})
+	all := color.RGBA{R: uint8(n << 4), G: uint8(n >> 4 << 4), B: uint8(n >> 8 << 4), A: 255}
+	draw.Draw(img, img.Bounds(), image.NewUniform(all), image.Point{}, draw.Src)
 	var b bytes.Buffer
 	var err error
 	switch format {
