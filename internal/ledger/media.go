@@ -124,6 +124,10 @@ func (l *Ledger) Upload(ctx context.Context, r Request, u Upload) (MediaFile, er
 	}
 	if len(rows) == 0 { // the outcome is on its way into the database
 		p := problem.Of(problem.CodeStorageUnavailable)
+		if done.Committed { // by whoever took over from a process that died
+			p = problem.Of(problem.CodeIdempotencyInFlight)
+			p.RetryAfter, p.Retryable = time.Second, true
+		}
 		p.OperationID = typeid.Format(typeid.Operation, done.Operation.ID)
 		return MediaFile{}, p
 	}

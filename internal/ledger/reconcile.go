@@ -121,7 +121,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 // repeatable reports whether WeChat itself keeps a second execution from
 // doing anything, should the proof of absence ever be wrong.
 func repeatable(r wechat.Risk) bool {
-	return r == wechat.Overwrite || r == wechat.SelfFencing || r == wechat.Harmless
+	return r == wechat.Overwrite || r == wechat.SelfFencing
 }
 
 // errForgotten is of an attempt whose process died before it could tell.
