@@ -17,6 +17,7 @@ import (
 
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for APIKeyStatus.
@@ -520,6 +521,27 @@ func (e MapPOIStatus) Valid() bool {
 	case MapPOIStatusRejected:
 		return true
 	case MapPOIStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MediaPurpose.
+const (
+	MediaPurposeCertificate MediaPurpose = "certificate"
+	MediaPurposeGoodsCover  MediaPurpose = "goods_cover"
+	MediaPurposeHeadImage   MediaPurpose = "head_image"
+)
+
+// Valid indicates whether the value is a known member of the MediaPurpose enum.
+func (e MediaPurpose) Valid() bool {
+	switch e {
+	case MediaPurposeCertificate:
+		return true
+	case MediaPurposeGoodsCover:
+		return true
+	case MediaPurposeHeadImage:
 		return true
 	default:
 		return false
@@ -1542,6 +1564,21 @@ type HasMore = bool
 // HealthStatus `ok`, `degraded` (look soon) or `failing` (calls fail).
 type HealthStatus string
 
+// Image An image at WeChat.
+type Image struct {
+	// Sha256 SHA-256 of the file, in hex.
+	Sha256 string `json:"sha256"`
+
+	// URL Where WeChat shows it, for ever.
+	URL string `json:"url"`
+}
+
+// ImageUpload A form with one file.
+type ImageUpload struct {
+	// File A JPEG, 1 to 1048576 bytes.
+	File openapi_types.File `json:"file"`
+}
+
 // InboxHealth Pushes received and not yet applied.
 type InboxHealth struct {
 	Failed           int64  `json:"failed"`
@@ -2064,6 +2101,9 @@ type MeTenant struct {
 //
 // Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
 type MediaID = string
+
+// MediaPurpose `head_image` of a Store Mini Program, `goods_cover`, or `certificate` for the documents of a Store Mini Program or a store.
+type MediaPurpose string
 
 // Merchant A WeChat account that authorised your platform.
 type Merchant struct {
@@ -2858,6 +2898,30 @@ type Subject struct {
 	Type string `json:"type"`
 }
 
+// TemporaryMedia A temporary file at WeChat.
+type TemporaryMedia struct {
+	// CreatedAt By WeChat's clock.
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt When WeChat deletes it, three days later.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// MediaID What goods and applications take.
+	MediaID string `json:"media_id"`
+
+	// Sha256 SHA-256 of the file, in hex.
+	Sha256 string `json:"sha256"`
+}
+
+// TemporaryMediaUpload A form with one file and what it is for.
+type TemporaryMediaUpload struct {
+	// File A JPEG or PNG, 1 to 1048576 bytes.
+	File openapi_types.File `json:"file"`
+
+	// Purpose `head_image` of a Store Mini Program, `goods_cover`, or `certificate` for the documents of a Store Mini Program or a store.
+	Purpose MediaPurpose `json:"purpose"`
+}
+
 // Tenant A third-party platform.
 type Tenant struct {
 	ComponentAppid string `json:"component_appid"`
@@ -3583,6 +3647,36 @@ type GetMapPOIParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// UploadImageParams defines parameters for UploadImage.
+type UploadImageParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// UploadTemporaryMediaParams defines parameters for UploadTemporaryMedia.
+type UploadTemporaryMediaParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListMerchantsParams defines parameters for ListMerchants.
 type ListMerchantsParams struct {
 	// Status Only merchants in this state.
@@ -3891,6 +3985,12 @@ type UpdateLegacyStoreJSONRequestBody = LegacyStoreUpdate
 
 // CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
 type CreateMapPOIJSONRequestBody = MapPOICreate
+
+// UploadImageMultipartRequestBody defines body for UploadImage for multipart/form-data ContentType.
+type UploadImageMultipartRequestBody = ImageUpload
+
+// UploadTemporaryMediaMultipartRequestBody defines body for UploadTemporaryMedia for multipart/form-data ContentType.
+type UploadTemporaryMediaMultipartRequestBody = TemporaryMediaUpload
 
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
@@ -4737,6 +4837,32 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /me (the `GetMe` operationId).
 	GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UploadImageWithBody Upload a photo for stores and places
+	//
+	// Gives a JPEG a URL at WeChat that stays; it is what `photos`, `photo_url` and `license_url` take. The file has at most
+	// 1 MiB. What it is, its content tells; its name and declared type don't count.
+	//
+	// The same file, uploaded again for the same merchant, gives the same URL, and WeChat isn't called. When WeChat's answer is
+	// lost the answer is 502 `wechat_unreachable`, and you send the file again: a second copy at WeChat does no harm.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /media/images (the `UploadImage` operationId).
+	UploadImageWithBody(ctx context.Context, params *UploadImageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UploadTemporaryMediaWithBody Upload a temporary file
+	//
+	// Gives a JPEG or PNG of at most 1 MiB a media id, which WeChat keeps for three days: use it before `expires_at`. A cover of
+	// goods has at most 300 pixels on a side.
+	//
+	// The same file, uploaded again for the same merchant and purpose, gives the same media id while that has an hour to live,
+	// and WeChat isn't called. When WeChat's answer is lost the answer is 502 `wechat_unreachable`, and you send the file again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /media/temporary (the `UploadTemporaryMedia` operationId).
+	UploadTemporaryMediaWithBody(ctx context.Context, params *UploadTemporaryMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMerchants List the merchants
 	//
@@ -6087,6 +6213,52 @@ func (c *Client) GetMapPOI(ctx context.Context, id MapPOIIDPath, params *GetMapP
 // Corresponds with GET /me (the `GetMe` operationId).
 func (c *Client) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UploadImageWithBody Upload a photo for stores and places
+//
+// Gives a JPEG a URL at WeChat that stays; it is what `photos`, `photo_url` and `license_url` take. The file has at most
+// 1 MiB. What it is, its content tells; its name and declared type don't count.
+//
+// The same file, uploaded again for the same merchant, gives the same URL, and WeChat isn't called. When WeChat's answer is
+// lost the answer is 502 `wechat_unreachable`, and you send the file again: a second copy at WeChat does no harm.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /media/images (the `UploadImage` operationId).
+func (c *Client) UploadImageWithBody(ctx context.Context, params *UploadImageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUploadImageRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UploadTemporaryMediaWithBody Upload a temporary file
+//
+// Gives a JPEG or PNG of at most 1 MiB a media id, which WeChat keeps for three days: use it before `expires_at`. A cover of
+// goods has at most 300 pixels on a side.
+//
+// The same file, uploaded again for the same merchant and purpose, gives the same media id while that has an hour to live,
+// and WeChat isn't called. When WeChat's answer is lost the answer is 502 `wechat_unreachable`, and you send the file again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /media/temporary (the `UploadTemporaryMedia` operationId).
+func (c *Client) UploadTemporaryMediaWithBody(ctx context.Context, params *UploadTemporaryMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUploadTemporaryMediaRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9769,6 +9941,170 @@ func NewGetMeRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewUploadImageRequestWithBody constructs an http.Request for the UploadImage method, with any body, and a specified content type
+func NewUploadImageRequestWithBody(server string, params *UploadImageParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/media/images")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUploadTemporaryMediaRequestWithBody constructs an http.Request for the UploadTemporaryMedia method, with any body, and a specified content type
+func NewUploadTemporaryMediaRequestWithBody(server string, params *UploadTemporaryMediaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/media/temporary")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListMerchantsRequest constructs an http.Request for the ListMerchants method
 func NewListMerchantsRequest(server string, params *ListMerchantsParams) (*http.Request, error) {
 	var err error
@@ -12170,6 +12506,32 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /me (the `GetMe` operationId).
 	GetMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMeResponse, error)
+
+	// UploadImageWithBodyWithResponse Upload a photo for stores and places
+	//
+	// Gives a JPEG a URL at WeChat that stays; it is what `photos`, `photo_url` and `license_url` take. The file has at most
+	// 1 MiB. What it is, its content tells; its name and declared type don't count.
+	//
+	// The same file, uploaded again for the same merchant, gives the same URL, and WeChat isn't called. When WeChat's answer is
+	// lost the answer is 502 `wechat_unreachable`, and you send the file again: a second copy at WeChat does no harm.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /media/images (the `UploadImage` operationId).
+	UploadImageWithBodyWithResponse(ctx context.Context, params *UploadImageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadImageResponse, error)
+
+	// UploadTemporaryMediaWithBodyWithResponse Upload a temporary file
+	//
+	// Gives a JPEG or PNG of at most 1 MiB a media id, which WeChat keeps for three days: use it before `expires_at`. A cover of
+	// goods has at most 300 pixels on a side.
+	//
+	// The same file, uploaded again for the same merchant and purpose, gives the same media id while that has an hour to live,
+	// and WeChat isn't called. When WeChat's answer is lost the answer is 502 `wechat_unreachable`, and you send the file again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /media/temporary (the `UploadTemporaryMedia` operationId).
+	UploadTemporaryMediaWithBodyWithResponse(ctx context.Context, params *UploadTemporaryMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadTemporaryMediaResponse, error)
 
 	// ListMerchantsWithResponse List the merchants
 	//
@@ -15338,6 +15700,164 @@ func (r GetMeResponse) ContentType() string {
 	return ""
 }
 
+// UploadImageResponse200Headers the declared response headers of an HTTP 200 response for UploadImage
+type UploadImageResponse200Headers struct {
+	RequestID *string
+}
+
+// UploadImageResponse201Headers the declared response headers of an HTTP 201 response for UploadImage
+type UploadImageResponse201Headers struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// UploadImageResponseDefaultHeaders the declared response headers of an HTTP default response for UploadImage
+type UploadImageResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UploadImageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Image
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UploadImageResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *UploadImageResponse201Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UploadImageResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UploadImageResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r UploadImageResponse) GetJSON201() *Image {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UploadImageResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UploadImageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UploadImageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UploadImageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UploadImageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UploadTemporaryMediaResponse200Headers the declared response headers of an HTTP 200 response for UploadTemporaryMedia
+type UploadTemporaryMediaResponse200Headers struct {
+	RequestID *string
+}
+
+// UploadTemporaryMediaResponse201Headers the declared response headers of an HTTP 201 response for UploadTemporaryMedia
+type UploadTemporaryMediaResponse201Headers struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+// UploadTemporaryMediaResponseDefaultHeaders the declared response headers of an HTTP default response for UploadTemporaryMedia
+type UploadTemporaryMediaResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UploadTemporaryMediaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *TemporaryMedia
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UploadTemporaryMediaResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *UploadTemporaryMediaResponse201Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UploadTemporaryMediaResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UploadTemporaryMediaResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r UploadTemporaryMediaResponse) GetJSON201() *TemporaryMedia {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UploadTemporaryMediaResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UploadTemporaryMediaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UploadTemporaryMediaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UploadTemporaryMediaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UploadTemporaryMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListMerchantsResponse200Headers the declared response headers of an HTTP 200 response for ListMerchants
 type ListMerchantsResponse200Headers struct {
 	Link      *string
@@ -17734,6 +18254,44 @@ func (c *ClientWithResponses) GetMeWithResponse(ctx context.Context, reqEditors 
 		return nil, err
 	}
 	return ParseGetMeResponse(rsp)
+}
+
+// UploadImageWithBodyWithResponse Upload a photo for stores and places
+//
+// Gives a JPEG a URL at WeChat that stays; it is what `photos`, `photo_url` and `license_url` take. The file has at most
+// 1 MiB. What it is, its content tells; its name and declared type don't count.
+//
+// The same file, uploaded again for the same merchant, gives the same URL, and WeChat isn't called. When WeChat's answer is
+// lost the answer is 502 `wechat_unreachable`, and you send the file again: a second copy at WeChat does no harm.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /media/images (the `UploadImage` operationId).
+func (c *ClientWithResponses) UploadImageWithBodyWithResponse(ctx context.Context, params *UploadImageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadImageResponse, error) {
+	rsp, err := c.UploadImageWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUploadImageResponse(rsp)
+}
+
+// UploadTemporaryMediaWithBodyWithResponse Upload a temporary file
+//
+// Gives a JPEG or PNG of at most 1 MiB a media id, which WeChat keeps for three days: use it before `expires_at`. A cover of
+// goods has at most 300 pixels on a side.
+//
+// The same file, uploaded again for the same merchant and purpose, gives the same media id while that has an hour to live,
+// and WeChat isn't called. When WeChat's answer is lost the answer is 502 `wechat_unreachable`, and you send the file again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /media/temporary (the `UploadTemporaryMedia` operationId).
+func (c *ClientWithResponses) UploadTemporaryMediaWithBodyWithResponse(ctx context.Context, params *UploadTemporaryMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadTemporaryMediaResponse, error) {
+	rsp, err := c.UploadTemporaryMediaWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUploadTemporaryMediaResponse(rsp)
 }
 
 // ListMerchantsWithResponse List the merchants
@@ -21713,6 +22271,194 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 		response.Headers200 = &headers
 	case true:
 		var headers GetMeResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUploadImageResponse parses an HTTP response from a UploadImageWithResponse call
+func ParseUploadImageResponse(rsp *http.Response) (*UploadImageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UploadImageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Image
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UploadImageResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers UploadImageResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers201 = &headers
+	case true:
+		var headers UploadImageResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUploadTemporaryMediaResponse parses an HTTP response from a UploadTemporaryMediaWithResponse call
+func ParseUploadTemporaryMediaResponse(rsp *http.Response) (*UploadTemporaryMediaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UploadTemporaryMediaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest TemporaryMedia
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UploadTemporaryMediaResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers UploadTemporaryMediaResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Operation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Operation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.OperationID = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers201 = &headers
+	case true:
+		var headers UploadTemporaryMediaResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

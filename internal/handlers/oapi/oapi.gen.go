@@ -9,12 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime/multipart"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for APIKeyStatus.
@@ -518,6 +520,27 @@ func (e MapPOIStatus) Valid() bool {
 	case MapPOIStatusRejected:
 		return true
 	case MapPOIStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MediaPurpose.
+const (
+	MediaPurposeCertificate MediaPurpose = "certificate"
+	MediaPurposeGoodsCover  MediaPurpose = "goods_cover"
+	MediaPurposeHeadImage   MediaPurpose = "head_image"
+)
+
+// Valid indicates whether the value is a known member of the MediaPurpose enum.
+func (e MediaPurpose) Valid() bool {
+	switch e {
+	case MediaPurposeCertificate:
+		return true
+	case MediaPurposeGoodsCover:
+		return true
+	case MediaPurposeHeadImage:
 		return true
 	default:
 		return false
@@ -1540,6 +1563,21 @@ type HasMore = bool
 // HealthStatus `ok`, `degraded` (look soon) or `failing` (calls fail).
 type HealthStatus string
 
+// Image An image at WeChat.
+type Image struct {
+	// Sha256 SHA-256 of the file, in hex.
+	Sha256 string `json:"sha256"`
+
+	// URL Where WeChat shows it, for ever.
+	URL string `json:"url"`
+}
+
+// ImageUpload A form with one file.
+type ImageUpload struct {
+	// File A JPEG, 1 to 1048576 bytes.
+	File openapi_types.File `json:"file"`
+}
+
 // InboxHealth Pushes received and not yet applied.
 type InboxHealth struct {
 	Failed           int64  `json:"failed"`
@@ -2062,6 +2100,9 @@ type MeTenant struct {
 //
 // Example: RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P
 type MediaID = string
+
+// MediaPurpose `head_image` of a Store Mini Program, `goods_cover`, or `certificate` for the documents of a Store Mini Program or a store.
+type MediaPurpose string
 
 // Merchant A WeChat account that authorised your platform.
 type Merchant struct {
@@ -2817,6 +2858,30 @@ type Subject struct {
 	Type string `json:"type"`
 }
 
+// TemporaryMedia A temporary file at WeChat.
+type TemporaryMedia struct {
+	// CreatedAt By WeChat's clock.
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt When WeChat deletes it, three days later.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// MediaID What goods and applications take.
+	MediaID string `json:"media_id"`
+
+	// Sha256 SHA-256 of the file, in hex.
+	Sha256 string `json:"sha256"`
+}
+
+// TemporaryMediaUpload A form with one file and what it is for.
+type TemporaryMediaUpload struct {
+	// File A JPEG or PNG, 1 to 1048576 bytes.
+	File openapi_types.File `json:"file"`
+
+	// Purpose `head_image` of a Store Mini Program, `goods_cover`, or `certificate` for the documents of a Store Mini Program or a store.
+	Purpose MediaPurpose `json:"purpose"`
+}
+
 // Tenant A third-party platform.
 type Tenant struct {
 	ComponentAppid string `json:"component_appid"`
@@ -3539,6 +3604,36 @@ type GetMapPOIParams struct {
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
+// UploadImageParams defines parameters for UploadImage.
+type UploadImageParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// UploadTemporaryMediaParams defines parameters for UploadTemporaryMedia.
+type UploadTemporaryMediaParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListMerchantsParams defines parameters for ListMerchants.
 type ListMerchantsParams struct {
 	// Status Only merchants in this state.
@@ -3847,6 +3942,12 @@ type UpdateLegacyStoreJSONRequestBody = LegacyStoreUpdate
 
 // CreateMapPOIJSONRequestBody defines body for CreateMapPOI for application/json ContentType.
 type CreateMapPOIJSONRequestBody = MapPOICreate
+
+// UploadImageMultipartRequestBody defines body for UploadImage for multipart/form-data ContentType.
+type UploadImageMultipartRequestBody = ImageUpload
+
+// UploadTemporaryMediaMultipartRequestBody defines body for UploadTemporaryMedia for multipart/form-data ContentType.
+type UploadTemporaryMediaMultipartRequestBody = TemporaryMediaUpload
 
 // UpdateMerchantJSONRequestBody defines body for UpdateMerchant for application/json ContentType.
 type UpdateMerchantJSONRequestBody = MerchantUpdate
@@ -4203,6 +4304,12 @@ type ServerInterface interface {
 	// GetMe Show what this key is and may do
 	// (GET /me)
 	GetMe(ctx echo.Context) error
+	// UploadImage Upload a photo for stores and places
+	// (POST /media/images)
+	UploadImage(ctx echo.Context, params UploadImageParams) error
+	// UploadTemporaryMedia Upload a temporary file
+	// (POST /media/temporary)
+	UploadTemporaryMedia(ctx echo.Context, params UploadTemporaryMediaParams) error
 	// ListMerchants List the merchants
 	// (GET /merchants)
 	ListMerchants(ctx echo.Context, params ListMerchantsParams) error
@@ -6054,6 +6161,106 @@ func (w *ServerInterfaceWrapper) GetMe(ctx echo.Context) error {
 	return err
 }
 
+// UploadImage converts echo context to params.
+func (w *ServerInterfaceWrapper) UploadImage(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UploadImageParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UploadImage(ctx, params)
+	return err
+}
+
+// UploadTemporaryMedia converts echo context to params.
+func (w *ServerInterfaceWrapper) UploadTemporaryMedia(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UploadTemporaryMediaParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UploadTemporaryMedia(ctx, params)
+	return err
+}
+
 // ListMerchants converts echo context to params.
 func (w *ServerInterfaceWrapper) ListMerchants(ctx echo.Context) error {
 	var err error
@@ -7235,6 +7442,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/map-pois", wrapper.CreateMapPOI, options.OperationMiddlewares["createMapPOI"]...)
 	router.GET(options.BaseURL+"/map-pois/:id", wrapper.GetMapPOI, options.OperationMiddlewares["getMapPOI"]...)
 	router.GET(options.BaseURL+"/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
+	router.POST(options.BaseURL+"/media/images", wrapper.UploadImage, options.OperationMiddlewares["uploadImage"]...)
+	router.POST(options.BaseURL+"/media/temporary", wrapper.UploadTemporaryMedia, options.OperationMiddlewares["uploadTemporaryMedia"]...)
 	router.GET(options.BaseURL+"/merchants", wrapper.ListMerchants, options.OperationMiddlewares["listMerchants"]...)
 	router.DELETE(options.BaseURL+"/merchants/:merchant_id", wrapper.DisableMerchant, options.OperationMiddlewares["disableMerchant"]...)
 	router.GET(options.BaseURL+"/merchants/:merchant_id", wrapper.GetMerchant, options.OperationMiddlewares["getMerchant"]...)
@@ -9226,6 +9435,122 @@ func (response GetMe200JSONResponse) VisitGetMeResponse(w http.ResponseWriter) e
 	return err
 }
 
+type UploadImageRequestObject struct {
+	Params UploadImageParams
+	Body   *multipart.Reader
+}
+
+type UploadImageResponseObject interface {
+	VisitUploadImageResponse(w http.ResponseWriter) error
+}
+
+type UploadImage200JSONResponse struct{ ValidJSONResponse }
+
+func (response UploadImage200JSONResponse) VisitUploadImageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UploadImage201ResponseHeaders struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type UploadImage201JSONResponse struct {
+	Body    Image
+	Headers UploadImage201ResponseHeaders
+}
+
+func (response UploadImage201JSONResponse) VisitUploadImageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UploadTemporaryMediaRequestObject struct {
+	Params UploadTemporaryMediaParams
+	Body   *multipart.Reader
+}
+
+type UploadTemporaryMediaResponseObject interface {
+	VisitUploadTemporaryMediaResponse(w http.ResponseWriter) error
+}
+
+type UploadTemporaryMedia200JSONResponse struct{ ValidJSONResponse }
+
+func (response UploadTemporaryMedia200JSONResponse) VisitUploadTemporaryMediaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UploadTemporaryMedia201ResponseHeaders struct {
+	IdempotencyReplayed *string
+	OperationID         *string
+	RequestID           *string
+}
+
+type UploadTemporaryMedia201JSONResponse struct {
+	Body    TemporaryMedia
+	Headers UploadTemporaryMedia201ResponseHeaders
+}
+
+func (response UploadTemporaryMedia201JSONResponse) VisitUploadTemporaryMediaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.OperationID != nil {
+		w.Header().Set("Operation-Id", fmt.Sprint(*response.Headers.OperationID))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListMerchantsRequestObject struct {
 	Params ListMerchantsParams
 }
@@ -10423,6 +10748,12 @@ type StrictServerInterface interface {
 	// GetMe Show what this key is and may do
 	// (GET /me)
 	GetMe(ctx context.Context, request GetMeRequestObject) (GetMeResponseObject, error)
+	// UploadImage Upload a photo for stores and places
+	// (POST /media/images)
+	UploadImage(ctx context.Context, request UploadImageRequestObject) (UploadImageResponseObject, error)
+	// UploadTemporaryMedia Upload a temporary file
+	// (POST /media/temporary)
+	UploadTemporaryMedia(ctx context.Context, request UploadTemporaryMediaRequestObject) (UploadTemporaryMediaResponseObject, error)
 	// ListMerchants List the merchants
 	// (GET /merchants)
 	ListMerchants(ctx context.Context, request ListMerchantsRequestObject) (ListMerchantsResponseObject, error)
@@ -11780,6 +12111,68 @@ func (sh *strictHandler) GetMe(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetMeResponseObject); ok {
 		return validResponse.VisitGetMeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UploadImage operation middleware
+func (sh *strictHandler) UploadImage(ctx echo.Context, params UploadImageParams) error {
+	var request UploadImageRequestObject
+
+	request.Params = params
+
+	if reader, err := ctx.Request().MultipartReader(); err != nil {
+		return err
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UploadImage(ctx.Request().Context(), request.(UploadImageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UploadImage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UploadImageResponseObject); ok {
+		return validResponse.VisitUploadImageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UploadTemporaryMedia operation middleware
+func (sh *strictHandler) UploadTemporaryMedia(ctx echo.Context, params UploadTemporaryMediaParams) error {
+	var request UploadTemporaryMediaRequestObject
+
+	request.Params = params
+
+	if reader, err := ctx.Request().MultipartReader(); err != nil {
+		return err
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UploadTemporaryMedia(ctx.Request().Context(), request.(UploadTemporaryMediaRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UploadTemporaryMedia")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UploadTemporaryMediaResponseObject); ok {
+		return validResponse.VisitUploadTemporaryMediaResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
