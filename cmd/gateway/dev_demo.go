@@ -143,14 +143,22 @@ func (m *demo) authorise(ctx context.Context) error {
 			}
 		}
 	}
-	var err error
-	m.shops, err = m.g.auth.Merchant(ctx, m.tenant.ID, sandbox.DemoOfficialAccount)
-	if err != nil {
+	if err := m.compared(ctx, sandbox.DemoMiniProgram, "goods"); err != nil {
 		return err
 	}
-	return m.until(ctx, "the first comparison of stores", func() error {
-		fresh, err := m.g.auth.MerchantByID(ctx, m.tenant.ID, m.shops.ID)
-		if err == nil && fresh.SyncedAt("store") == nil {
+	if err := m.compared(ctx, sandbox.DemoOfficialAccount, "store"); err != nil {
+		return err
+	}
+	var err error
+	m.shops, err = m.g.auth.Merchant(ctx, m.tenant.ID, sandbox.DemoOfficialAccount)
+	return err
+}
+
+// compared waits until what the account has of a type at WeChat is known.
+func (m *demo) compared(ctx context.Context, appid, typ string) error {
+	return m.until(ctx, "the first comparison of "+typ, func() error {
+		fresh, err := m.g.auth.Merchant(ctx, m.tenant.ID, appid)
+		if err == nil && fresh.SyncedAt(typ) == nil {
 			err = errors.New("not yet")
 		}
 		return err
