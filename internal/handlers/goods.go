@@ -122,33 +122,24 @@ func (s *Server) CreateGoods(ctx context.Context, req oapi.CreateGoodsRequestObj
 // GetGoods implements GET /v1/goods/{id}.
 func (s *Server) GetGoods(ctx context.Context, req oapi.GetGoodsRequestObject) (oapi.GetGoodsResponseObject, error) {
 	live := deref(req.Params.Source) == "live"
-	if live {
-		// WeChat may know an item that we don't yet.
-		if m, ok, err := s.byNumber(ctx, req.ID, req.Params.MerchantID); ok || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			return s.getLiveGoods(ctx, m, req.ID, nil)
-		}
-	}
-	g, m, err := recordOf(ctx, s, s.Ledger.Goods, req.ID, req.Params.MerchantID)
+	g, m, number, err := toShow(ctx, s, s.Ledger.Goods, req.ID, req.Params.MerchantID, live)
 	switch {
 	case err != nil:
 		return nil, err
-	case live && g.WechatID == nil:
+	case live && number == "":
 		// Refused, or on its way: WeChat can't be asked for what has no number.
 		if g.Status == "failed" {
 			return nil, problem.Of(problem.CodeGoodsNotFound)
 		}
 		return nil, problem.Of(problem.CodeOperationInProgress)
 	case live:
-		return s.getLiveGoods(ctx, m, *g.WechatID, &g)
+		return s.getLiveGoods(ctx, m, number, g)
 	}
-	etag := recordETag(g)
+	etag := recordETag(*g)
 	if NotModified(req.Params.IfNoneMatch, *etag) {
 		return oapi.GetGoods304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}, nil
 	}
-	return oapi.GetGoods200JSONResponse{Body: goodsToAPI(g), Headers: oapi.GetGoods200ResponseHeaders{ETag: etag}}, nil
+	return oapi.GetGoods200JSONResponse{Body: goodsToAPI(*g), Headers: oapi.GetGoods200ResponseHeaders{ETag: etag}}, nil
 }
 
 // getLiveGoods shows WeChat's view, on top of what only we know.

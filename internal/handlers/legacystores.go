@@ -106,29 +106,20 @@ func (s *Server) CreateLegacyStore(ctx context.Context, req oapi.CreateLegacySto
 // GetLegacyStore implements GET /v1/legacy-stores/{id}.
 func (s *Server) GetLegacyStore(ctx context.Context, req oapi.GetLegacyStoreRequestObject) (oapi.GetLegacyStoreResponseObject, error) {
 	live := deref(req.Params.Source) == "live"
-	if live {
-		// WeChat may know one that we don't yet.
-		if m, ok, err := s.byNumber(ctx, req.ID, req.Params.MerchantID); ok || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			return s.getLiveLegacyStore(ctx, m, req.ID, nil)
-		}
-	}
-	st, m, err := recordOf(ctx, s, s.Ledger.LegacyStores, req.ID, req.Params.MerchantID)
+	st, m, number, err := toShow(ctx, s, s.Ledger.LegacyStores, req.ID, req.Params.MerchantID, live)
 	switch {
 	case err != nil:
 		return nil, err
-	case live && st.WechatID == nil:
+	case live && number == "":
 		return nil, problem.Of(problem.CodeStoreStateUnknown)
 	case live:
-		return s.getLiveLegacyStore(ctx, m, *st.WechatID, &st)
+		return s.getLiveLegacyStore(ctx, m, number, st)
 	}
-	etag := recordETag(st)
+	etag := recordETag(*st)
 	if NotModified(req.Params.IfNoneMatch, *etag) {
 		return oapi.GetLegacyStore304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}, nil
 	}
-	return oapi.GetLegacyStore200JSONResponse{Body: legacyToAPI(st), Headers: oapi.GetLegacyStore200ResponseHeaders{ETag: etag}}, nil
+	return oapi.GetLegacyStore200JSONResponse{Body: legacyToAPI(*st), Headers: oapi.GetLegacyStore200ResponseHeaders{ETag: etag}}, nil
 }
 
 // getLiveLegacyStore shows WeChat's view, on top of what only we know, or only

@@ -85,6 +85,23 @@ func (s *Server) byNumber(ctx context.Context, segment string, header *string) (
 	return m, true, err
 }
 
+// toShow finds what GET of one resource shows: our record and, if it is to be
+// live, the number to ask WeChat for. WeChat may know one that we don't yet:
+// ours is nil then.
+func toShow[F any](ctx context.Context, s *Server, c *ledger.Collection[F], segment string, merchant *string, live bool) (
+	ours *ledger.Resource[F], m authorizer.Merchant, number string, err error) {
+	if live {
+		if m, ok, err := s.byNumber(ctx, segment, merchant); ok || err != nil {
+			return nil, m, segment, err
+		}
+	}
+	r, m, err := recordOf(ctx, s, c, segment, merchant)
+	if live {
+		number = deref(r.WechatID)
+	}
+	return &r, m, number, err
+}
+
 // deletion is what DELETE does for every resource, by the ledger's way to
 // delete one.
 func deletion[F any](ctx context.Context, s *Server, c *ledger.Collection[F], call *wechat.Endpoint,

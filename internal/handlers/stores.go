@@ -99,33 +99,21 @@ func (s *Server) CreateStore(ctx context.Context, req oapi.CreateStoreRequestObj
 
 // GetStore implements GET /v1/stores/{id}.
 func (s *Server) GetStore(ctx context.Context, req oapi.GetStoreRequestObject) (oapi.GetStoreResponseObject, error) {
-	if deref(req.Params.Source) == "live" {
-		// WeChat may know a store that we don't yet.
-		if m, ok, err := s.byNumber(ctx, req.ID, req.Params.MerchantID); ok || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			return s.getLiveStore(ctx, m, req.ID, nil)
-		}
-	}
-	st, m, err := recordOf(ctx, s, s.Ledger.Stores, req.ID, req.Params.MerchantID)
+	live := deref(req.Params.Source) == "live"
+	st, m, number, err := toShow(ctx, s, s.Ledger.Stores, req.ID, req.Params.MerchantID, live)
 	switch {
 	case err != nil:
 		return nil, err
-	case deref(req.Params.Source) != "live":
-		return storeResponse(st, req.Params.IfNoneMatch), nil
-	case st.WechatID == nil:
+	case live && number == "":
 		return nil, problem.Of(problem.CodeStoreStateUnknown)
+	case live:
+		return s.getLiveStore(ctx, m, number, st)
 	}
-	return s.getLiveStore(ctx, m, *st.WechatID, &st)
-}
-
-func storeResponse(st ledger.Store, ifNoneMatch *oapi.IfNoneMatch) oapi.GetStoreResponseObject {
-	etag := recordETag(st)
-	if NotModified(ifNoneMatch, *etag) {
-		return oapi.GetStore304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}
+	etag := recordETag(*st)
+	if NotModified(req.Params.IfNoneMatch, *etag) {
+		return oapi.GetStore304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}, nil
 	}
-	return oapi.GetStore200JSONResponse{Body: storeToAPI(st), Headers: oapi.GetStore200ResponseHeaders{ETag: etag}}
+	return oapi.GetStore200JSONResponse{Body: storeToAPI(*st), Headers: oapi.GetStore200ResponseHeaders{ETag: etag}}, nil
 }
 
 // getLiveStore shows WeChat's view, on top of what only we know.
