@@ -111,6 +111,32 @@ func everything(t *testing.T, w *world.World, g *world.Gateway, c *world.Client)
 	c.Do("POST", "/v1/stores", w.NewStore(3))
 	w.Fault("wxa/add_store", 1, object{"drop_reply": true})
 	c.Do("POST", "/v1/stores", w.NewStore(4))
+	// Goods and the Store Mini Program, in words that nobody should repeat.
+	goodsOf := c.For(w.Authorize(g, sandbox.DemoMiniProgram))
+	program := "/v1/merchants/" + c.Merchant + "/store-program"
+	item := object{"name": "Tea", "cover_media_id": "ZuYVNKk9sMP1X4m7FXdcDCKra251KDZTjS502UTV7gwalgLZXcrOhG6oNYX6c7AR", "path": "pages/index/index",
+		"pricing": object{"type": "fixed", "amount": "9.50"}}
+	made := goodsOf.Do("POST", "/v1/goods", item).Want(http.StatusAccepted)
+	c.Do("PATCH", program, object{"introduction": "Tea and more"}).Want(http.StatusOK)
+	for _, call := range []struct {
+		at           string // of WeChat
+		client       *world.Client
+		method, path string
+		body         any
+	}{
+		{"wxa/business/getgoodswarehouse", goodsOf, "GET", "/v1/goods/" + made.Get("id") + "?source=live", nil},
+		{"wxaapi/broadcast/goods/getapproved", goodsOf, "GET", "/v1/goods?source=live&status=approved", nil},
+		{"wxaapi/broadcast/goods/resetaudit", goodsOf, "POST", "/v1/audits/" + made.Get("audit", "id") + "/withdrawal", nil},
+		{"wxaapi/broadcast/goods/add", goodsOf, "POST", "/v1/goods", item},
+		{"cgi-bin/openapi/quota/get", goodsOf, "POST", "/v1/quotas/sync", nil},
+		{"wxa/get_merchant_audit_info", c, "GET", program + "?source=live", nil},
+		{"wxa/modify_merchant", c, "PATCH", program, object{"introduction": "More and tea"}},
+	} {
+		w.Fault(call.at, 1, object{"body": leaky})
+		if a := call.client.Do(call.method, call.path, call.body); a.Status < 400 && a.Status != http.StatusAccepted {
+			t.Errorf("%s %s: %d %s", call.method, call.path, a.Status, a.Body)
+		}
+	}
 	// A job that fails, and is kept with its error.
 	w.Fault("cgi-bin/component/api_query_auth", 1, object{"body": leaky})
 	w.Control("POST", "accounts/"+sandbox.LeavingAccount+"/authorize", nil, nil)
