@@ -2550,9 +2550,13 @@ type Quota struct {
 	// Bucket Which calls: `goods-audit` is adding and submitting, together.
 	//
 	// Example: goods-audit
-	Bucket    string `json:"bucket"`
-	Limit     int32  `json:"limit"`
-	Remaining int32  `json:"remaining"`
+	Bucket string `json:"bucket"`
+
+	// Limit `null`: WeChat does not say.
+	Limit *int32 `json:"limit"`
+
+	// Remaining `null`: WeChat does not say.
+	Remaining *int32 `json:"remaining"`
 
 	// ReservedForInteractive What the gateway's own background work leaves to callers.
 	ReservedForInteractive int32     `json:"reserved_for_interactive"`
@@ -2573,7 +2577,9 @@ type Quota struct {
 	Upstream *QuotaUpstream `json:"upstream"`
 	Used     int32          `json:"used"`
 
-	// Window Example: day
+	// Window `day` or `month`.
+	//
+	// Example: day
 	Window string `json:"window"`
 }
 
@@ -5031,6 +5037,9 @@ type ClientInterface interface {
 	// and refuses what is too many with 429 `wechat_quota_exhausted`. `used` includes calls that a process holds for reads and has
 	// not made yet, 20 at most each. A withdrawn submission is not given back.
 	//
+	// `store-program-modify` is by the month, and WeChat tells nobody how many changes it allows: it is `exhausted` when the newest
+	// change was refused with `monthly_modification_limit`, and not refused here. Pictures and introductions have one limit each.
+	//
 	// Corresponds with GET /quotas (the `ListQuotas` operationId).
 	ListQuotas(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -6595,6 +6604,9 @@ func (c *Client) ResolveOperation(ctx context.Context, id OperationID, body Reso
 // WeChat allows a merchant only so many calls a day. The gateway counts each call before it makes it, over all its processes,
 // and refuses what is too many with 429 `wechat_quota_exhausted`. `used` includes calls that a process holds for reads and has
 // not made yet, 20 at most each. A withdrawn submission is not given back.
+//
+// `store-program-modify` is by the month, and WeChat tells nobody how many changes it allows: it is `exhausted` when the newest
+// change was refused with `monthly_modification_limit`, and not refused here. Pictures and introductions have one limit each.
 //
 // Corresponds with GET /quotas (the `ListQuotas` operationId).
 func (c *Client) ListQuotas(ctx context.Context, params *ListQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -12716,6 +12728,9 @@ type ClientWithResponsesInterface interface {
 	// and refuses what is too many with 429 `wechat_quota_exhausted`. `used` includes calls that a process holds for reads and has
 	// not made yet, 20 at most each. A withdrawn submission is not given back.
 	//
+	// `store-program-modify` is by the month, and WeChat tells nobody how many changes it allows: it is `exhausted` when the newest
+	// change was refused with `monthly_modification_limit`, and not refused here. Pictures and introductions have one limit each.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /quotas (the `ListQuotas` operationId).
@@ -18572,6 +18587,9 @@ func (c *ClientWithResponses) ResolveOperationWithResponse(ctx context.Context, 
 // WeChat allows a merchant only so many calls a day. The gateway counts each call before it makes it, over all its processes,
 // and refuses what is too many with 429 `wechat_quota_exhausted`. `used` includes calls that a process holds for reads and has
 // not made yet, 20 at most each. A withdrawn submission is not given back.
+//
+// `store-program-modify` is by the month, and WeChat tells nobody how many changes it allows: it is `exhausted` when the newest
+// change was refused with `monthly_modification_limit`, and not refused here. Pictures and introductions have one limit each.
 //
 // Returns a wrapper object for the known response body format(s).
 //

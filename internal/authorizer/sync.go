@@ -218,10 +218,10 @@ func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
 	return int(done.Load()), nil
 }
 
-// QuotasToday tells what is left of WeChat's daily quotas of m.
-func (a *Authorizer) QuotasToday(ctx context.Context, m Merchant) ([]quota.Bucket, error) {
-	out, err := quota.Today(ctx, a.DB, m.TenantID, m.ID)
-	return out, storage(err)
+// QuotasToday tells what is left of WeChat's daily quotas of m, and of its month.
+func (a *Authorizer) QuotasToday(ctx context.Context, m Merchant) ([]quota.Bucket, quota.Month, error) {
+	out, month, err := quota.Today(ctx, a.DB, m.TenantID, m.ID)
+	return out, month, storage(err)
 }
 
 // SyncQuota keeps what WeChat says of the quota that calls of e are counted against.

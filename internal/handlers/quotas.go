@@ -65,14 +65,18 @@ func (s *Server) actingFiltered(ctx context.Context, header, filter *string) (au
 
 func (s *Server) quotas(ctx context.Context, m authorizer.Merchant) (oapi.QuotaList, error) {
 	out := oapi.QuotaList{Data: []oapi.Quota{}}
-	buckets, err := s.Authorizer.QuotasToday(ctx, m)
+	buckets, month, err := s.Authorizer.QuotasToday(ctx, m)
 	resets := quota.Resets(time.Now()).UTC()
 	for _, b := range buckets {
-		q := oapi.Quota{Bucket: b.Name, Limit: int32(b.Limit), Used: int32(b.Used), Remaining: int32(max(0, b.Limit-b.Used)), ReservedForInteractive: int32(b.Reserved),
+		left := int32(max(0, b.Limit-b.Used))
+		if b.Closed {
+			left = 0
+		}
+		q := oapi.Quota{Bucket: b.Name, Limit: new(int32(b.Limit)), Used: int32(b.Used), Remaining: &left, ReservedForInteractive: int32(b.Reserved),
 			Window: "day", Timezone: "Asia/Shanghai", ResetsAt: resets, Source: "gateway", State: oapi.QuotaStateOk}
 		switch {
-		case b.Closed || q.Remaining == 0:
-			q.State, q.Remaining = oapi.QuotaStateExhausted, 0
+		case left == 0:
+			q.State = oapi.QuotaStateExhausted
 		case b.Used*5 >= b.Limit*4:
 			q.State = oapi.QuotaStateNear
 		}
@@ -81,6 +85,12 @@ func (s *Server) quotas(ctx context.Context, m authorizer.Merchant) (oapi.QuotaL
 		}
 		out.Data = append(out.Data, q)
 	}
+	changes := oapi.Quota{Bucket: "store-program-modify", Used: int32(month.Changes), Window: "month", Timezone: "Asia/Shanghai", ResetsAt: month.Ends.UTC(),
+		Source: "gateway", State: oapi.QuotaStateOk}
+	if month.Refused {
+		changes.State = oapi.QuotaStateExhausted
+	}
+	out.Data = append(out.Data, changes)
 	return out, err
 }
 

@@ -34,13 +34,24 @@ func Resets(t time.Time) time.Time {
 
 var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60) // without summer time since 1991
 
-// Today lists all quotas of a merchant.
-func Today(ctx context.Context, db *postgres.DB, tenant, merchant uuid.UUID) ([]Bucket, error) {
+// A Month is what is known of the changes that WeChat allows a Store Mini
+// Program in a month: no document says how many, and only errcode 85049 tells
+// that there were too many, of pictures or of introductions (document 000 §4.4).
+type Month struct {
+	Changes int
+	Refused bool // the newest one
+	Ends    time.Time
+}
+
+// Today lists all daily quotas of a merchant, and tells of its month.
+func Today(ctx context.Context, db *postgres.DB, tenant, merchant uuid.UUID) ([]Bucket, Month, error) {
 	var rows []dbsqlc.QuotaBucket
+	var month dbsqlc.ProgramChangesRow
 	b := db.NewBatch(tenant)
 	postgres.QueueMany(b, dbsqlc.QuotasToday, dbsqlc.QuotasTodayParams{TenantID: tenant, MerchantID: merchant}, &rows)
+	postgres.QueueOne(b, dbsqlc.ProgramChanges, dbsqlc.ProgramChangesParams{TenantID: tenant, MerchantID: &merchant}, &month)
 	if err := db.Run(ctx, b); err != nil {
-		return nil, err
+		return nil, Month{}, err
 	}
 	byName := map[string]dbsqlc.QuotaBucket{}
 	for _, row := range rows {
@@ -63,7 +74,7 @@ func Today(ctx context.Context, db *postgres.DB, tenant, merchant uuid.UUID) ([]
 		}
 		out = append(out, bucket)
 	}
-	return out, nil
+	return out, Month{Changes: int(month.Used), Refused: month.Refused, Ends: month.Ends}, nil
 }
 
 // Sync keeps what WeChat says of today's quota of e: its limit, and its count

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -139,6 +140,27 @@ func TestStoreProgram(t *testing.T) {
 		t.Errorf("on the wire: %s", body)
 	}
 	c.Do("PATCH", path, map[string]string{"introduction": "shop 85036"}).WantProblem(422, "introduction_violates_policy")
+
+	// How many changes WeChat allows in a month it says to nobody, until there
+	// were too many.
+	month := func(used, state string) {
+		t.Helper()
+		a := c.Do("GET", "/v1/quotas", nil).Want(200)
+		now := time.Now().In(time.FixedZone("Asia/Shanghai", 8*60*60))
+		ends := time.Date(now.Year(), now.Month()+1, 1, 0, 0, 0, 0, now.Location()).UTC().Format(time.RFC3339)
+		if a.Get("data", "6", "bucket") != "store-program-modify" || a.Get("data", "6", "window") != "month" || a.Get("data", "6", "limit") != "null" || a.Get("data", "6", "remaining") != "null" ||
+			a.Get("data", "6", "used") != used || a.Get("data", "6", "state") != state || a.Get("data", "6", "resets_at") != ends {
+			t.Errorf("want %s changes, %s, until %s: %s", used, state, ends, a.Body)
+		}
+	}
+	month("1", "ok")
+	w.Fault("wxa/modify_merchant", 1, map[string]any{"errcode": 85049})
+	if a := c.Do("PATCH", path, map[string]string{"introduction": "y"}).WantProblem(429, "monthly_modification_limit"); a.Header.Get("Retry-After") == "" {
+		t.Errorf("too many: %v", a.Header)
+	}
+	month("1", "exhausted")
+	c.Do("PATCH", path, map[string]string{"head_image_media_id": documentsMedia}).Want(200) // pictures are counted apart
+	month("2", "ok")
 }
 
 // withPrograms are accounts that authorise in WeChat's console, n with an

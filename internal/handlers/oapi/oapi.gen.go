@@ -2510,9 +2510,13 @@ type Quota struct {
 	// Bucket Which calls: `goods-audit` is adding and submitting, together.
 	//
 	// Example: goods-audit
-	Bucket    string `json:"bucket"`
-	Limit     int32  `json:"limit"`
-	Remaining int32  `json:"remaining"`
+	Bucket string `json:"bucket"`
+
+	// Limit `null`: WeChat does not say.
+	Limit *int32 `json:"limit"`
+
+	// Remaining `null`: WeChat does not say.
+	Remaining *int32 `json:"remaining"`
 
 	// ReservedForInteractive What the gateway's own background work leaves to callers.
 	ReservedForInteractive int32     `json:"reserved_for_interactive"`
@@ -2533,7 +2537,9 @@ type Quota struct {
 	Upstream *QuotaUpstream `json:"upstream"`
 	Used     int32          `json:"used"`
 
-	// Window Example: day
+	// Window `day` or `month`.
+	//
+	// Example: day
 	Window string `json:"window"`
 }
 

@@ -7,10 +7,41 @@ package dbsqlc
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 )
+
+const ProgramChanges = `-- name: ProgramChanges :one
+SELECT count(*) FILTER (WHERE o.state = 'succeeded') AS used,
+    coalesce((array_agg(o.error ->> 'code' ORDER BY o.created_at DESC) FILTER (WHERE o.state IN ('succeeded', 'failed')))[1] = 'monthly_modification_limit', false)::bool AS refused,
+    ((m.starts + interval '1 month') AT TIME ZONE 'Asia/Shanghai')::timestamptz AS ends
+FROM (SELECT date_trunc('month', now() AT TIME ZONE 'Asia/Shanghai') AS starts) m
+LEFT JOIN operations o ON o.tenant_id = $1 AND o.merchant_id = $2 AND o.kind = 'store_program.modify'
+    AND o.created_at >= m.starts AT TIME ZONE 'Asia/Shanghai'
+GROUP BY m.starts
+`
+
+type ProgramChangesParams struct {
+	TenantID   uuid.UUID
+	MerchantID *uuid.UUID
+}
+
+type ProgramChangesRow struct {
+	Used    int64
+	Refused bool
+	Ends    time.Time
+}
+
+// ProgramChanges counts a merchant's changes of its Store Mini Program in this
+// month of Shanghai. refused: WeChat said of the newest that there were too many.
+func (q *Queries) ProgramChanges(ctx context.Context, db DBTX, arg ProgramChangesParams) (ProgramChangesRow, error) {
+	row := db.QueryRow(ctx, ProgramChanges, arg.TenantID, arg.MerchantID)
+	var i ProgramChangesRow
+	err := row.Scan(&i.Used, &i.Refused, &i.Ends)
+	return i, err
+}
 
 const QuotaClose = `-- name: QuotaClose :exec
 UPDATE quota_buckets SET closed_at = now()

@@ -61,3 +61,14 @@ UPDATE quota_buckets q SET told = q.level
 FROM (SELECT * FROM quota_buckets o WHERE o.tenant_id = @tenant_id AND o.merchant_id = @merchant_id AND o.level > o.told FOR UPDATE) was
 WHERE q.tenant_id = @tenant_id AND q.merchant_id = @merchant_id AND q.bucket = was.bucket AND q.day = was.day
 RETURNING q.bucket, q.day, q."limit", q.used, was.told AS told_before, q.level;
+
+-- ProgramChanges counts a merchant's changes of its Store Mini Program in this
+-- month of Shanghai. refused: WeChat said of the newest that there were too many.
+-- name: ProgramChanges :one
+SELECT count(*) FILTER (WHERE o.state = 'succeeded') AS used,
+    coalesce((array_agg(o.error ->> 'code' ORDER BY o.created_at DESC) FILTER (WHERE o.state IN ('succeeded', 'failed')))[1] = 'monthly_modification_limit', false)::bool AS refused,
+    ((m.starts + interval '1 month') AT TIME ZONE 'Asia/Shanghai')::timestamptz AS ends
+FROM (SELECT date_trunc('month', now() AT TIME ZONE 'Asia/Shanghai') AS starts) m
+LEFT JOIN operations o ON o.tenant_id = @tenant_id AND o.merchant_id = @merchant_id AND o.kind = 'store_program.modify'
+    AND o.created_at >= m.starts AT TIME ZONE 'Asia/Shanghai'
+GROUP BY m.starts;
