@@ -233,8 +233,8 @@ func TestMerchantsSync(t *testing.T) {
 	shop := w.Authorize(g, sandbox.DemoOfficialAccount)
 	gone := w.Authorize(g, sandbox.LeavingAccount)
 	for _, m := range []string{shop, gone} { // or it would find out by itself
-		w.Eventually("the inventory", func() error {
-			if a := c.For(m).Do("GET", "/v1/stores", nil); a.Get("synced_at") == "null" {
+		w.Eventually("the inventory, of which the program is the last", func() error {
+			if a := c.Do("GET", "/v1/merchants/"+m+"/store-program", nil); a.Status != 200 {
 				return fmt.Errorf("%s", a.Body)
 			}
 			return nil
