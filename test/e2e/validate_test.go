@@ -127,3 +127,87 @@ func shownProblem(t *testing.T, a *world.Answer) map[string]any {
 	delete(p, "request_id")
 	return p
 }
+
+// A validation of goods is answered as the write would be: it adds nothing,
+// submits nothing, and counts against no quota.
+func TestGoodsValidateOnly(t *testing.T) {
+	t.Parallel()
+	m := openMarket(t, 0)
+	c := m.client
+	poor := c.For(m.Authorize(m.gateway, sandbox.NoStoreSetsAccount))
+	of := func(status string) string {
+		for _, row := range rows(c.Do("GET", "/v1/goods?status="+status, nil).Want(200)) {
+			if row["origin"] != "console" {
+				return "/v1/goods/" + row["id"].(string)
+			}
+		}
+		t.Fatalf("no goods are %s", status)
+		return ""
+	}
+	m.Hold(true)
+	made := c.Do("POST", "/v1/goods", m.fresh("client_reference", "sku-1"), "Idempotency-Key", "made").Want(202)
+	rejected, approved, inReview := of("rejected"), of("approved"), "/v1/goods/"+made.Get("id")
+	withdrawal := "/v1/audits/" + made.Get("audit", "id") + "/withdrawal"
+	stored := func() map[string]any {
+		return m.Row(`SELECT (SELECT count(*) FROM operations WHERE kind LIKE 'goods.%') operations, (SELECT count(*) FROM operation_attempts) attempts,
+			(SELECT count(*) FROM resources) resources, (SELECT count(*) FROM audits) audits, (SELECT count(*) FROM idempotency_keys) keys,
+			(SELECT sum(used) FROM quota_buckets WHERE bucket <> 'goods-list') used`)
+	}
+	calls := func() int { return m.calls("add", "update", "delete", "audit", "resetaudit") }
+	rowsBefore, callsBefore := stored(), calls()
+	item, price := m.fresh(), map[string]any{"pricing": fixed("2.00")}
+	for _, ask := range []struct {
+		method, path string
+		body         any
+	}{
+		{"POST", "/v1/goods", item}, {"PATCH", approved, price}, {"PATCH", rejected, map[string]any{"name": "Better"}}, {"POST", rejected + "/audits", nil}, {"POST", withdrawal, nil},
+	} {
+		a := c.Do(ask.method, ask.path+"?validate_only=true", ask.body, "Idempotency-Key", "k").Want(200)
+		if string(a.Body) != `{"valid":true,"warnings":[]}`+"\n" {
+			t.Errorf("%s %s: %s", ask.method, ask.path, a.Body)
+		}
+	}
+	for name, ask := range map[string]struct {
+		client       *world.Client
+		method, path string
+		body         any
+		headers      []string
+		status       int
+		code         string
+	}{
+		"field":             {c, "POST", "/v1/goods", m.fresh("name", ""), nil, 422, "validation_failed"},
+		"reference":         {c, "POST", "/v1/goods", m.fresh("client_reference", "sku-1"), nil, 409, "duplicate_client_reference"},
+		"sets":              {poor, "POST", "/v1/goods", item, nil, 403, "permission_set_missing"},
+		"merchant":          {c.For(""), "POST", "/v1/goods", item, nil, 400, "merchant_required"},
+		"key":               {c, "POST", "/v1/goods", item, []string{"Idempotency-Key", "a b"}, 400, "invalid_parameter"},
+		"in review":         {c, "PATCH", inReview, price, nil, 409, "goods_in_review"},
+		"locked":            {c, "PATCH", approved, map[string]any{"name": "Other"}, nil, 409, "goods_field_locked"},
+		"unknown field":     {c, "PATCH", approved, map[string]any{"colour": "red"}, nil, 400, "unknown_field"},
+		"version":           {c, "PATCH", approved, price, []string{"If-Match", `"999-00000000"`}, 412, "version_conflict"},
+		"absent":            {c, "PATCH", "/v1/goods/gds_01jd7k4b2rf6z9t3n7r1s6v2zb", price, nil, 404, "not_found"},
+		"nothing to submit": {c, "POST", approved + "/audits", nil, nil, 409, "goods_audit_state_conflict"},
+		"no audit":          {c, "POST", "/v1/audits/aud_01jd7k4b2sf1a8w4p9x2y7c3de/withdrawal", nil, nil, 404, "not_found"},
+	} {
+		asked := ask.client.Do(ask.method, ask.path+"?validate_only=true", ask.body, ask.headers...)
+		done := ask.client.Do(ask.method, ask.path, ask.body, ask.headers...)
+		if done.Status != ask.status || done.Code() != ask.code {
+			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
+		}
+		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
+			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
+		}
+	}
+	c.Do("DELETE", rejected, nil, "If-Match", `"999-00000000"`).WantProblem(412, "version_conflict")
+	c.Do("DELETE", rejected+"?validate_only=true", nil).WantProblem(400, "invalid_parameter")
+	c.Do("POST", "/v1/goods", m.fresh(), "Idempotency-Key", "made").WantProblem(422, "idempotency_key_reused")
+	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
+		t.Errorf("stored (-before +after):\n%s", diff)
+	}
+	if n := calls() - callsBefore; n != 0 {
+		t.Errorf("WeChat was called %d times", n)
+	}
+	// The key was not claimed.
+	if a := c.Do("POST", withdrawal, nil, "Idempotency-Key", "k").Want(200); a.Get("status") != "withdrawn" || a.Header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("withdrawn: %v %s", a.Header, a.Body)
+	}
+}
