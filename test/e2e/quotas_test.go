@@ -44,6 +44,10 @@ func TestQuotas(t *testing.T) {
 	mini.Do("GET", "/v1/quotas?merchant_id="+account.Merchant, nil).WantProblem(400, "merchant_mismatch")
 	mini.For("").Do("GET", "/v1/quotas", nil).WantProblem(400, "merchant_required")
 	mini.For("").Do("GET", "/v1/quotas?merchant_id="+mini.Merchant, nil).Want(200)
+
+	answersEveryErrcode(t, w, mini, errcodeCall{"syncQuotas", "quota.get", "cgi-bin/openapi/quota/get", false, nil, func(c *world.Client) *world.Answer {
+		return c.Do("POST", "/v1/quotas/sync", nil)
+	}})
 }
 
 // Reads that WeChat limits by the day, equal and at the same time, are one call;
