@@ -149,7 +149,7 @@ func (c catalogue) codes() ([]code, error) {
 		if _, ok := kinds[e.Kind]; !ok {
 			return nil, fmt.Errorf("%s: unknown kind %q", e.Name, e.Kind)
 		}
-		if !slices.Contains([]string{"", "edge", "operation", "page", "later"}, e.Where) {
+		if !slices.Contains([]string{"", "edge", "operation", "page"}, e.Where) {
 			return nil, fmt.Errorf("%s: unknown where %q", e.Name, e.Where)
 		}
 		for _, s := range append(e.Title[:], e.Detail[:]...) {

@@ -37,8 +37,6 @@ the fields by JSON pointer.
 	table("", "edge")
 	b.WriteString("## Codes inside operations and on the pages of authorisation links\n\n")
 	table("operation", "page")
-	b.WriteString("## Codes of resources that come later\n\nTheir resources are not in `openapi.yaml` yet.\n\n")
-	table("later")
 	b.WriteString(`## What WeChat's errcodes become
 
 You never see these numbers except in ` + "`upstream.errcode`" + `. The same number means different things in different families of

@@ -58,8 +58,8 @@ func KindOf(code string) Kind { return catalogue[code].kind }
 func Retryable(code string) bool { return catalogue[code].retryable }
 
 // Listed returns the codes that an operation of the REST contract must list:
-// all but those of the edge, of pages for browsers, of outcomes inside
-// operations, and of resources that come later.
+// all but those of the edge, of pages for browsers and of outcomes inside
+// operations.
 func Listed() []string {
 	var out []string
 	for code, e := range catalogue {

@@ -260,7 +260,7 @@ var catalogue = map[string]entry{
 	CodeOperationNotResolvable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"Nothing to resolve", "无需人工处理"},
 		detail: [2]string{"Only an operation with the status needs_attention takes a person's answer.", "只有状态为 needs_attention 的操作才能由人工给出结论。"}},
-	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "later",
+	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
 	CodeVersionConflict: {kind: PreconditionFailed, retryable: false, where: "",

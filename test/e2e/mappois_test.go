@@ -70,6 +70,7 @@ func TestMapPOIs(t *testing.T) {
 		t.Errorf("on the wire (-want +got):\n%s", diff)
 	}
 
+	c.Do("POST", "/v1/audits/"+made.Get("audit", "id")+"/refresh", nil).WantProblem(409, "audit_not_readable")
 	again := c.Do("POST", "/v1/map-pois", documentsPlace("client_reference", "place-1"), "Idempotency-Key", "place-1").Want(202)
 	if again.Get("id") != id || again.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("the same key: %v %s", again.Header, again.Body)
