@@ -51,7 +51,7 @@ func TestKilledInAnUpload(t *testing.T) {
 		if d.forgotten {
 			want = 2
 		}
-		if len(given) != want || again.Get("url") != given[len(given)-1] || (again.Header.Get("Idempotency-Replayed") == "true") != !(d.forgotten || d.unsent) {
+		if len(given) != want || again.Get("url") != given[len(given)-1] || (again.Header.Get("Idempotency-Replayed") == "true") == (d.forgotten || d.unsent) {
 			t.Errorf("%s: WeChat gave %v: %v %s", d.name(), given, again.Header, again.Body)
 		}
 		if op := p.c.Do("GET", "/v1/operations/"+again.Header.Get("Operation-Id"), nil).Want(200); op.Get("status") != "succeeded" || op.Get("idempotency_key") != key {

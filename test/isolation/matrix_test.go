@@ -576,6 +576,27 @@ func (m *matrix) sameNames(t *testing.T) {
 		t.Errorf("by reference: %v, %s", err, list.Body)
 	}
 	m.sameIdempotencyKey(t)
+	m.sameFile(t)
+}
+
+// sameFile: both tenants upload the same file, and each is given a media id of
+// its own. That A's has expired is nothing to B.
+func (m *matrix) sameFile(t *testing.T) {
+	t.Helper()
+	upload := func(c *world.Client, s *side) string {
+		form := world.Form{File: onePixel, Texts: map[string]string{"purpose": "certificate"}}
+		return c.For(s.merchants[0]).Do("POST", "/v1/media/temporary", form).Want(http.StatusCreated).Get("media_id")
+	}
+	mine, its := upload(m.a, &m.two.a), upload(m.b, &m.two.b)
+	if mine == its || upload(m.a, &m.two.a) != mine || upload(m.b, &m.two.b) != its {
+		t.Errorf("the same file: %s of A, %s of B", mine, its)
+	}
+	m.Exec(`UPDATE media_files SET expires_at = now() WHERE wechat_id = $1`, mine)
+	store := m.two.b.sim.NewStore(int(time.Now().UnixNano() % 10_000))
+	store["qualification_media_ids"] = []string{mine}
+	m.b.For(m.two.b.merchants[0]).Do("POST", "/v1/stores?validate_only=true", store).Want(http.StatusOK)
+	m.a.For(m.two.a.merchants[0]).Do("POST", "/v1/stores?validate_only=true", store).WantProblem(http.StatusUnprocessableEntity, "media_expired")
+	m.sums = m.checksums(t, m.tables, m.two.a.id)
 }
 
 // sameNumber: attack 21. Both tenants have a store, and goods, of the same
