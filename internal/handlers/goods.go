@@ -242,27 +242,17 @@ func (s *Server) CreateGoodsAudit(ctx context.Context, req oapi.CreateGoodsAudit
 
 // WithdrawAudit implements POST /v1/audits/{id}/withdrawal.
 func (s *Server) WithdrawAudit(ctx context.Context, req oapi.WithdrawAuditRequestObject) (oapi.WithdrawAuditResponseObject, error) {
-	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Audit, req.ID)
-	if err != nil {
-		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
-	}
-	a, err := s.Ledger.Audit(ctx, who.TenantID, id)
+	a, m, err := s.auditToWrite(ctx, req.ID)
 	if err != nil {
 		return nil, err
 	}
-	if !who.MayActFor(a.MerchantID) {
-		return nil, problem.Of(problem.CodeMerchantNotAllowed)
+	if a.Kind != "goods" { // no permission set would change that
+		return nil, problem.Of(problem.CodeAuditNotWithdrawable)
 	}
-	m, err := s.Authorizer.MerchantByID(ctx, who.TenantID, a.MerchantID)
-	if err != nil {
-		return nil, err
-	}
-	NoteMerchant(ctx, typeid.Format(typeid.Merchant, m.ID))
 	if err := s.Authorizer.Check(m, wechat.ResetGoodsAudit); err != nil {
 		return nil, err
 	}
-	r, err := request(ctx, m, req.Params.IdempotencyKey, "withdrawAudit", id)
+	r, err := request(ctx, m, req.Params.IdempotencyKey, "withdrawAudit", a.ID)
 	if err != nil {
 		return nil, err
 	}

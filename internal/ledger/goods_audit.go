@@ -190,14 +190,11 @@ type withdrawal struct {
 	Audit uuid.UUID `json:"audit"` // ours
 }
 
-// WithdrawAudit withdraws goods from review. WeChat doesn't give back what the
+// WithdrawAudit withdraws goods from review, which audit must be of. WeChat doesn't give back what the
 // submission took of its quota. Errors besides those of Do: not_found;
-// audit_not_withdrawable where it is of something else, or WeChat never told
-// its number; goods_audit_state_conflict where it isn't open.
+// audit_not_withdrawable where WeChat never told its number;
+// goods_audit_state_conflict where it isn't open.
 func (l *Ledger) WithdrawAudit(ctx context.Context, r Request, audit Audit) (Audit, Done, error) {
-	if audit.Kind != goodsAudit.AuditKind {
-		return audit, Done{}, problem.Of(problem.CodeAuditNotWithdrawable)
-	}
 	w := change{Kind: goodsWithdraw, ID: audit.SubjectID, States: []string{"in_review"}, Refusal: problem.CodeGoodsAuditStateConflict}
 	w.Baseline = withdrawal{audit.ID}
 	_, done, err := l.Goods.change(ctx, r, w, func(g Goods) (any, error) {

@@ -170,20 +170,22 @@ func TestOutcomesInAnyOrder(t *testing.T) {
 		store    string
 		ids      string
 	}{
-		"once":                            {[]Outcome{executed(FromResponse, "1")}, "succeeded", "in_review", "1"},
-		"the same from the spool":         {[]Outcome{executed(FromResponse, "2"), executed(FromSpool, "2")}, "succeeded", "in_review", "2,2"},
-		"unknown, then from the spool":    {[]Outcome{unknown, executed(FromSpool, "3")}, "succeeded", "in_review", "3"},
-		"given up, then WeChat's word":    {[]Outcome{unknown, notSent, executed(FromSpool, "4")}, "succeeded", "in_review", "4"},
-		"refused, then WeChat's word":     {[]Outcome{refused, executed(FromEvent, "5")}, "succeeded", "in_review", "5"},
-		"a late conclusion":               {[]Outcome{executed(FromResponse, "6"), refused}, "succeeded", "in_review", "6"},
-		"a late doubt":                    {[]Outcome{executed(FromResponse, "7"), unknown}, "succeeded", "in_review", "7"},
-		"a doubt after a refusal":         {[]Outcome{refused, unknown}, "failed", "failed", ""},
-		"present, then WeChat's refusal":  {[]Outcome{unknown, present("75"), told}, "failed", "failed", "75"},
-		"WeChat's refusal twice":          {[]Outcome{present("76"), told, told}, "failed", "failed", "76"},
-		"WeChat's refusal, then a look":   {[]Outcome{told, present("77")}, "failed", "failed", "77"},
-		"WeChat's refusal, then an event": {[]Outcome{told, executed(FromEvent, "78")}, "failed", "failed", "78"},
-		"WeChat's yes, then a refusal":    {[]Outcome{executed(FromResponse, "79"), told}, "succeeded", "in_review", "79"},
-		"a refusal with an id":            {[]Outcome{{Class: wechat.Refused, Source: FromResponse, IDs: []ID{{AuditID, "8"}}}}, "failed", "failed", "8"},
+		"once":                              {[]Outcome{executed(FromResponse, "1")}, "succeeded", "in_review", "1"},
+		"the same from the spool":           {[]Outcome{executed(FromResponse, "2"), executed(FromSpool, "2")}, "succeeded", "in_review", "2,2"},
+		"unknown, then from the spool":      {[]Outcome{unknown, executed(FromSpool, "3")}, "succeeded", "in_review", "3"},
+		"given up, then WeChat's word":      {[]Outcome{unknown, notSent, executed(FromSpool, "4")}, "succeeded", "in_review", "4"},
+		"refused, then WeChat's word":       {[]Outcome{refused, executed(FromEvent, "5")}, "succeeded", "in_review", "5"},
+		"a late conclusion":                 {[]Outcome{executed(FromResponse, "6"), refused}, "succeeded", "in_review", "6"},
+		"a late doubt":                      {[]Outcome{executed(FromResponse, "7"), unknown}, "succeeded", "in_review", "7"},
+		"a doubt after a refusal":           {[]Outcome{refused, unknown}, "failed", "failed", ""},
+		"present, then WeChat's refusal":    {[]Outcome{unknown, present("75"), told}, "failed", "failed", "75"},
+		"WeChat's refusal twice":            {[]Outcome{present("76"), told, told}, "failed", "failed", "76"},
+		"WeChat's refusal, then a look":     {[]Outcome{told, present("77")}, "failed", "failed", "77"},
+		"WeChat's refusal, then an event":   {[]Outcome{told, executed(FromEvent, "78")}, "failed", "failed", "78"},
+		"WeChat's yes, then a refusal":      {[]Outcome{executed(FromResponse, "79"), told}, "succeeded", "in_review", "79"},
+		"WeChat's yes, then a person's no":  {[]Outcome{executed(FromEvent, "80"), {Class: wechat.Refused, Source: FromPerson}}, "succeeded", "in_review", "80"},
+		"a conclusion, then a person's yes": {[]Outcome{refused, executed(FromPerson, "81")}, "failed", "failed", "81"},
+		"a refusal with an id":              {[]Outcome{{Class: wechat.Refused, Source: FromResponse, IDs: []ID{{AuditID, "8"}}}}, "failed", "failed", "8"},
 	} {
 		op := b.began(t, name)
 		for _, out := range tc.outcomes {

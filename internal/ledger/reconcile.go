@@ -149,8 +149,8 @@ func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
 	return op, err
 }
 
-// attention leaves op to a person. The route by which people answer comes with
-// issue 2; an event that names the effect still settles it.
+// attention leaves op to a person (Resolve). An event that names the effect
+// still settles it.
 func (l *Ledger) attention(ctx context.Context, op *Operation, candidates []Candidate) error {
 	js, err := json.Marshal(append([]Candidate{}, candidates...))
 	if err != nil {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -23,8 +22,6 @@ type Resolution struct {
 	WechatIDs map[string]string // by type; what WeChat's own pages show
 	Note      string
 }
-
-var wechatIDPattern = regexp.MustCompile(`^[0-9]{1,20}$`)
 
 // Resolve settles an operation as a person says. The answer, with its note, is
 // kept in the change log. Errors: operation_not_resolvable, validation_failed.
@@ -52,6 +49,9 @@ func (l *Ledger) Resolve(ctx context.Context, who tenant.Caller, m authorizer.Me
 	}
 	if err := l.settle(ctx, op, out, nil); err != nil {
 		return OperationRecord{}, err
+	}
+	if op.State != state(out) { // it was settled otherwise since it was read
+		return OperationRecord{}, problem.Of(problem.CodeOperationNotResolvable)
 	}
 	name := typeid.Format(typeid.Operation, id)
 	err = l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
@@ -88,8 +88,8 @@ func (l *Ledger) toldIDs(op *Operation, given map[string]string) ([]ID, error) {
 		switch {
 		case !slices.Contains(allowed, typ):
 			fields = append(fields, problem.Field{Pointer: "/wechat_ids/" + typ, Code: "not_allowed", Detail: "this operation gives: " + strings.Join(allowed, ", ")})
-		case !wechatIDPattern.MatchString(value):
-			fields = append(fields, problem.Field{Pointer: "/wechat_ids/" + typ, Code: "pattern", Detail: "must be 1 to 20 digits"})
+		case !anID.MatchString(value):
+			fields = append(fields, problem.Field{Pointer: "/wechat_ids/" + typ, Code: "pattern", Detail: "must be 1 to 20 digits, the first not 0"})
 		default:
 			ids = append(ids, ID{typ, value})
 		}

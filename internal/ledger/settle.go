@@ -55,9 +55,11 @@ func overruled(out Outcome) []string {
 	switch told := out.Source == FromResponse || out.Source == FromSpool; {
 	case out.Class == wechat.Ambiguous, out.Source == FromReconciler:
 		return nil
+	case out.Source == FromPerson:
+		return []string{"needs_attention"} // what was told meanwhile is known better
 	case out.Class == wechat.Executed:
 		return []string{"failed", "needs_attention"}
-	case told || out.Source == FromPerson:
+	case told:
 		return []string{"succeeded", "needs_attention"}
 	}
 	return nil

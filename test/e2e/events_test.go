@@ -183,6 +183,8 @@ func TestResolution(t *testing.T) {
 		"unknown decision": map[string]any{"decision": "maybe"},
 		"no id of it":      map[string]any{"decision": "executed", "wechat_ids": map[string]string{"goods_id": "1"}},
 		"no number":        map[string]any{"decision": "executed", "wechat_ids": map[string]string{"poi_id": "x"}},
+		"a leading zero":   map[string]any{"decision": "executed", "wechat_ids": map[string]string{"poi_id": "007"}},
+		"zero":             map[string]any{"decision": "executed", "wechat_ids": map[string]string{"poi_id": "0"}},
 		"ids of nothing":   map[string]any{"decision": "not_executed", "wechat_ids": map[string]string{"poi_id": "1"}},
 	} {
 		if a := c.Do("POST", path, body); a.Status != 422 || a.Code() != "validation_failed" {

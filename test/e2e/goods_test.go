@@ -313,7 +313,7 @@ func TestGoodsErrcodes(t *testing.T) {
 		m.client.For("").Do("DELETE", one, nil).WantProblem(400, "merchant_required")
 		m.client.Do("POST", "/v1/audits/aud_01jd7k4b2sf1a8w4p9x2y7c3de/withdrawal", nil).WantProblem(404, "not_found")
 		store := shop.Do("POST", "/v1/stores", world.DocumentsStore()).Want(202)
-		shop.Do("POST", "/v1/audits/"+store.Get("audit", "id")+"/withdrawal", nil).WantProblem(403, "permission_set_missing")
+		shop.Do("POST", "/v1/audits/"+store.Get("audit", "id")+"/withdrawal", nil).WantProblem(409, "audit_not_withdrawable")
 	})
 
 	t.Run("quotas that are spent", func(t *testing.T) {
