@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -39,7 +40,7 @@ func Problem(err error) error {
 	}
 	switch row.Code {
 	case problem.CodeWeChatQuotaExhausted:
-		p.RetryAfter = untilMidnight(time.Now())
+		p.RetryAfter = time.Until(quota.Resets(time.Now()))
 	case problem.CodeWeChatRateLimited:
 		p.RetryAfter = time.Minute
 	case problem.CodeComponentTicketStale:
@@ -66,11 +67,3 @@ func withUpstream(p *problem.Error, err error) error {
 // ticketRetry is when a new ticket may have come: WeChat pushes one every ten
 // minutes.
 const ticketRetry = time.Minute
-
-var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60) // without summer time since 1991
-
-// untilMidnight is how long WeChat's quotas of the day are spent.
-func untilMidnight(now time.Time) time.Duration {
-	y, m, d := now.In(shanghai).Date()
-	return time.Date(y, m, d+1, 0, 0, 0, 0, shanghai).Sub(now).Truncate(time.Second) + time.Second
-}

@@ -3,7 +3,6 @@ package authorizer
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
@@ -54,20 +53,5 @@ func TestProblem(t *testing.T) {
 	p, _ := problem.As(Problem(&wechat.Error{Endpoint: "store.add", Family: wechat.FamilyStore, Code: 85055}))
 	if len(p.Fields) != 1 || p.Fields[0].Pointer != "/map_poi_id" {
 		t.Errorf("fields = %+v", p.Fields)
-	}
-}
-
-func TestUntilMidnight(t *testing.T) {
-	t.Parallel()
-	for at, want := range map[string]time.Duration{
-		"2026-11-21T15:59:59Z": 2 * time.Second, "2026-11-21T16:00:00Z": 24*time.Hour + time.Second, "2026-11-21T04:00:00Z": 12*time.Hour + time.Second,
-	} {
-		now, err := time.Parse(time.RFC3339, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := untilMidnight(now); got != want {
-			t.Errorf("untilMidnight(%s) = %s, want %s", at, got, want)
-		}
 	}
 }

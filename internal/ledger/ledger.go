@@ -266,6 +266,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		fault.At("after_spool")
 	}
 	out := judge(op, reply, err, FromResponse)
+	quota.TellSpent(ctx, op.Merchant.ID, op.Kind.Endpoint, out.Errno)
 	if out.Errno != 0 && op.Kind.Confirm != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmWithin)
 		out = op.Kind.Confirm(ctx, l, op, out)

@@ -225,6 +225,11 @@ func pollStoreProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, aud
 	if err := l.noteProgram(ctx, m, reply); err != nil {
 		return err
 	}
+	return l.decideProgram(ctx, m, audits, reply, asked)
+}
+
+// decideProgram applies what WeChat said, when it was asked, of these audits.
+func (l *Ledger) decideProgram(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit, reply wechat.GetMerchantAuditInfoReply, asked time.Time) error {
 	id := string(reply.Data.AuditID)
 	for _, a := range audits {
 		n := News{Kind: a.Kind, Source: FromPoll, At: asked}
@@ -275,22 +280,28 @@ func (l *Ledger) noteProgram(ctx context.Context, m authorizer.Merchant, reply w
 	})
 }
 
-// RefreshStoreProgram asks WeChat how the merchant's program stands, and brings
-// our record up to it.
+// RefreshStoreProgram asks WeChat how the merchant's program stands, where we
+// may, and brings our record up to it.
 func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant) error {
+	if l.Authorizer.Check(m, wechat.GetMerchantAuditInfo) != nil {
+		return nil
+	}
 	asked := time.Now()
-	var shown []Shown
-	if _, err := inventoryOfProgram(ctx, l, m, func(s Shown) { shown = append(shown, s) }); err != nil {
+	reply, err := l.askProgram(ctx, m)
+	if err != nil {
 		return err
 	}
-	if _, err := l.StorePrograms.project(ctx, m, shown, asked); err != nil {
+	if err := l.noteProgram(ctx, m, reply); err != nil {
+		return err
+	}
+	if _, err := l.StorePrograms.project(ctx, m, shownProgram(m, reply), asked); err != nil {
 		return err
 	}
 	p, err := l.CurrentStoreProgram(ctx, m)
 	if err != nil || p.Audit == nil || AuditStatus(p.Audit.Status).Final() {
 		return err
 	}
-	return pollStoreProgram(ctx, l, m, []dbsqlc.Audit{*p.Audit})
+	return l.decideProgram(ctx, m, []dbsqlc.Audit{*p.Audit}, reply, asked)
 }
 
 // inventoryOfProgram yields the program that the merchant has at WeChat, if it

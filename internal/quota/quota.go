@@ -86,6 +86,14 @@ func SpentBy(e *wechat.Endpoint, code int64) bool {
 	return ok && row.Code == problem.CodeWeChatQuotaExhausted
 }
 
+// TellSpent tells whoever watches ctx that WeChat's errcode says that nothing is
+// left of the bucket of e, if it does.
+func TellSpent(ctx context.Context, merchant uuid.UUID, e *wechat.Endpoint, code int64) {
+	if SpentBy(e, code) {
+		Tell(ctx, State{Merchant: merchant, Bucket: e.Quota.Name, Limit: e.Quota.PerDay, Resets: time.Until(Resets(time.Now()))})
+	}
+}
+
 func stateOf(merchant uuid.UUID, bucket wechat.Bucket, row dbsqlc.QuotaTakeRow) State {
 	s := State{Merchant: merchant, Bucket: bucket.Name, Limit: int(row.Limit), Left: int(max(0, row.Limit-row.Used)),
 		Resets: time.Duration(row.DayEndsIn * float64(time.Second))}

@@ -340,6 +340,9 @@ func (m *market) closesBuckets(t *testing.T, calls []errcodeCall, held string) {
 			now := time.Now().In(time.FixedZone("Asia/Shanghai", 8*60*60))
 			midnight := time.Date(now.Year(), now.Month(), now.Day()+1, 0, 0, 0, 0, now.Location())
 			wait, err := strconv.Atoi(a.Header.Get("Retry-After"))
+			if left := a.Header.Get("RateLimit"); !strings.Contains(left, ";r=0;") {
+				t.Errorf("%s: RateLimit %s", call.operation, left)
+			}
 			if late := time.Duration(wait)*time.Second - midnight.Sub(now); err != nil || late.Abs() > 5*time.Second && late.Abs() < 23*time.Hour {
 				t.Errorf("%s: Retry-After %s, and midnight in Shanghai is in %s", call.operation, a.Header.Get("Retry-After"), midnight.Sub(now))
 			}

@@ -114,8 +114,12 @@ func TestStoreProgram(t *testing.T) {
 	// Nobody confirms: it expires, and may be sent again.
 	second := c.Do("POST", path, documentsProgram("nickname", "shop two")).Want(202)
 	audit := w.UUID(typeid.Audit, second.Get("audit", "id"))
-	w.Exec(`UPDATE audits SET deadline_at = now() - interval '1 minute' WHERE id = $1`, audit)
+	w.Exec(`UPDATE audits SET deadline_at = now() - interval '1 minute', next_poll_at = now() + interval '1 hour' WHERE id = $1`, audit)
+	asked := len(w.Journal("wxa/get_merchant_audit_info"))
 	c.Do("GET", path+"?source=live", nil).Want(200)
+	if n := len(w.Journal("wxa/get_merchant_audit_info")) - asked; n != 1 {
+		t.Errorf("one reading was %d calls", n)
+	}
 	is("expired")
 	// The administrator was only late: WeChat's later word counts.
 	w.Decide("store_program", waiting(), "confirm", "")
