@@ -30,6 +30,7 @@ func (g *gateway) jobs() []job {
 		{"apply waiting events", time.Second, g.inbox.ApplyDue},
 		{"number events", time.Second, func(ctx context.Context) error { return outbox.Number(ctx, g.db) }},
 		{"ask how audits stand", 2 * time.Second, g.ledger.PollDue},
+		{"move stores", time.Second, g.migrations.RunDue},
 		{"compare with WeChat", 2 * time.Second, g.ledger.InventoryDue},
 		{"refresh tokens", 5 * time.Second, func(ctx context.Context) error {
 			_, err := g.auth.RefreshDue(ctx)

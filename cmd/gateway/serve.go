@@ -26,6 +26,7 @@ import (
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/migration"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/reference"
@@ -84,6 +85,7 @@ type gateway struct {
 	auth       *authorizer.Authorizer
 	ledger     *ledger.Ledger
 	inbox      *inbox.Inbox
+	migrations *migration.Migrations
 	edge       *handlers.Edge
 	river      *river.Client[pgx.Tx]
 
@@ -131,6 +133,8 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.ledger = ledger.New(ledger.Deps{DB: g.db, Keyset: g.keyset, Authorizer: g.auth, Spool: g.spool, Changes: g.changes,
 		Schedule: schedule(), Log: log, Background: g.background})
 	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
+	g.migrations = migration.New(migration.Deps{DB: g.db, Authorizer: g.auth, Ledger: g.ledger, Background: g.background, Log: log,
+		Instance: g.spool.Instance(), Pace: schedule().Polls})
 	if g.edge, err = g.newEdge(); err != nil {
 		return nil, err
 	}
@@ -139,7 +143,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 }
 
 func (g *gateway) newEdge() (*handlers.Edge, error) {
-	server := handlers.NewServer(handlers.Deps{Tenants: g.tenants, Keys: g.keys, Authorizer: g.auth, Ledger: g.ledger, Inbox: g.inbox, DB: g.db,
+	server := handlers.NewServer(handlers.Deps{Tenants: g.tenants, Keys: g.keys, Authorizer: g.auth, Ledger: g.ledger, Inbox: g.inbox, Migrations: g.migrations, DB: g.db,
 		Reference: reference.New(g.auth), Keyset: g.keyset, Log: g.log, PublicURL: g.cfg.PublicURL})
 	var trusted []netip.Prefix
 	for _, p := range g.cfg.TrustedProxy {

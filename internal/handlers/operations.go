@@ -161,20 +161,26 @@ func operationToAPI(ctx context.Context, r ledger.OperationRecord) oapi.Operatio
 		}
 	}
 	if p := r.Problem(); p != nil && !open(r.State) {
-		title, detail := problem.Text(p.Code, stateOf(ctx).language())
-		if p.Detail != "" {
-			detail = p.Detail
-		}
-		out.Error = &oapi.OperationError{Code: p.Code, Title: title, Detail: detail, Retryable: p.Retryable, Errors: []oapi.ProblemField{}}
-		for _, f := range p.Fields {
-			out.Error.Errors = append(out.Error.Errors, oapi.ProblemField{Pointer: f.Pointer, Code: f.Code, Detail: f.Detail})
-		}
-		if u := p.Upstream; u != nil {
-			out.Error.Upstream = &oapi.ProblemUpstream{System: "wechat", Endpoint: u.Endpoint, Errcode: u.Errcode, Errmsg: u.Errmsg, Rid: optional(u.RID)}
-		}
+		out.Error = errorToAPI(ctx, p)
 	}
 	if p := r.Progress(); p != nil {
 		out.Progress = &oapi.OperationProgress{Done: p.Done, Total: p.Total}
+	}
+	return out
+}
+
+// errorToAPI shows a problem that was kept, in the words of the caller's language.
+func errorToAPI(ctx context.Context, p *problem.Error) *oapi.OperationError {
+	title, detail := problem.Text(p.Code, stateOf(ctx).language())
+	if p.Detail != "" {
+		detail = p.Detail
+	}
+	out := &oapi.OperationError{Code: p.Code, Title: title, Detail: detail, Retryable: p.Retryable, Errors: []oapi.ProblemField{}}
+	for _, f := range p.Fields {
+		out.Errors = append(out.Errors, oapi.ProblemField{Pointer: f.Pointer, Code: f.Code, Detail: f.Detail})
+	}
+	if u := p.Upstream; u != nil {
+		out.Upstream = &oapi.ProblemUpstream{System: "wechat", Endpoint: u.Endpoint, Errcode: u.Errcode, Errmsg: u.Errmsg, Rid: optional(u.RID)}
 	}
 	return out
 }

@@ -2,7 +2,7 @@ package handlers
 
 import (
 	"context"
-	"regexp"
+	"strings"
 	"time"
 
 	"github.com/mendian/mendian/internal/authorizer"
@@ -187,30 +187,20 @@ func (s *Server) DeleteStore(ctx context.Context, req oapi.DeleteStoreRequestObj
 		IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done), Location: new("/v1/stores/" + *body.ID), Link: statusLink(body.Operation, body.Audit)}}, nil
 }
 
-// hours writes what WeChat's documents show, two digits everywhere (000 §4.8).
 func hours(ctx context.Context, h oapi.BusinessHours) string {
-	from, to := twoDigits(h.Open), twoDigits(h.Close)
-	if from >= to {
+	text := ledger.Interval(h.Open, h.Close)
+	if from, to, _ := strings.Cut(text, "-"); from >= to {
 		warn(ctx, "/business_hours/close", ruleHours, "")
 	}
-	return from + "-" + to
+	return text
 }
-
-func twoDigits(clock string) string {
-	if len(clock) == len("9:00") {
-		return "0" + clock
-	}
-	return clock
-}
-
-var oneInterval = regexp.MustCompile(`^\s*([0-9]{1,2}:[0-9]{2})\s*[-~]\s*([0-9]{1,2}:[0-9]{2})\s*$`)
 
 func hoursToAPI(text string) *oapi.StoreHours {
-	m := oneInterval.FindStringSubmatch(text)
-	if m == nil {
+	open, closed, ok := ledger.OneInterval(text)
+	if !ok {
 		return nil
 	}
-	return &oapi.StoreHours{Open: m[1], Close: m[2]}
+	return &oapi.StoreHours{Open: open, Close: closed}
 }
 
 func fieldsToAPI(f ledger.StoreFields) oapi.Store {

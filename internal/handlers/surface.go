@@ -13,6 +13,7 @@ import (
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/migration"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/reference"
@@ -28,6 +29,7 @@ type Deps struct {
 	Authorizer *authorizer.Authorizer
 	Ledger     *ledger.Ledger
 	Inbox      *inbox.Inbox
+	Migrations *migration.Migrations
 	DB         *postgres.DB // of the events
 	Reference  *reference.Reference
 	Keyset     *secret.Keyset // seals cursors

@@ -158,6 +158,23 @@ func (l *Ledger) LiveLegacyStores(ctx context.Context, m authorizer.Merchant, be
 	return out, int(reply.TotalCount), err
 }
 
+// AllLegacyStores reads all of the merchant's legacy stores from WeChat, and
+// brings our records up to them. One that a creation of ours may have made has
+// no ID yet.
+func (l *Ledger) AllLegacyStores(ctx context.Context, m authorizer.Merchant) ([]Live[LegacyFields], error) {
+	asked := time.Now()
+	var shown []Shown
+	if err := l.eachLegacy(ctx, m, func(w wechat.LegacyStore) { shown = append(shown, shownLegacy(w)) }); err != nil {
+		return nil, err
+	}
+	for page := range slices.Chunk(shown, projectedAtOnce) {
+		if _, err := l.LegacyStores.project(ctx, m, page, asked); err != nil {
+			return nil, err
+		}
+	}
+	return l.LegacyStores.live(ctx, m, shown, asked)
+}
+
 // LiveLegacyStore asks WeChat for one legacy store. Errors: store_not_found and
 // what else WeChat may say.
 func (l *Ledger) LiveLegacyStore(ctx context.Context, m authorizer.Merchant, poi string) (Live[LegacyFields], error) {

@@ -168,7 +168,11 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(shown, func(w Shown) bool { return s.WechatID != nil && w.Number == *s.WechatID })
+		number := s.WechatID
+		if number == nil {
+			number = s.Known.LegacyPoiID // which a store keeps when it is migrated
+		}
+		i := slices.IndexFunc(shown, func(w Shown) bool { return number != nil && w.Number == *number })
 		if i < 0 || a.SubmittedAt.After(asked) {
 			continue // not shown yet, or asked before it was submitted
 		}

@@ -214,6 +214,16 @@ func (l *Ledger) askProgram(ctx context.Context, m authorizer.Merchant) (wechat.
 	return authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
 }
 
+// HasStoreProgram asks WeChat whether the merchant's Store Mini Program was
+// approved.
+func (l *Ledger) HasStoreProgram(ctx context.Context, m authorizer.Merchant) (bool, error) {
+	reply, err := l.askProgram(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	return reply.Data.Status == wechat.MerchantApproved, l.noteProgram(ctx, m, reply)
+}
+
 // pollStoreProgram reads how the application stands, and gives up one that the
 // administrator has let lie for a day.
 func pollStoreProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []dbsqlc.Audit) error {

@@ -36,6 +36,8 @@ const (
 	OperationResolved            = "operation.resolved"
 	OperationNeedsAttention      = "operation.needs_attention"
 	QuotaThreshold               = "quota.threshold"
+	MigrationFinished            = "migration.finished"
+	MigrationBlocked             = "migration.blocked"
 )
 
 // An Event is something that a tenant is told. Object is what it tells of, in

@@ -24,6 +24,7 @@ const (
 	DueInbox          = `SELECT tenant_id, id FROM due_inbox($1)`
 	DueInventories    = `SELECT tenant_id, id FROM due_inventories($1)`
 	DueQuotas         = `SELECT tenant_id, id FROM due_quotas($1)`
+	DueMigrations     = `SELECT tenant_id, id FROM due_store_migrations($2, $1)`
 	DueTokens         = `SELECT tenant_id, id FROM due_tokens($2, $3, $1)`
 	Unnumbered        = `SELECT tenant_id, tenant_id FROM tenants_with_unnumbered($1)`
 	LinkByState       = `SELECT tenant_id, id FROM link_by_state($2) LIMIT $1`

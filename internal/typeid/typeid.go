@@ -29,6 +29,7 @@ const (
 	LegacyStore       Prefix = "lst"
 	Goods             Prefix = "gds"
 	StoreProgram      Prefix = "spr"
+	StoreMigration    Prefix = "mig"
 	Audit             Prefix = "aud"
 	Operation         Prefix = "op"
 	Event             Prefix = "evt"

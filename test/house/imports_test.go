@@ -21,7 +21,7 @@ const module = "github.com/mendian/mendian/"
 var rows = [][]string{
 	{"cmd/gateway"},
 	{"internal/handlers"},
-	{"internal/inbox"},
+	{"internal/inbox", "internal/migration"},
 	{"internal/ledger", "internal/reference"},
 	{"internal/authorizer"},
 	{"internal/quota"},
