@@ -186,6 +186,13 @@ var meanings = map[string]meaning{
 	"header If-None-Match":        {why: "compared with a row that was found in the tenant before"},
 	"header Idempotency-Key":      {why: "a name in the tenant's own space: (*matrix).sameIdempotencyKey"},
 
+	// An item is a part of its migration: no merchant has to act.
+	"path id StoreMigrationID":        {how: hidden, names: []kind{migrations}},
+	"path legacy_poi_id WeChatNumber": {how: hidden, names: []kind{migrationItems}, always: "460000001"},
+
+	"query status StoreMigrationStatus":     {why: "a closed set"},
+	"query status StoreMigrationItemStatus": {why: "a closed set"},
+
 	"query status MerchantStatus":    {why: "a closed set"},
 	"query status StoreStatus":       {why: "a closed set"},
 	"query status LegacyStoreStatus": {why: "a closed set"},
@@ -227,6 +234,10 @@ var bodyMeanings = map[string]meaning{
 	"createStore client_reference":                 {why: "a name in the merchant's own space"},
 	"updateMerchant client_reference":              {why: "a name in the tenant's own space"},
 	"createAuthorizationLink client_reference":     {why: "a name in the tenant's own space"},
+
+	"updateStoreMigrationItem map_poi_id":              {why: "a place on Tencent's map, the same for everybody"},
+	"updateStoreMigrationItem card_id":                 {why: "WeChat's, which looks it up in the acting account"},
+	"updateStoreMigrationItem qualification_media_ids": {why: "WeChat's, which looks it up in the acting account"},
 }
 
 var couldName = regexp.MustCompile(`(^|_)(ids?|appids?|reference)$`)

@@ -21,6 +21,7 @@ import (
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/ledger/spool"
+	"github.com/mendian/mendian/internal/migration"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/reference"
@@ -81,6 +82,7 @@ func start(t *testing.T, s setup) *node {
 	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log, Background: besides})
 	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Background: besides, Log: log})
 	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in, DB: n.db,
+		Migrations: migration.New(migration.Deps{DB: n.db, Authorizer: auth, Ledger: writes, Background: besides, Log: log, Instance: records.Instance()}),
 		Reference: reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
 	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
 		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, TenantLimit: tenants.RequestRate, Docs: true}

@@ -97,7 +97,7 @@ func (o operation) example(t *testing.T) (path string) {
 		case meanings[p.key()].always != "":
 			v = meanings[p.key()].always
 		default:
-			for _, prefix := range []typeid.Prefix{typeid.Tenant, typeid.Key, typeid.Merchant, typeid.AuthorizationLink, typeid.Store, typeid.MapPOI, typeid.LegacyStore, typeid.Goods, typeid.Audit, typeid.Operation, typeid.Event} {
+			for _, prefix := range []typeid.Prefix{typeid.Tenant, typeid.Key, typeid.Merchant, typeid.AuthorizationLink, typeid.Store, typeid.MapPOI, typeid.LegacyStore, typeid.Goods, typeid.StoreMigration, typeid.Audit, typeid.Operation, typeid.Event} {
 				if id := typeid.Format(prefix, typeid.New()); v == "" && p.pattern.MatchString(id) {
 					v = id
 				}

@@ -86,6 +86,9 @@ const (
 	goodsNumbers  kind = "goods' number"         // WeChat's goods_id
 	programs      kind = "store program"         // spr_…
 	cursorsKind   kind = "cursor"
+
+	migrations     kind = "migration"        // mig_…
+	migrationItems kind = "migration's item" // WeChat's poi_id of the legacy store
 )
 
 // two are tenants A and B on one database, each with its own WeChat, both with
@@ -199,6 +202,15 @@ func (w *two) fill(t *testing.T, s *side, c *world.Client) {
 		own.Do("PATCH", "/v1/merchants/"+m+"/store-program", map[string]string{"introduction": "introduction-of-" + s.accounts[i]}).Want(http.StatusOK)
 		own.Do("PATCH", "/v1/merchants/"+m, map[string]any{"client_reference": "account-" + s.accounts[i][2:], "metadata": map[string]string{"note": "note-of-" + s.accounts[i]}}).Want(http.StatusOK)
 	}
+	for _, m := range s.merchants[:2] {
+		plan := c.For(m).Do("POST", "/v1/store-migrations", map[string]string{"mode": "plan"}).Want(http.StatusAccepted)
+		world.Eventually(t, 30*time.Second, "the migration is planned", func() error {
+			if now := c.Do("GET", "/v1/store-migrations/"+plan.Get("id"), nil); now.Get("status") != "planned" {
+				return fmt.Errorf("%s", now.Body)
+			}
+			return nil
+		})
+	}
 	for i, m := range s.merchants[2:] {
 		item := map[string]any{"client_reference": sharedReference, "name": fmt.Sprint("Tea ", i), "cover_media_id": "ZuYVNKk9sMP1X4m7FXdcDCKra251KDZTjS502UTV7gwalgLZXcrOhG6oNYX6c7AR",
 			"pricing": map[string]string{"type": "fixed", "amount": "9.50"}, "path": "pages/of-" + s.accounts[2+i]}
@@ -237,7 +249,7 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
 		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs, legacies, legacyNumbers, goods,
-			goodsNumbers, programs} {
+			goodsNumbers, programs, migrations, migrationItems} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -315,6 +327,8 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(goods, typeid.Goods, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'goods'`)
 	add(goodsNumbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'goods' AND wechat_id IS NOT NULL`)
 	add(programs, typeid.StoreProgram, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'store_program'`)
+	add(migrations, typeid.StoreMigration, `SELECT id FROM store_migrations WHERE tenant_id = $1`)
+	add(migrationItems, "", `SELECT poi_id FROM store_migration_items WHERE tenant_id = $1`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
