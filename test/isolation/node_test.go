@@ -83,7 +83,7 @@ func start(t *testing.T, s setup) *node {
 	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Background: besides, Log: log})
 	server := handlers.NewServer(handlers.Deps{Tenants: tenants, Keys: keys, Authorizer: auth, Ledger: writes, Inbox: in, DB: n.db,
 		Migrations: migration.New(migration.Deps{DB: n.db, Authorizer: auth, Ledger: writes, Background: besides, Log: log, Instance: records.Instance()}),
-		Reference: reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
+		Reference:  reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
 	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
 		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, TenantLimit: tenants.RequestRate, Docs: true}
 	if !s.limited {
