@@ -186,9 +186,8 @@ var meanings = map[string]meaning{
 	"header If-None-Match":        {why: "compared with a row that was found in the tenant before"},
 	"header Idempotency-Key":      {why: "a name in the tenant's own space: (*matrix).sameIdempotencyKey"},
 
-	// An item is a part of its migration: no merchant has to act.
 	"path id StoreMigrationID":        {how: hidden, names: []kind{migrations}},
-	"path legacy_poi_id WeChatNumber": {how: hidden, names: []kind{migrationItems}, always: "460000001"},
+	"path legacy_poi_id WeChatNumber": {always: sharedLegacy, why: "a part of the migration that the path names; both tenants have one of this number"},
 
 	"query status StoreMigrationStatus":     {why: "a closed set"},
 	"query status StoreMigrationItemStatus": {why: "a closed set"},

@@ -347,7 +347,7 @@ func (m *matrix) warm(t *testing.T) {
 				if merchant != "" && !op.has("header", "Merchant-Id") {
 					continue
 				}
-				path := op.path + "?limit=1"
+				path := m.two.a.within(op) + "?limit=1"
 				page := m.a.For(merchant).Do("GET", path, nil).Want(http.StatusOK)
 				if next := page.Get("next_cursor"); page.Get("has_more") == "true" {
 					m.cursors[op.id] = append(m.cursors[op.id], next)

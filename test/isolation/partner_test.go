@@ -50,12 +50,11 @@ func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
 	add(keys, typeid.Key, `SELECT id FROM api_keys WHERE tenant_id = $1 AND merchant_ids = ARRAY[$2::uuid]`)
 	add(links, typeid.AuthorizationLink, `SELECT id FROM authorization_links WHERE tenant_id = $1 AND merchant_id = $2`)
 	add(migrations, typeid.StoreMigration, `SELECT id FROM store_migrations WHERE tenant_id = $1 AND merchant_id = $2`)
-	add(migrationItems, "", `SELECT i.poi_id AS id FROM store_migration_items i JOIN store_migrations m ON m.id = i.migration_id WHERE m.tenant_id = $1 AND m.merchant_id = $2`)
 	return &one
 }
 
 // kindsOfStores are what merchants with goods don't have.
-var kindsOfStores = []kind{stores, numbers, places, baseIDs, legacies, legacyNumbers, programs, mapNumbers, links, keys, events, migrations, migrationItems}
+var kindsOfStores = []kind{stores, numbers, places, baseIDs, legacies, legacyNumbers, programs, mapNumbers, links, keys, events, migrations}
 
 // partner: attacks 19 and 20. A key of A that is bound to one merchant is told
 // 403 merchant_not_allowed for what is another merchant's of A; its lists show

@@ -20,10 +20,11 @@ import (
 )
 
 // What both tenants have alike, on purpose: WeChat's number of a store, the
-// tenant's own reference, and an Idempotency-Key.
+// tenant's own reference, a legacy store's number, and an Idempotency-Key.
 const (
 	sharedPOI       = "472671857001"
 	sharedGoods     = "4726718"
+	sharedLegacy    = "460000001001"
 	sharedReference = "shop-of-both-1"
 	sharedKey       = "key-of-both-1"
 )
@@ -62,6 +63,17 @@ func (s *side) acting(op operation) string {
 	return s.merchants[0]
 }
 
+// within is the path of an operation, of something that this tenant has.
+func (s *side) within(op operation) string {
+	path := op.path
+	for _, p := range op.parameters {
+		if p.in == "path" && meanings[p.key()].how == hidden {
+			path = strings.Replace(path, "{"+p.name+"}", s.ids[meanings[p.key()].names[0]][0], 1)
+		}
+	}
+	return path
+}
+
 // A kind is what an id names.
 type kind string
 
@@ -87,8 +99,7 @@ const (
 	programs      kind = "store program"         // spr_…
 	cursorsKind   kind = "cursor"
 
-	migrations     kind = "migration"        // mig_…
-	migrationItems kind = "migration's item" // WeChat's poi_id of the legacy store
+	migrations kind = "migration" // mig_…
 )
 
 // two are tenants A and B on one database, each with its own WeChat, both with
@@ -123,6 +134,7 @@ func newTwo(t *testing.T) *two {
 	other.Control("POST", "accounts/"+accountB1+"/stores", store(20), nil)
 	migrated := map[string]any{"stores": []any{map[string]any{"upgrade_status": 3}}} // before that no new stores are taken
 	for _, s := range []*side{&w.a, &w.b} {
+		s.sim.Control("POST", "accounts/"+s.accounts[0]+"/legacy-stores", map[string]any{"stores": []any{map[string]any{"poi_id": sharedLegacy, "upgrade_status": 3}}}, nil)
 		for _, account := range s.accounts[:2] {
 			s.sim.Control("POST", "accounts/"+account+"/legacy-stores", migrated, nil)
 		}
@@ -249,7 +261,7 @@ func (w *two) rest(t *testing.T, g *world.Gateway) {
 	for _, s := range []*side{&w.a, &w.b} {
 		s.ids = w.owned(t, s)
 		for _, k := range []kind{merchants, stores, numbers, audits, auditIDs, operations, events, keys, links, references, mapNumbers, places, baseIDs, legacies, legacyNumbers, goods,
-			goodsNumbers, programs, migrations, migrationItems} {
+			goodsNumbers, programs, migrations} {
 			if len(s.ids[k]) < 2 {
 				t.Fatalf("tenant %s has %d of %s: there is nothing to try", s.tenant.ID, len(s.ids[k]), k)
 			}
@@ -328,7 +340,6 @@ func (w *two) owned(t *testing.T, s *side) map[kind][]string {
 	add(goodsNumbers, "", `SELECT wechat_id FROM resources WHERE tenant_id = $1 AND type = 'goods' AND wechat_id IS NOT NULL`)
 	add(programs, typeid.StoreProgram, `SELECT id FROM resources WHERE tenant_id = $1 AND type = 'store_program'`)
 	add(migrations, typeid.StoreMigration, `SELECT id FROM store_migrations WHERE tenant_id = $1`)
-	add(migrationItems, "", `SELECT poi_id FROM store_migration_items WHERE tenant_id = $1`)
 	add(audits, typeid.Audit, `SELECT id FROM audits WHERE tenant_id = $1`)
 	add(auditIDs, "", `SELECT wechat_audit_id FROM audits WHERE tenant_id = $1 AND wechat_audit_id IS NOT NULL`)
 	add(operations, typeid.Operation, `SELECT id FROM operations WHERE tenant_id = $1`)
