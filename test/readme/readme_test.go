@@ -82,8 +82,8 @@ func TestREADME(t *testing.T) {
 func TestTutorials(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/tutorials/*.md")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d tutorials, %v", len(pages), err)
 	}
 	for _, page := range pages {
 		t.Run(filepath.Base(page), func(t *testing.T) {
