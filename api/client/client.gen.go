@@ -707,6 +707,228 @@ func (e Source) Valid() bool {
 	}
 }
 
+// Defines values for StoreMigrationAction.
+const (
+	StoreMigrationActionDelete  StoreMigrationAction = "delete"
+	StoreMigrationActionMigrate StoreMigrationAction = "migrate"
+	StoreMigrationActionSkip    StoreMigrationAction = "skip"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationAction enum.
+func (e StoreMigrationAction) Valid() bool {
+	switch e {
+	case StoreMigrationActionDelete:
+		return true
+	case StoreMigrationActionMigrate:
+		return true
+	case StoreMigrationActionSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationBlock.
+const (
+	StoreMigrationBlockBusinessHoursRequired    StoreMigrationBlock = "business_hours_required"
+	StoreMigrationBlockConsentRequired          StoreMigrationBlock = "consent_required"
+	StoreMigrationBlockContactPhoneRequired     StoreMigrationBlock = "contact_phone_required"
+	StoreMigrationBlockCredentialNumberRequired StoreMigrationBlock = "credential_number_required"
+	StoreMigrationBlockMapPoiRequired           StoreMigrationBlock = "map_poi_required"
+	StoreMigrationBlockNotListed                StoreMigrationBlock = "not_listed"
+	StoreMigrationBlockOperationAttention       StoreMigrationBlock = "operation_attention"
+	StoreMigrationBlockPhotosRequired           StoreMigrationBlock = "photos_required"
+	StoreMigrationBlockStoreNotApproved         StoreMigrationBlock = "store_not_approved"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationBlock enum.
+func (e StoreMigrationBlock) Valid() bool {
+	switch e {
+	case StoreMigrationBlockBusinessHoursRequired:
+		return true
+	case StoreMigrationBlockConsentRequired:
+		return true
+	case StoreMigrationBlockContactPhoneRequired:
+		return true
+	case StoreMigrationBlockCredentialNumberRequired:
+		return true
+	case StoreMigrationBlockMapPoiRequired:
+		return true
+	case StoreMigrationBlockNotListed:
+		return true
+	case StoreMigrationBlockOperationAttention:
+		return true
+	case StoreMigrationBlockPhotosRequired:
+		return true
+	case StoreMigrationBlockStoreNotApproved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationCreateOnNotAllowed.
+const (
+	StoreMigrationCreateOnNotAllowedBlock  StoreMigrationCreateOnNotAllowed = "block"
+	StoreMigrationCreateOnNotAllowedDelete StoreMigrationCreateOnNotAllowed = "delete"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationCreateOnNotAllowed enum.
+func (e StoreMigrationCreateOnNotAllowed) Valid() bool {
+	switch e {
+	case StoreMigrationCreateOnNotAllowedBlock:
+		return true
+	case StoreMigrationCreateOnNotAllowedDelete:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationItemStatus.
+const (
+	StoreMigrationItemStatusBlocked    StoreMigrationItemStatus = "blocked"
+	StoreMigrationItemStatusDeleted    StoreMigrationItemStatus = "deleted"
+	StoreMigrationItemStatusDeleting   StoreMigrationItemStatus = "deleting"
+	StoreMigrationItemStatusFailed     StoreMigrationItemStatus = "failed"
+	StoreMigrationItemStatusInReview   StoreMigrationItemStatus = "in_review"
+	StoreMigrationItemStatusMigrated   StoreMigrationItemStatus = "migrated"
+	StoreMigrationItemStatusPending    StoreMigrationItemStatus = "pending"
+	StoreMigrationItemStatusSkipped    StoreMigrationItemStatus = "skipped"
+	StoreMigrationItemStatusSubmitting StoreMigrationItemStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationItemStatus enum.
+func (e StoreMigrationItemStatus) Valid() bool {
+	switch e {
+	case StoreMigrationItemStatusBlocked:
+		return true
+	case StoreMigrationItemStatusDeleted:
+		return true
+	case StoreMigrationItemStatusDeleting:
+		return true
+	case StoreMigrationItemStatusFailed:
+		return true
+	case StoreMigrationItemStatusInReview:
+		return true
+	case StoreMigrationItemStatusMigrated:
+		return true
+	case StoreMigrationItemStatusPending:
+		return true
+	case StoreMigrationItemStatusSkipped:
+		return true
+	case StoreMigrationItemStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationMode.
+const (
+	StoreMigrationModePlan StoreMigrationMode = "plan"
+	StoreMigrationModeRun  StoreMigrationMode = "run"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationMode enum.
+func (e StoreMigrationMode) Valid() bool {
+	switch e {
+	case StoreMigrationModePlan:
+		return true
+	case StoreMigrationModeRun:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationPhase.
+const (
+	StoreMigrationPhaseCompleted     StoreMigrationPhase = "completed"
+	StoreMigrationPhaseListing       StoreMigrationPhase = "listing"
+	StoreMigrationPhasePlanning      StoreMigrationPhase = "planning"
+	StoreMigrationPhaseSubmitting    StoreMigrationPhase = "submitting"
+	StoreMigrationPhaseVerifying     StoreMigrationPhase = "verifying"
+	StoreMigrationPhaseWaitingAudits StoreMigrationPhase = "waiting_audits"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationPhase enum.
+func (e StoreMigrationPhase) Valid() bool {
+	switch e {
+	case StoreMigrationPhaseCompleted:
+		return true
+	case StoreMigrationPhaseListing:
+		return true
+	case StoreMigrationPhasePlanning:
+		return true
+	case StoreMigrationPhaseSubmitting:
+		return true
+	case StoreMigrationPhaseVerifying:
+		return true
+	case StoreMigrationPhaseWaitingAudits:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationStatus.
+const (
+	StoreMigrationStatusBlocked    StoreMigrationStatus = "blocked"
+	StoreMigrationStatusCancelled  StoreMigrationStatus = "cancelled"
+	StoreMigrationStatusCompleted  StoreMigrationStatus = "completed"
+	StoreMigrationStatusIncomplete StoreMigrationStatus = "incomplete"
+	StoreMigrationStatusPaused     StoreMigrationStatus = "paused"
+	StoreMigrationStatusPlanned    StoreMigrationStatus = "planned"
+	StoreMigrationStatusPlanning   StoreMigrationStatus = "planning"
+	StoreMigrationStatusRunning    StoreMigrationStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationStatus enum.
+func (e StoreMigrationStatus) Valid() bool {
+	switch e {
+	case StoreMigrationStatusBlocked:
+		return true
+	case StoreMigrationStatusCancelled:
+		return true
+	case StoreMigrationStatusCompleted:
+		return true
+	case StoreMigrationStatusIncomplete:
+		return true
+	case StoreMigrationStatusPaused:
+		return true
+	case StoreMigrationStatusPlanned:
+		return true
+	case StoreMigrationStatusPlanning:
+		return true
+	case StoreMigrationStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationUpdateDesiredState.
+const (
+	StoreMigrationUpdateDesiredStateCancelled StoreMigrationUpdateDesiredState = "cancelled"
+	StoreMigrationUpdateDesiredStatePaused    StoreMigrationUpdateDesiredState = "paused"
+	StoreMigrationUpdateDesiredStateRunning   StoreMigrationUpdateDesiredState = "running"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationUpdateDesiredState enum.
+func (e StoreMigrationUpdateDesiredState) Valid() bool {
+	switch e {
+	case StoreMigrationUpdateDesiredStateCancelled:
+		return true
+	case StoreMigrationUpdateDesiredStatePaused:
+		return true
+	case StoreMigrationUpdateDesiredStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StoreProgramStatus.
 const (
 	StoreProgramStatusApproved                  StoreProgramStatus = "approved"
@@ -1255,6 +1477,11 @@ type ChangeState map[string]interface{}
 // Example: shop-0042
 type ClientReference = string
 
+// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+//
+// Example: TIT Trading
+type CompanyName = string
+
 // ComponentCredentials Fingerprints of the platform's credentials.
 type ComponentCredentials struct {
 	// ComponentSecret A secret that is set, without the secret; `null` when none is.
@@ -1284,6 +1511,11 @@ type ContactPhone = string
 // CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
 // BD-09, what Baidu's map shows.
 type CoordinateSystem string
+
+// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+//
+// Example: 22883878-0
+type CredentialNumber = string
 
 // District A province, city or district.
 type District struct {
@@ -2545,6 +2777,9 @@ type PushURLs struct {
 	Messages string `json:"messages"`
 }
 
+// QualificationMediaIDs Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+type QualificationMediaIDs = []MediaID
+
 // Quota What WeChat allows a merchant in a day, and what is left of it.
 type Quota struct {
 	// Bucket Which calls: `goods-audit` is adding and submitting, together.
@@ -2773,6 +3008,307 @@ type StoreList struct {
 	// Total How many WeChat has, in a live answer.
 	Total *int64 `json:"total"`
 }
+
+// StoreMigration The move of a merchant's stores from Store Management to its Store Mini Program.
+type StoreMigration struct {
+	Concurrency int32 `json:"concurrency"`
+
+	// Counts How many stores stand where.
+	Counts    StoreMigrationCounts `json:"counts"`
+	CreatedAt time.Time            `json:"created_at"`
+
+	// DesiredState What is wanted of it: `planned`, `running`, `paused` or `cancelled`.
+	DesiredState string `json:"desired_state"`
+
+	// Error Why it failed; the same words as a problem document.
+	Error *OperationError `json:"error"`
+
+	// Eta By when WeChat has reviewed what it has, as a rule. `null` when nothing is under review, or something waits for you.
+	Eta        *time.Time `json:"eta"`
+	FinishedAt *time.Time `json:"finished_at"`
+
+	// ID The gateway's id of a migration.
+	//
+	// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+	ID StoreMigrationID `json:"id"`
+
+	// ListedAt When WeChat's list was last read.
+	ListedAt *time.Time `json:"listed_at"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+
+	// NextCheckAt When the gateway looks again by itself.
+	NextCheckAt *time.Time `json:"next_check_at"`
+
+	// OnNotAllowed `block` or `delete`.
+	OnNotAllowed string `json:"on_not_allowed"`
+
+	// Percent How many of the stores are migrated, deleted or skipped, in hundredths; `null` before WeChat's list was read.
+	Percent *int32 `json:"percent"`
+
+	// Phase What it is at. New phases may come.
+	Phase StoreMigrationPhase `json:"phase"`
+
+	// Status `planning` reads WeChat's list; `planned` waits to be run; `blocked` waits for you. `completed`, `incomplete` (all is done but
+	// for stores that were skipped) and `cancelled` are final.
+	Status    StoreMigrationStatus `json:"status"`
+	UpdatedAt time.Time            `json:"updated_at"`
+}
+
+// StoreMigrationAction `delete` is the consent to delete this legacy store at WeChat.
+type StoreMigrationAction string
+
+// StoreMigrationBlock What a store waits for. `consent_required`: WeChat does not let it move, it can only be deleted. `map_poi_required`: a place
+// on the map, from `GET /map-pois`, or made by `POST /map-pois` with `legacy_poi_id`. `not_listed`: WeChat's list doesn't
+// have it. `operation_attention`: answer its operation. New reasons may come.
+type StoreMigrationBlock string
+
+// StoreMigrationCounts How many stores stand where.
+type StoreMigrationCounts struct {
+	Blocked  int32 `json:"blocked"`
+	Deleted  int32 `json:"deleted"`
+	Failed   int32 `json:"failed"`
+	InReview int32 `json:"in_review"`
+	Migrated int32 `json:"migrated"`
+	Pending  int32 `json:"pending"`
+	Skipped  int32 `json:"skipped"`
+
+	// Submitting Submitted or deleted just now, or the outcome is being found out.
+	Submitting int32 `json:"submitting"`
+	Total      int32 `json:"total"`
+}
+
+// StoreMigrationCreate A migration to begin.
+type StoreMigrationCreate struct {
+	// Concurrency How many stores are submitted at the same time.
+	Concurrency *int32 `json:"concurrency,omitempty"`
+
+	// Defaults What holds for every store that says nothing else.
+	Defaults *StoreMigrationDefaults `json:"defaults,omitempty"`
+
+	// Items Stores of which there is something to say. All others of WeChat's list are migrated too.
+	Items *[]StoreMigrationItemCreate `json:"items,omitempty"`
+
+	// Mode `plan` only plans; `run` begins to write as soon as the plan is made.
+	Mode StoreMigrationMode `json:"mode"`
+
+	// OnNotAllowed What becomes of stores that WeChat does not let move. `delete` is your consent to delete them all.
+	OnNotAllowed *StoreMigrationCreateOnNotAllowed `json:"on_not_allowed,omitempty"`
+}
+
+// StoreMigrationCreateOnNotAllowed What becomes of stores that WeChat does not let move. `delete` is your consent to delete them all.
+type StoreMigrationCreateOnNotAllowed string
+
+// StoreMigrationDefaults What holds for every store that says nothing else.
+type StoreMigrationDefaults struct {
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationID The gateway's id of a migration.
+//
+// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+type StoreMigrationID = string
+
+// StoreMigrationItem One legacy store of a migration. The details are those that are, or were, sent.
+type StoreMigrationItem struct {
+	// Action What you said: `migrate`, `skip` or `delete`; `null`: nothing.
+	Action *string `json:"action"`
+
+	// Attempt How many writes were begun.
+	Attempt int32 `json:"attempt"`
+
+	// AuditID Its review, `aud_…`.
+	AuditID *string `json:"audit_id"`
+
+	// BlockedBy What it waits for, with `status` `blocked`.
+	BlockedBy []StoreMigrationBlock `json:"blocked_by"`
+
+	// BusinessHours The hours, when WeChat's text is one `HH:MM-HH:MM`; otherwise `null`, and `business_hours_text` has the text.
+	BusinessHours    *StoreHours `json:"business_hours"`
+	CardID           *string     `json:"card_id"`
+	CompanyName      *string     `json:"company_name"`
+	ContactPhone     *string     `json:"contact_phone"`
+	CredentialNumber *string     `json:"credential_number"`
+
+	// Deletes The store is, or will be, deleted and not migrated.
+	Deletes bool `json:"deletes"`
+
+	// Error Why it failed; the same words as a problem document.
+	Error *OperationError `json:"error"`
+
+	// LegacyPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	LegacyPoiID WeChatNumber `json:"legacy_poi_id"`
+
+	// LegacyStoreID Our id of the legacy store, `lst_…`.
+	LegacyStoreID *string `json:"legacy_store_id"`
+	MapPoiID      *string `json:"map_poi_id"`
+	Name          *string `json:"name"`
+
+	// OperationID The newest write, `op_…`.
+	OperationID           *string  `json:"operation_id"`
+	Photos                []string `json:"photos"`
+	QualificationMediaIds []string `json:"qualification_media_ids"`
+
+	// Status `pending` will be submitted (or deleted) when the migration runs; `blocked` waits for you; `submitting` and `deleting` are
+	// under way, or their outcome is being found out; `in_review` is with WeChat; `failed` was refused or rejected.
+	Status StoreMigrationItemStatus `json:"status"`
+
+	// StoreID The new store, `sto_…`, once it was submitted.
+	StoreID     *string    `json:"store_id"`
+	SubmittedAt *time.Time `json:"submitted_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+
+	// Upgrade The move of the store to the Store Mini Program; `null` before the account has one.
+	Upgrade *LegacyUpgrade `json:"upgrade"`
+}
+
+// StoreMigrationItemCreate What holds for one store.
+type StoreMigrationItemCreate struct {
+	// Action `delete` is the consent to delete this legacy store at WeChat.
+	Action *StoreMigrationAction `json:"action,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// ContactPhone The phone that customers see, digits and hyphens.
+	//
+	// Example: 1111222222
+	ContactPhone *ContactPhone `json:"contact_phone,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// LegacyPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	LegacyPoiID WeChatNumber `json:"legacy_poi_id"`
+
+	// MapPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	MapPoiID *WeChatNumber `json:"map_poi_id,omitempty"`
+
+	// Photos Photos of the store, at least one; without them those of the legacy store.
+	Photos *StorePhotos `json:"photos,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationItemList A page of items.
+type StoreMigrationItemList struct {
+	Data []StoreMigrationItem `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// StoreMigrationItemStatus `pending` will be submitted (or deleted) when the migration runs; `blocked` waits for you; `submitting` and `deleting` are
+// under way, or their outcome is being found out; `in_review` is with WeChat; `failed` was refused or rejected.
+type StoreMigrationItemStatus string
+
+// StoreMigrationItemUpdate What to change of an item.
+type StoreMigrationItemUpdate struct {
+	// Action `delete` is the consent to delete this legacy store at WeChat.
+	Action *StoreMigrationAction `json:"action,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// ContactPhone The phone that customers see, digits and hyphens.
+	//
+	// Example: 1111222222
+	ContactPhone *ContactPhone `json:"contact_phone,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// MapPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	MapPoiID *WeChatNumber `json:"map_poi_id,omitempty"`
+
+	// Photos Photos of the store, at least one; without them those of the legacy store.
+	Photos *StorePhotos `json:"photos,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationList A page of migrations.
+type StoreMigrationList struct {
+	Data []StoreMigration `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// StoreMigrationMode `plan` only plans; `run` begins to write as soon as the plan is made.
+type StoreMigrationMode string
+
+// StoreMigrationPhase What it is at. New phases may come.
+type StoreMigrationPhase string
+
+// StoreMigrationStatus `planning` reads WeChat's list; `planned` waits to be run; `blocked` waits for you. `completed`, `incomplete` (all is done but
+// for stores that were skipped) and `cancelled` are final.
+type StoreMigrationStatus string
+
+// StoreMigrationUpdate What is wanted of a migration.
+type StoreMigrationUpdate struct {
+	// DesiredState What it should do from now on.
+	DesiredState StoreMigrationUpdateDesiredState `json:"desired_state"`
+}
+
+// StoreMigrationUpdateDesiredState What it should do from now on.
+type StoreMigrationUpdateDesiredState string
+
+// StorePhotos Photos of the store, at least one; without them those of the legacy store.
+type StorePhotos = []PhotoURL
 
 // StoreProgram A merchant's Store Mini Program.
 type StoreProgram struct {
@@ -3180,6 +3716,11 @@ type OperationKind = string
 //
 // Example: sto_01jd7k4b2rf6z9t3n7r1s6v2zb
 type StoreIDPath = StoreRef
+
+// StoreMigrationIDPath The gateway's id of a migration.
+//
+// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+type StoreMigrationIDPath = StoreMigrationID
 
 // TenantIDPath The id of a tenant.
 //
@@ -3841,6 +4382,70 @@ type SyncQuotasParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// ListStoreMigrationsParams defines parameters for ListStoreMigrations.
+type ListStoreMigrationsParams struct {
+	// Status Only migrations in this state.
+	Status *StoreMigrationStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateStoreMigrationParams defines parameters for CreateStoreMigration.
+type CreateStoreMigrationParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetStoreMigrationParams defines parameters for GetStoreMigration.
+type GetStoreMigrationParams struct {
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
+// UpdateStoreMigrationParams defines parameters for UpdateStoreMigration.
+type UpdateStoreMigrationParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+}
+
+// ListStoreMigrationItemsParams defines parameters for ListStoreMigrationItems.
+type ListStoreMigrationItemsParams struct {
+	// Status Only stores in this state.
+	Status *StoreMigrationItemStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateStoreMigrationItemParams defines parameters for UpdateStoreMigrationItem.
+type UpdateStoreMigrationItemParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+}
+
 // ListStoresParams defines parameters for ListStores.
 type ListStoresParams struct {
 	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
@@ -4009,6 +4614,15 @@ type ApplyStoreProgramJSONRequestBody = StoreProgramApply
 
 // ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
 type ResolveOperationJSONRequestBody = OperationResolution
+
+// CreateStoreMigrationJSONRequestBody defines body for CreateStoreMigration for application/json ContentType.
+type CreateStoreMigrationJSONRequestBody = StoreMigrationCreate
+
+// UpdateStoreMigrationJSONRequestBody defines body for UpdateStoreMigration for application/json ContentType.
+type UpdateStoreMigrationJSONRequestBody = StoreMigrationUpdate
+
+// UpdateStoreMigrationItemJSONRequestBody defines body for UpdateStoreMigrationItem for application/json ContentType.
+type UpdateStoreMigrationItemJSONRequestBody = StoreMigrationItemUpdate
 
 // CreateStoreJSONRequestBody defines body for CreateStore for application/json ContentType.
 type CreateStoreJSONRequestBody = StoreCreate
@@ -5050,6 +5664,105 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /quotas/sync (the `SyncQuotas` operationId).
 	SyncQuotas(ctx context.Context, params *SyncQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStoreMigrations List migrations
+	//
+	// Moves of stores from Store Management to the Store Mini Program, newest first, kept for ever.
+	//
+	// Corresponds with GET /store-migrations (the `ListStoreMigrations` operationId).
+	ListStoreMigrations(ctx context.Context, params *ListStoreMigrationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateStoreMigrationWithBody Migrate a merchant's stores
+	//
+	// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+	// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+	// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+	// restarts of the gateway, and shows each store under `items`.
+	//
+	// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+	// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+	// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+	// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+	CreateStoreMigrationWithBody(ctx context.Context, params *CreateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateStoreMigration Migrate a merchant's stores
+	//
+	// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+	// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+	// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+	// restarts of the gateway, and shows each store under `items`.
+	//
+	// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+	// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+	// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+	// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+	CreateStoreMigration(ctx context.Context, params *CreateStoreMigrationParams, body CreateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStoreMigration Show a migration
+	//
+	// How far it is. `blocked` means that whatever is left waits for you: stores that are `blocked` or `failed` (see `items`),
+	// or what `error` says.
+	//
+	// Corresponds with GET /store-migrations/{id} (the `GetStoreMigration` operationId).
+	GetStoreMigration(ctx context.Context, id StoreMigrationIDPath, params *GetStoreMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStoreMigrationWithBody Run, pause or cancel a migration
+	//
+	// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+	// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+	UpdateStoreMigrationWithBody(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStoreMigration Run, pause or cancel a migration
+	//
+	// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+	// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+	UpdateStoreMigration(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, body UpdateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStoreMigrationItems List the stores of a migration
+	//
+	// One item for each legacy store, by its number; none before WeChat's list was read. `status=blocked` lists those that wait
+	// for you, and `blocked_by` says for what.
+	//
+	// Corresponds with GET /store-migrations/{id}/items (the `ListStoreMigrationItems` operationId).
+	ListStoreMigrationItems(ctx context.Context, id StoreMigrationIDPath, params *ListStoreMigrationItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStoreMigrationItemWithBody Supply what a store lacks, or say what to do with it
+	//
+	// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+	// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+	// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+	UpdateStoreMigrationItemWithBody(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStoreMigrationItem Supply what a store lacks, or say what to do with it
+	//
+	// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+	// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+	// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+	UpdateStoreMigrationItem(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, body UpdateStoreMigrationItemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListStores List stores
 	//
@@ -6629,6 +7342,195 @@ func (c *Client) ListQuotas(ctx context.Context, params *ListQuotasParams, reqEd
 // Corresponds with POST /quotas/sync (the `SyncQuotas` operationId).
 func (c *Client) SyncQuotas(ctx context.Context, params *SyncQuotasParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSyncQuotasRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStoreMigrations List migrations
+//
+// Moves of stores from Store Management to the Store Mini Program, newest first, kept for ever.
+//
+// Corresponds with GET /store-migrations (the `ListStoreMigrations` operationId).
+func (c *Client) ListStoreMigrations(ctx context.Context, params *ListStoreMigrationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStoreMigrationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateStoreMigrationWithBody Migrate a merchant's stores
+//
+// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+// restarts of the gateway, and shows each store under `items`.
+//
+// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+func (c *Client) CreateStoreMigrationWithBody(ctx context.Context, params *CreateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateStoreMigrationRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateStoreMigration Migrate a merchant's stores
+//
+// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+// restarts of the gateway, and shows each store under `items`.
+//
+// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+func (c *Client) CreateStoreMigration(ctx context.Context, params *CreateStoreMigrationParams, body CreateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateStoreMigrationRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStoreMigration Show a migration
+//
+// How far it is. `blocked` means that whatever is left waits for you: stores that are `blocked` or `failed` (see `items`),
+// or what `error` says.
+//
+// Corresponds with GET /store-migrations/{id} (the `GetStoreMigration` operationId).
+func (c *Client) GetStoreMigration(ctx context.Context, id StoreMigrationIDPath, params *GetStoreMigrationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStoreMigrationRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStoreMigrationWithBody Run, pause or cancel a migration
+//
+// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+func (c *Client) UpdateStoreMigrationWithBody(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStoreMigrationRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStoreMigration Run, pause or cancel a migration
+//
+// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+func (c *Client) UpdateStoreMigration(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, body UpdateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStoreMigrationRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStoreMigrationItems List the stores of a migration
+//
+// One item for each legacy store, by its number; none before WeChat's list was read. `status=blocked` lists those that wait
+// for you, and `blocked_by` says for what.
+//
+// Corresponds with GET /store-migrations/{id}/items (the `ListStoreMigrationItems` operationId).
+func (c *Client) ListStoreMigrationItems(ctx context.Context, id StoreMigrationIDPath, params *ListStoreMigrationItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStoreMigrationItemsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStoreMigrationItemWithBody Supply what a store lacks, or say what to do with it
+//
+// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+func (c *Client) UpdateStoreMigrationItemWithBody(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStoreMigrationItemRequestWithBody(c.Server, id, legacyPoiID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStoreMigrationItem Supply what a store lacks, or say what to do with it
+//
+// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+func (c *Client) UpdateStoreMigrationItem(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, body UpdateStoreMigrationItemJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStoreMigrationItemRequest(c.Server, id, legacyPoiID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -11188,6 +12090,481 @@ func NewSyncQuotasRequest(server string, params *SyncQuotasParams) (*http.Reques
 	return req, nil
 }
 
+// NewListStoreMigrationsRequest constructs an http.Request for the ListStoreMigrations method
+func NewListStoreMigrationsRequest(server string, params *ListStoreMigrationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateStoreMigrationRequest calls the generic CreateStoreMigration builder with application/json body
+func NewCreateStoreMigrationRequest(server string, params *CreateStoreMigrationParams, body CreateStoreMigrationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateStoreMigrationRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateStoreMigrationRequestWithBody constructs an http.Request for the CreateStoreMigration method, with any body, and a specified content type
+func NewCreateStoreMigrationRequestWithBody(server string, params *CreateStoreMigrationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.MerchantID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Merchant-Id", *params.MerchantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Merchant-Id", headerParam0)
+		}
+
+		if params.IdempotencyKey != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetStoreMigrationRequest constructs an http.Request for the GetStoreMigration method
+func NewGetStoreMigrationRequest(server string, id StoreMigrationIDPath, params *GetStoreMigrationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateStoreMigrationRequest calls the generic UpdateStoreMigration builder with application/json body
+func NewUpdateStoreMigrationRequest(server string, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, body UpdateStoreMigrationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateStoreMigrationRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateStoreMigrationRequestWithBody constructs an http.Request for the UpdateStoreMigration method, with any body, and a specified content type
+func NewUpdateStoreMigrationRequestWithBody(server string, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListStoreMigrationItemsRequest constructs an http.Request for the ListStoreMigrationItems method
+func NewListStoreMigrationItemsRequest(server string, id StoreMigrationIDPath, params *ListStoreMigrationItemsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations/%s/items", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateStoreMigrationItemRequest calls the generic UpdateStoreMigrationItem builder with application/json body
+func NewUpdateStoreMigrationItemRequest(server string, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, body UpdateStoreMigrationItemJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateStoreMigrationItemRequestWithBody(server, id, legacyPoiID, params, "application/json", bodyReader)
+}
+
+// NewUpdateStoreMigrationItemRequestWithBody constructs an http.Request for the UpdateStoreMigrationItem method, with any body, and a specified content type
+func NewUpdateStoreMigrationItemRequestWithBody(server string, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "legacy_poi_id", legacyPoiID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store-migrations/%s/items/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListStoresRequest constructs an http.Request for the ListStores method
 func NewListStoresRequest(server string, params *ListStoresParams) (*http.Request, error) {
 	var err error
@@ -12745,6 +14122,111 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /quotas/sync (the `SyncQuotas` operationId).
 	SyncQuotasWithResponse(ctx context.Context, params *SyncQuotasParams, reqEditors ...RequestEditorFn) (*SyncQuotasResponse, error)
+
+	// ListStoreMigrationsWithResponse List migrations
+	//
+	// Moves of stores from Store Management to the Store Mini Program, newest first, kept for ever.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /store-migrations (the `ListStoreMigrations` operationId).
+	ListStoreMigrationsWithResponse(ctx context.Context, params *ListStoreMigrationsParams, reqEditors ...RequestEditorFn) (*ListStoreMigrationsResponse, error)
+
+	// CreateStoreMigrationWithBodyWithResponse Migrate a merchant's stores
+	//
+	// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+	// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+	// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+	// restarts of the gateway, and shows each store under `items`.
+	//
+	// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+	// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+	// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+	// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+	CreateStoreMigrationWithBodyWithResponse(ctx context.Context, params *CreateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateStoreMigrationResponse, error)
+
+	// CreateStoreMigrationWithResponse Migrate a merchant's stores
+	//
+	// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+	// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+	// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+	// restarts of the gateway, and shows each store under `items`.
+	//
+	// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+	// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+	// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+	// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+	CreateStoreMigrationWithResponse(ctx context.Context, params *CreateStoreMigrationParams, body CreateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateStoreMigrationResponse, error)
+
+	// GetStoreMigrationWithResponse Show a migration
+	//
+	// How far it is. `blocked` means that whatever is left waits for you: stores that are `blocked` or `failed` (see `items`),
+	// or what `error` says.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /store-migrations/{id} (the `GetStoreMigration` operationId).
+	GetStoreMigrationWithResponse(ctx context.Context, id StoreMigrationIDPath, params *GetStoreMigrationParams, reqEditors ...RequestEditorFn) (*GetStoreMigrationResponse, error)
+
+	// UpdateStoreMigrationWithBodyWithResponse Run, pause or cancel a migration
+	//
+	// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+	// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+	UpdateStoreMigrationWithBodyWithResponse(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationResponse, error)
+
+	// UpdateStoreMigrationWithResponse Run, pause or cancel a migration
+	//
+	// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+	// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+	UpdateStoreMigrationWithResponse(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, body UpdateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationResponse, error)
+
+	// ListStoreMigrationItemsWithResponse List the stores of a migration
+	//
+	// One item for each legacy store, by its number; none before WeChat's list was read. `status=blocked` lists those that wait
+	// for you, and `blocked_by` says for what.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /store-migrations/{id}/items (the `ListStoreMigrationItems` operationId).
+	ListStoreMigrationItemsWithResponse(ctx context.Context, id StoreMigrationIDPath, params *ListStoreMigrationItemsParams, reqEditors ...RequestEditorFn) (*ListStoreMigrationItemsResponse, error)
+
+	// UpdateStoreMigrationItemWithBodyWithResponse Supply what a store lacks, or say what to do with it
+	//
+	// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+	// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+	// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+	UpdateStoreMigrationItemWithBodyWithResponse(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationItemResponse, error)
+
+	// UpdateStoreMigrationItemWithResponse Supply what a store lacks, or say what to do with it
+	//
+	// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+	// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+	// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+	UpdateStoreMigrationItemWithResponse(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, body UpdateStoreMigrationItemJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationItemResponse, error)
 
 	// ListStoresWithResponse List stores
 	//
@@ -16822,6 +18304,413 @@ func (r SyncQuotasResponse) ContentType() string {
 	return ""
 }
 
+// ListStoreMigrationsResponse200Headers the declared response headers of an HTTP 200 response for ListStoreMigrations
+type ListStoreMigrationsResponse200Headers struct {
+	Link      *string
+	RequestID *string
+}
+
+// ListStoreMigrationsResponseDefaultHeaders the declared response headers of an HTTP default response for ListStoreMigrations
+type ListStoreMigrationsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ListStoreMigrationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreMigrationList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListStoreMigrationsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListStoreMigrationsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStoreMigrationsResponse) GetJSON200() *StoreMigrationList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStoreMigrationsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStoreMigrationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStoreMigrationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStoreMigrationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStoreMigrationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateStoreMigrationResponse200Headers the declared response headers of an HTTP 200 response for CreateStoreMigration
+type CreateStoreMigrationResponse200Headers struct {
+	RequestID *string
+}
+
+// CreateStoreMigrationResponse202Headers the declared response headers of an HTTP 202 response for CreateStoreMigration
+type CreateStoreMigrationResponse202Headers struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Location            *string
+	RequestID           *string
+}
+
+// CreateStoreMigrationResponseDefaultHeaders the declared response headers of an HTTP default response for CreateStoreMigration
+type CreateStoreMigrationResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type CreateStoreMigrationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *StoreMigration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateStoreMigrationResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateStoreMigrationResponse202Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *CreateStoreMigrationResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateStoreMigrationResponse) GetJSON200() *Valid {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateStoreMigrationResponse) GetJSON202() *StoreMigration {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateStoreMigrationResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateStoreMigrationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateStoreMigrationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateStoreMigrationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateStoreMigrationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetStoreMigrationResponse200Headers the declared response headers of an HTTP 200 response for GetStoreMigration
+type GetStoreMigrationResponse200Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetStoreMigrationResponse304Headers the declared response headers of an HTTP 304 response for GetStoreMigration
+type GetStoreMigrationResponse304Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// GetStoreMigrationResponseDefaultHeaders the declared response headers of an HTTP default response for GetStoreMigration
+type GetStoreMigrationResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type GetStoreMigrationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreMigration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStoreMigrationResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetStoreMigrationResponse304Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *GetStoreMigrationResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStoreMigrationResponse) GetJSON200() *StoreMigration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStoreMigrationResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStoreMigrationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStoreMigrationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStoreMigrationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStoreMigrationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateStoreMigrationResponse200Headers the declared response headers of an HTTP 200 response for UpdateStoreMigration
+type UpdateStoreMigrationResponse200Headers struct {
+	ETag      *string
+	RequestID *string
+}
+
+// UpdateStoreMigrationResponseDefaultHeaders the declared response headers of an HTTP default response for UpdateStoreMigration
+type UpdateStoreMigrationResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UpdateStoreMigrationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreMigration
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateStoreMigrationResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UpdateStoreMigrationResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateStoreMigrationResponse) GetJSON200() *StoreMigration {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateStoreMigrationResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateStoreMigrationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateStoreMigrationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateStoreMigrationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateStoreMigrationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListStoreMigrationItemsResponse200Headers the declared response headers of an HTTP 200 response for ListStoreMigrationItems
+type ListStoreMigrationItemsResponse200Headers struct {
+	Link      *string
+	RequestID *string
+}
+
+// ListStoreMigrationItemsResponseDefaultHeaders the declared response headers of an HTTP default response for ListStoreMigrationItems
+type ListStoreMigrationItemsResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type ListStoreMigrationItemsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreMigrationItemList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListStoreMigrationItemsResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *ListStoreMigrationItemsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStoreMigrationItemsResponse) GetJSON200() *StoreMigrationItemList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStoreMigrationItemsResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStoreMigrationItemsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStoreMigrationItemsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStoreMigrationItemsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStoreMigrationItemsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateStoreMigrationItemResponse200Headers the declared response headers of an HTTP 200 response for UpdateStoreMigrationItem
+type UpdateStoreMigrationItemResponse200Headers struct {
+	RequestID *string
+}
+
+// UpdateStoreMigrationItemResponseDefaultHeaders the declared response headers of an HTTP default response for UpdateStoreMigrationItem
+type UpdateStoreMigrationItemResponseDefaultHeaders struct {
+	ContentLanguage *string
+	RequestID       *string
+}
+
+type UpdateStoreMigrationItemResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreMigrationItem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateStoreMigrationItemResponse200Headers
+	// HeadersDefault the parsed response headers for an HTTP default response
+	HeadersDefault *UpdateStoreMigrationItemResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateStoreMigrationItemResponse) GetJSON200() *StoreMigrationItem {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateStoreMigrationItemResponse) GetApplicationProblemJSONDefault() *BadRequest {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateStoreMigrationItemResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateStoreMigrationItemResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateStoreMigrationItemResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateStoreMigrationItemResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListStoresResponse200Headers the declared response headers of an HTTP 200 response for ListStores
 type ListStoresResponse200Headers struct {
 	Link      *string
@@ -18616,6 +20505,165 @@ func (c *ClientWithResponses) SyncQuotasWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseSyncQuotasResponse(rsp)
+}
+
+// ListStoreMigrationsWithResponse List migrations
+//
+// Moves of stores from Store Management to the Store Mini Program, newest first, kept for ever.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /store-migrations (the `ListStoreMigrations` operationId).
+func (c *ClientWithResponses) ListStoreMigrationsWithResponse(ctx context.Context, params *ListStoreMigrationsParams, reqEditors ...RequestEditorFn) (*ListStoreMigrationsResponse, error) {
+	rsp, err := c.ListStoreMigrations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStoreMigrationsResponse(rsp)
+}
+
+// CreateStoreMigrationWithBodyWithResponse Migrate a merchant's stores
+//
+// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+// restarts of the gateway, and shows each store under `items`.
+//
+// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+func (c *ClientWithResponses) CreateStoreMigrationWithBodyWithResponse(ctx context.Context, params *CreateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateStoreMigrationResponse, error) {
+	rsp, err := c.CreateStoreMigrationWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateStoreMigrationResponse(rsp)
+}
+
+// CreateStoreMigrationWithResponse Migrate a merchant's stores
+//
+// Moves the merchant's stores from Store Management to its Store Mini Program, which must have been approved. The gateway
+// reads WeChat's list of legacy stores, plans what to do with each, submits them one by one (`store.create` operations),
+// waits for WeChat's reviews, and is `completed` when WeChat shows every store of the list as moved. It takes days, survives
+// restarts of the gateway, and shows each store under `items`.
+//
+// With `mode: plan` nothing is written: look at the items, supply what is missing, and start it with
+// `PATCH … {"desired_state":"running"}`. A store that WeChat does not let move can only be deleted, which the gateway does
+// with your explicit word alone: `on_not_allowed: delete` for all of them, or `action: delete` for one. An
+// `Idempotency-Key` is remembered with the migration, for ever. A merchant has one migration at a time.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /store-migrations (the `CreateStoreMigration` operationId).
+func (c *ClientWithResponses) CreateStoreMigrationWithResponse(ctx context.Context, params *CreateStoreMigrationParams, body CreateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateStoreMigrationResponse, error) {
+	rsp, err := c.CreateStoreMigration(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateStoreMigrationResponse(rsp)
+}
+
+// GetStoreMigrationWithResponse Show a migration
+//
+// How far it is. `blocked` means that whatever is left waits for you: stores that are `blocked` or `failed` (see `items`),
+// or what `error` says.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /store-migrations/{id} (the `GetStoreMigration` operationId).
+func (c *ClientWithResponses) GetStoreMigrationWithResponse(ctx context.Context, id StoreMigrationIDPath, params *GetStoreMigrationParams, reqEditors ...RequestEditorFn) (*GetStoreMigrationResponse, error) {
+	rsp, err := c.GetStoreMigration(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStoreMigrationResponse(rsp)
+}
+
+// UpdateStoreMigrationWithBodyWithResponse Run, pause or cancel a migration
+//
+// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+func (c *ClientWithResponses) UpdateStoreMigrationWithBodyWithResponse(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationResponse, error) {
+	rsp, err := c.UpdateStoreMigrationWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStoreMigrationResponse(rsp)
+}
+
+// UpdateStoreMigrationWithResponse Run, pause or cancel a migration
+//
+// `running` starts a plan or goes on after a pause. `paused` begins nothing new; what WeChat already has is reviewed all the
+// same. `cancelled` ends it: nothing more is submitted, what was submitted goes its way at WeChat.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /store-migrations/{id} (the `UpdateStoreMigration` operationId).
+func (c *ClientWithResponses) UpdateStoreMigrationWithResponse(ctx context.Context, id StoreMigrationIDPath, params *UpdateStoreMigrationParams, body UpdateStoreMigrationJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationResponse, error) {
+	rsp, err := c.UpdateStoreMigration(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStoreMigrationResponse(rsp)
+}
+
+// ListStoreMigrationItemsWithResponse List the stores of a migration
+//
+// One item for each legacy store, by its number; none before WeChat's list was read. `status=blocked` lists those that wait
+// for you, and `blocked_by` says for what.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /store-migrations/{id}/items (the `ListStoreMigrationItems` operationId).
+func (c *ClientWithResponses) ListStoreMigrationItemsWithResponse(ctx context.Context, id StoreMigrationIDPath, params *ListStoreMigrationItemsParams, reqEditors ...RequestEditorFn) (*ListStoreMigrationItemsResponse, error) {
+	rsp, err := c.ListStoreMigrationItems(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStoreMigrationItemsResponse(rsp)
+}
+
+// UpdateStoreMigrationItemWithBodyWithResponse Supply what a store lacks, or say what to do with it
+//
+// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+func (c *ClientWithResponses) UpdateStoreMigrationItemWithBodyWithResponse(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationItemResponse, error) {
+	rsp, err := c.UpdateStoreMigrationItemWithBody(ctx, id, legacyPoiID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStoreMigrationItemResponse(rsp)
+}
+
+// UpdateStoreMigrationItemWithResponse Supply what a store lacks, or say what to do with it
+//
+// For a store that is `pending`, `blocked`, `failed` or `skipped`. What you send is kept beside what you sent before.
+// `action: migrate` tries a failed store again, `skip` leaves it out (the migration then ends as `incomplete`), `delete` is
+// your consent to delete this legacy store at WeChat. A migration that runs goes on by itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /store-migrations/{id}/items/{legacy_poi_id} (the `UpdateStoreMigrationItem` operationId).
+func (c *ClientWithResponses) UpdateStoreMigrationItemWithResponse(ctx context.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params *UpdateStoreMigrationItemParams, body UpdateStoreMigrationItemJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStoreMigrationItemResponse, error) {
+	rsp, err := c.UpdateStoreMigrationItem(ctx, id, legacyPoiID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStoreMigrationItemResponse(rsp)
 }
 
 // ListStoresWithResponse List stores
@@ -23603,6 +25651,470 @@ func ParseSyncQuotasResponse(rsp *http.Response) (*SyncQuotasResponse, error) {
 		response.Headers200 = &headers
 	case true:
 		var headers SyncQuotasResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListStoreMigrationsResponse parses an HTTP response from a ListStoreMigrationsWithResponse call
+func ParseListStoreMigrationsResponse(rsp *http.Response) (*ListStoreMigrationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStoreMigrationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreMigrationList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListStoreMigrationsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListStoreMigrationsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateStoreMigrationResponse parses an HTTP response from a CreateStoreMigrationWithResponse call
+func ParseCreateStoreMigrationResponse(rsp *http.Response) (*CreateStoreMigrationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateStoreMigrationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest StoreMigration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateStoreMigrationResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateStoreMigrationResponse202Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers202 = &headers
+	case true:
+		var headers CreateStoreMigrationResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStoreMigrationResponse parses an HTTP response from a GetStoreMigrationWithResponse call
+func ParseGetStoreMigrationResponse(rsp *http.Response) (*GetStoreMigrationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStoreMigrationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreMigration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStoreMigrationResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetStoreMigrationResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers304 = &headers
+	case true:
+		var headers GetStoreMigrationResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateStoreMigrationResponse parses an HTTP response from a UpdateStoreMigrationWithResponse call
+func ParseUpdateStoreMigrationResponse(rsp *http.Response) (*UpdateStoreMigrationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateStoreMigrationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreMigration
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateStoreMigrationResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers UpdateStoreMigrationResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListStoreMigrationItemsResponse parses an HTTP response from a ListStoreMigrationItemsWithResponse call
+func ParseListStoreMigrationItemsResponse(rsp *http.Response) (*ListStoreMigrationItemsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStoreMigrationItemsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreMigrationItemList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListStoreMigrationItemsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers ListStoreMigrationItemsResponseDefaultHeaders
+		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentLanguage = &value
+		}
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.HeadersDefault = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateStoreMigrationItemResponse parses an HTTP response from a UpdateStoreMigrationItemWithResponse call
+func ParseUpdateStoreMigrationItemResponse(rsp *http.Response) (*UpdateStoreMigrationItemResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateStoreMigrationItemResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreMigrationItem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateStoreMigrationItemResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
+	case true:
+		var headers UpdateStoreMigrationItemResponseDefaultHeaders
 		if values := rsp.Header.Values("Content-Language"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Language", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -706,6 +706,228 @@ func (e Source) Valid() bool {
 	}
 }
 
+// Defines values for StoreMigrationAction.
+const (
+	StoreMigrationActionDelete  StoreMigrationAction = "delete"
+	StoreMigrationActionMigrate StoreMigrationAction = "migrate"
+	StoreMigrationActionSkip    StoreMigrationAction = "skip"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationAction enum.
+func (e StoreMigrationAction) Valid() bool {
+	switch e {
+	case StoreMigrationActionDelete:
+		return true
+	case StoreMigrationActionMigrate:
+		return true
+	case StoreMigrationActionSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationBlock.
+const (
+	StoreMigrationBlockBusinessHoursRequired    StoreMigrationBlock = "business_hours_required"
+	StoreMigrationBlockConsentRequired          StoreMigrationBlock = "consent_required"
+	StoreMigrationBlockContactPhoneRequired     StoreMigrationBlock = "contact_phone_required"
+	StoreMigrationBlockCredentialNumberRequired StoreMigrationBlock = "credential_number_required"
+	StoreMigrationBlockMapPoiRequired           StoreMigrationBlock = "map_poi_required"
+	StoreMigrationBlockNotListed                StoreMigrationBlock = "not_listed"
+	StoreMigrationBlockOperationAttention       StoreMigrationBlock = "operation_attention"
+	StoreMigrationBlockPhotosRequired           StoreMigrationBlock = "photos_required"
+	StoreMigrationBlockStoreNotApproved         StoreMigrationBlock = "store_not_approved"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationBlock enum.
+func (e StoreMigrationBlock) Valid() bool {
+	switch e {
+	case StoreMigrationBlockBusinessHoursRequired:
+		return true
+	case StoreMigrationBlockConsentRequired:
+		return true
+	case StoreMigrationBlockContactPhoneRequired:
+		return true
+	case StoreMigrationBlockCredentialNumberRequired:
+		return true
+	case StoreMigrationBlockMapPoiRequired:
+		return true
+	case StoreMigrationBlockNotListed:
+		return true
+	case StoreMigrationBlockOperationAttention:
+		return true
+	case StoreMigrationBlockPhotosRequired:
+		return true
+	case StoreMigrationBlockStoreNotApproved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationCreateOnNotAllowed.
+const (
+	StoreMigrationCreateOnNotAllowedBlock  StoreMigrationCreateOnNotAllowed = "block"
+	StoreMigrationCreateOnNotAllowedDelete StoreMigrationCreateOnNotAllowed = "delete"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationCreateOnNotAllowed enum.
+func (e StoreMigrationCreateOnNotAllowed) Valid() bool {
+	switch e {
+	case StoreMigrationCreateOnNotAllowedBlock:
+		return true
+	case StoreMigrationCreateOnNotAllowedDelete:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationItemStatus.
+const (
+	StoreMigrationItemStatusBlocked    StoreMigrationItemStatus = "blocked"
+	StoreMigrationItemStatusDeleted    StoreMigrationItemStatus = "deleted"
+	StoreMigrationItemStatusDeleting   StoreMigrationItemStatus = "deleting"
+	StoreMigrationItemStatusFailed     StoreMigrationItemStatus = "failed"
+	StoreMigrationItemStatusInReview   StoreMigrationItemStatus = "in_review"
+	StoreMigrationItemStatusMigrated   StoreMigrationItemStatus = "migrated"
+	StoreMigrationItemStatusPending    StoreMigrationItemStatus = "pending"
+	StoreMigrationItemStatusSkipped    StoreMigrationItemStatus = "skipped"
+	StoreMigrationItemStatusSubmitting StoreMigrationItemStatus = "submitting"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationItemStatus enum.
+func (e StoreMigrationItemStatus) Valid() bool {
+	switch e {
+	case StoreMigrationItemStatusBlocked:
+		return true
+	case StoreMigrationItemStatusDeleted:
+		return true
+	case StoreMigrationItemStatusDeleting:
+		return true
+	case StoreMigrationItemStatusFailed:
+		return true
+	case StoreMigrationItemStatusInReview:
+		return true
+	case StoreMigrationItemStatusMigrated:
+		return true
+	case StoreMigrationItemStatusPending:
+		return true
+	case StoreMigrationItemStatusSkipped:
+		return true
+	case StoreMigrationItemStatusSubmitting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationMode.
+const (
+	StoreMigrationModePlan StoreMigrationMode = "plan"
+	StoreMigrationModeRun  StoreMigrationMode = "run"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationMode enum.
+func (e StoreMigrationMode) Valid() bool {
+	switch e {
+	case StoreMigrationModePlan:
+		return true
+	case StoreMigrationModeRun:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationPhase.
+const (
+	StoreMigrationPhaseCompleted     StoreMigrationPhase = "completed"
+	StoreMigrationPhaseListing       StoreMigrationPhase = "listing"
+	StoreMigrationPhasePlanning      StoreMigrationPhase = "planning"
+	StoreMigrationPhaseSubmitting    StoreMigrationPhase = "submitting"
+	StoreMigrationPhaseVerifying     StoreMigrationPhase = "verifying"
+	StoreMigrationPhaseWaitingAudits StoreMigrationPhase = "waiting_audits"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationPhase enum.
+func (e StoreMigrationPhase) Valid() bool {
+	switch e {
+	case StoreMigrationPhaseCompleted:
+		return true
+	case StoreMigrationPhaseListing:
+		return true
+	case StoreMigrationPhasePlanning:
+		return true
+	case StoreMigrationPhaseSubmitting:
+		return true
+	case StoreMigrationPhaseVerifying:
+		return true
+	case StoreMigrationPhaseWaitingAudits:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationStatus.
+const (
+	StoreMigrationStatusBlocked    StoreMigrationStatus = "blocked"
+	StoreMigrationStatusCancelled  StoreMigrationStatus = "cancelled"
+	StoreMigrationStatusCompleted  StoreMigrationStatus = "completed"
+	StoreMigrationStatusIncomplete StoreMigrationStatus = "incomplete"
+	StoreMigrationStatusPaused     StoreMigrationStatus = "paused"
+	StoreMigrationStatusPlanned    StoreMigrationStatus = "planned"
+	StoreMigrationStatusPlanning   StoreMigrationStatus = "planning"
+	StoreMigrationStatusRunning    StoreMigrationStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationStatus enum.
+func (e StoreMigrationStatus) Valid() bool {
+	switch e {
+	case StoreMigrationStatusBlocked:
+		return true
+	case StoreMigrationStatusCancelled:
+		return true
+	case StoreMigrationStatusCompleted:
+		return true
+	case StoreMigrationStatusIncomplete:
+		return true
+	case StoreMigrationStatusPaused:
+		return true
+	case StoreMigrationStatusPlanned:
+		return true
+	case StoreMigrationStatusPlanning:
+		return true
+	case StoreMigrationStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StoreMigrationUpdateDesiredState.
+const (
+	StoreMigrationUpdateDesiredStateCancelled StoreMigrationUpdateDesiredState = "cancelled"
+	StoreMigrationUpdateDesiredStatePaused    StoreMigrationUpdateDesiredState = "paused"
+	StoreMigrationUpdateDesiredStateRunning   StoreMigrationUpdateDesiredState = "running"
+)
+
+// Valid indicates whether the value is a known member of the StoreMigrationUpdateDesiredState enum.
+func (e StoreMigrationUpdateDesiredState) Valid() bool {
+	switch e {
+	case StoreMigrationUpdateDesiredStateCancelled:
+		return true
+	case StoreMigrationUpdateDesiredStatePaused:
+		return true
+	case StoreMigrationUpdateDesiredStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StoreProgramStatus.
 const (
 	StoreProgramStatusApproved                  StoreProgramStatus = "approved"
@@ -1254,6 +1476,11 @@ type ChangeState map[string]interface{}
 // Example: shop-0042
 type ClientReference = string
 
+// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+//
+// Example: TIT Trading
+type CompanyName = string
+
 // ComponentCredentials Fingerprints of the platform's credentials.
 type ComponentCredentials struct {
 	// ComponentSecret A secret that is set, without the secret; `null` when none is.
@@ -1283,6 +1510,11 @@ type ContactPhone = string
 // CoordinateSystem `mars` is GCJ-02, what maps in China show (Tencent, Amap). `gps` is WGS-84, what a satellite receiver shows. `baidu` is
 // BD-09, what Baidu's map shows.
 type CoordinateSystem string
+
+// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+//
+// Example: 22883878-0
+type CredentialNumber = string
 
 // District A province, city or district.
 type District struct {
@@ -2505,6 +2737,9 @@ type PushURLs struct {
 	Messages string `json:"messages"`
 }
 
+// QualificationMediaIDs Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+type QualificationMediaIDs = []MediaID
+
 // Quota What WeChat allows a merchant in a day, and what is left of it.
 type Quota struct {
 	// Bucket Which calls: `goods-audit` is adding and submitting, together.
@@ -2733,6 +2968,307 @@ type StoreList struct {
 	// Total How many WeChat has, in a live answer.
 	Total *int64 `json:"total"`
 }
+
+// StoreMigration The move of a merchant's stores from Store Management to its Store Mini Program.
+type StoreMigration struct {
+	Concurrency int32 `json:"concurrency"`
+
+	// Counts How many stores stand where.
+	Counts    StoreMigrationCounts `json:"counts"`
+	CreatedAt time.Time            `json:"created_at"`
+
+	// DesiredState What is wanted of it: `planned`, `running`, `paused` or `cancelled`.
+	DesiredState string `json:"desired_state"`
+
+	// Error Why it failed; the same words as a problem document.
+	Error *OperationError `json:"error"`
+
+	// Eta By when WeChat has reviewed what it has, as a rule. `null` when nothing is under review, or something waits for you.
+	Eta        *time.Time `json:"eta"`
+	FinishedAt *time.Time `json:"finished_at"`
+
+	// ID The gateway's id of a migration.
+	//
+	// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+	ID StoreMigrationID `json:"id"`
+
+	// ListedAt When WeChat's list was last read.
+	ListedAt *time.Time `json:"listed_at"`
+
+	// MerchantID The gateway's id of a merchant.
+	//
+	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
+	MerchantID MerchantID `json:"merchant_id"`
+
+	// NextCheckAt When the gateway looks again by itself.
+	NextCheckAt *time.Time `json:"next_check_at"`
+
+	// OnNotAllowed `block` or `delete`.
+	OnNotAllowed string `json:"on_not_allowed"`
+
+	// Percent How many of the stores are migrated, deleted or skipped, in hundredths; `null` before WeChat's list was read.
+	Percent *int32 `json:"percent"`
+
+	// Phase What it is at. New phases may come.
+	Phase StoreMigrationPhase `json:"phase"`
+
+	// Status `planning` reads WeChat's list; `planned` waits to be run; `blocked` waits for you. `completed`, `incomplete` (all is done but
+	// for stores that were skipped) and `cancelled` are final.
+	Status    StoreMigrationStatus `json:"status"`
+	UpdatedAt time.Time            `json:"updated_at"`
+}
+
+// StoreMigrationAction `delete` is the consent to delete this legacy store at WeChat.
+type StoreMigrationAction string
+
+// StoreMigrationBlock What a store waits for. `consent_required`: WeChat does not let it move, it can only be deleted. `map_poi_required`: a place
+// on the map, from `GET /map-pois`, or made by `POST /map-pois` with `legacy_poi_id`. `not_listed`: WeChat's list doesn't
+// have it. `operation_attention`: answer its operation. New reasons may come.
+type StoreMigrationBlock string
+
+// StoreMigrationCounts How many stores stand where.
+type StoreMigrationCounts struct {
+	Blocked  int32 `json:"blocked"`
+	Deleted  int32 `json:"deleted"`
+	Failed   int32 `json:"failed"`
+	InReview int32 `json:"in_review"`
+	Migrated int32 `json:"migrated"`
+	Pending  int32 `json:"pending"`
+	Skipped  int32 `json:"skipped"`
+
+	// Submitting Submitted or deleted just now, or the outcome is being found out.
+	Submitting int32 `json:"submitting"`
+	Total      int32 `json:"total"`
+}
+
+// StoreMigrationCreate A migration to begin.
+type StoreMigrationCreate struct {
+	// Concurrency How many stores are submitted at the same time.
+	Concurrency *int32 `json:"concurrency,omitempty"`
+
+	// Defaults What holds for every store that says nothing else.
+	Defaults *StoreMigrationDefaults `json:"defaults,omitempty"`
+
+	// Items Stores of which there is something to say. All others of WeChat's list are migrated too.
+	Items *[]StoreMigrationItemCreate `json:"items,omitempty"`
+
+	// Mode `plan` only plans; `run` begins to write as soon as the plan is made.
+	Mode StoreMigrationMode `json:"mode"`
+
+	// OnNotAllowed What becomes of stores that WeChat does not let move. `delete` is your consent to delete them all.
+	OnNotAllowed *StoreMigrationCreateOnNotAllowed `json:"on_not_allowed,omitempty"`
+}
+
+// StoreMigrationCreateOnNotAllowed What becomes of stores that WeChat does not let move. `delete` is your consent to delete them all.
+type StoreMigrationCreateOnNotAllowed string
+
+// StoreMigrationDefaults What holds for every store that says nothing else.
+type StoreMigrationDefaults struct {
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationID The gateway's id of a migration.
+//
+// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+type StoreMigrationID = string
+
+// StoreMigrationItem One legacy store of a migration. The details are those that are, or were, sent.
+type StoreMigrationItem struct {
+	// Action What you said: `migrate`, `skip` or `delete`; `null`: nothing.
+	Action *string `json:"action"`
+
+	// Attempt How many writes were begun.
+	Attempt int32 `json:"attempt"`
+
+	// AuditID Its review, `aud_…`.
+	AuditID *string `json:"audit_id"`
+
+	// BlockedBy What it waits for, with `status` `blocked`.
+	BlockedBy []StoreMigrationBlock `json:"blocked_by"`
+
+	// BusinessHours The hours, when WeChat's text is one `HH:MM-HH:MM`; otherwise `null`, and `business_hours_text` has the text.
+	BusinessHours    *StoreHours `json:"business_hours"`
+	CardID           *string     `json:"card_id"`
+	CompanyName      *string     `json:"company_name"`
+	ContactPhone     *string     `json:"contact_phone"`
+	CredentialNumber *string     `json:"credential_number"`
+
+	// Deletes The store is, or will be, deleted and not migrated.
+	Deletes bool `json:"deletes"`
+
+	// Error Why it failed; the same words as a problem document.
+	Error *OperationError `json:"error"`
+
+	// LegacyPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	LegacyPoiID WeChatNumber `json:"legacy_poi_id"`
+
+	// LegacyStoreID Our id of the legacy store, `lst_…`.
+	LegacyStoreID *string `json:"legacy_store_id"`
+	MapPoiID      *string `json:"map_poi_id"`
+	Name          *string `json:"name"`
+
+	// OperationID The newest write, `op_…`.
+	OperationID           *string  `json:"operation_id"`
+	Photos                []string `json:"photos"`
+	QualificationMediaIds []string `json:"qualification_media_ids"`
+
+	// Status `pending` will be submitted (or deleted) when the migration runs; `blocked` waits for you; `submitting` and `deleting` are
+	// under way, or their outcome is being found out; `in_review` is with WeChat; `failed` was refused or rejected.
+	Status StoreMigrationItemStatus `json:"status"`
+
+	// StoreID The new store, `sto_…`, once it was submitted.
+	StoreID     *string    `json:"store_id"`
+	SubmittedAt *time.Time `json:"submitted_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+
+	// Upgrade The move of the store to the Store Mini Program; `null` before the account has one.
+	Upgrade *LegacyUpgrade `json:"upgrade"`
+}
+
+// StoreMigrationItemCreate What holds for one store.
+type StoreMigrationItemCreate struct {
+	// Action `delete` is the consent to delete this legacy store at WeChat.
+	Action *StoreMigrationAction `json:"action,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// ContactPhone The phone that customers see, digits and hyphens.
+	//
+	// Example: 1111222222
+	ContactPhone *ContactPhone `json:"contact_phone,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// LegacyPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	LegacyPoiID WeChatNumber `json:"legacy_poi_id"`
+
+	// MapPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	MapPoiID *WeChatNumber `json:"map_poi_id,omitempty"`
+
+	// Photos Photos of the store, at least one; without them those of the legacy store.
+	Photos *StorePhotos `json:"photos,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationItemList A page of items.
+type StoreMigrationItemList struct {
+	Data []StoreMigrationItem `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// StoreMigrationItemStatus `pending` will be submitted (or deleted) when the migration runs; `blocked` waits for you; `submitting` and `deleting` are
+// under way, or their outcome is being found out; `in_review` is with WeChat; `failed` was refused or rejected.
+type StoreMigrationItemStatus string
+
+// StoreMigrationItemUpdate What to change of an item.
+type StoreMigrationItemUpdate struct {
+	// Action `delete` is the consent to delete this legacy store at WeChat.
+	Action *StoreMigrationAction `json:"action,omitempty"`
+
+	// BusinessHours Opening hours, `HH:MM`. `close` may be `24:00`. An `open` that is not before `close` is passed on to WeChat as it is.
+	BusinessHours *BusinessHours `json:"business_hours,omitempty"`
+
+	// CardID A member card, WeChat Checkout or Quick Pay coupon of the account, without custom codes.
+	CardID *CardID `json:"card_id,omitempty"`
+
+	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
+
+	// ContactPhone The phone that customers see, digits and hyphens.
+	//
+	// Example: 1111222222
+	ContactPhone *ContactPhone `json:"contact_phone,omitempty"`
+
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber *CredentialNumber `json:"credential_number,omitempty"`
+
+	// MapPoiID A number that WeChat gave. Numbers are longer than JavaScript can hold exactly, so they are strings.
+	//
+	// Example: 2880741500279549033
+	MapPoiID *WeChatNumber `json:"map_poi_id,omitempty"`
+
+	// Photos Photos of the store, at least one; without them those of the legacy store.
+	Photos *StorePhotos `json:"photos,omitempty"`
+
+	// QualificationMediaIds Temporary files at WeChat that show the qualification. WeChat keeps them for three days.
+	QualificationMediaIds *QualificationMediaIDs `json:"qualification_media_ids,omitempty"`
+}
+
+// StoreMigrationList A page of migrations.
+type StoreMigrationList struct {
+	Data []StoreMigration `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore HasMore `json:"has_more"`
+
+	// NextCursor Pass it as `cursor`; `null` on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// StoreMigrationMode `plan` only plans; `run` begins to write as soon as the plan is made.
+type StoreMigrationMode string
+
+// StoreMigrationPhase What it is at. New phases may come.
+type StoreMigrationPhase string
+
+// StoreMigrationStatus `planning` reads WeChat's list; `planned` waits to be run; `blocked` waits for you. `completed`, `incomplete` (all is done but
+// for stores that were skipped) and `cancelled` are final.
+type StoreMigrationStatus string
+
+// StoreMigrationUpdate What is wanted of a migration.
+type StoreMigrationUpdate struct {
+	// DesiredState What it should do from now on.
+	DesiredState StoreMigrationUpdateDesiredState `json:"desired_state"`
+}
+
+// StoreMigrationUpdateDesiredState What it should do from now on.
+type StoreMigrationUpdateDesiredState string
+
+// StorePhotos Photos of the store, at least one; without them those of the legacy store.
+type StorePhotos = []PhotoURL
 
 // StoreProgram A merchant's Store Mini Program.
 type StoreProgram struct {
@@ -3140,6 +3676,11 @@ type OperationKind = string
 //
 // Example: sto_01jd7k4b2rf6z9t3n7r1s6v2zb
 type StoreIDPath = StoreRef
+
+// StoreMigrationIDPath The gateway's id of a migration.
+//
+// Example: mig_01jd7k4b2sf9p0q1r2s3t4v5wx
+type StoreMigrationIDPath = StoreMigrationID
 
 // TenantIDPath The id of a tenant.
 //
@@ -3798,6 +4339,70 @@ type SyncQuotasParams struct {
 	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
 }
 
+// ListStoreMigrationsParams defines parameters for ListStoreMigrations.
+type ListStoreMigrationsParams struct {
+	// Status Only migrations in this state.
+	Status *StoreMigrationStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+}
+
+// CreateStoreMigrationParams defines parameters for CreateStoreMigration.
+type CreateStoreMigrationParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
+	// MerchantID The merchant to act for: its id `mch_…` or its WeChat appid. A key bound to exactly one merchant may leave it out.
+	MerchantID *MerchantIDHeader `json:"Merchant-Id,omitempty"`
+
+	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
+	// answer was lost. Remembered for 30 days, for each merchant by itself.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetStoreMigrationParams defines parameters for GetStoreMigration.
+type GetStoreMigrationParams struct {
+	// IfNoneMatch The `ETag` that you have. The answer is 304 without a body when the object has not changed.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
+// UpdateStoreMigrationParams defines parameters for UpdateStoreMigration.
+type UpdateStoreMigrationParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+}
+
+// ListStoreMigrationItemsParams defines parameters for ListStoreMigrationItems.
+type ListStoreMigrationItemsParams struct {
+	// Status Only stores in this state.
+	Status *StoreMigrationItemStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateStoreMigrationItemParams defines parameters for UpdateStoreMigrationItem.
+type UpdateStoreMigrationItemParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+}
+
 // ListStoresParams defines parameters for ListStores.
 type ListStoresParams struct {
 	// Source `local` reads the gateway's own records, `live` asks WeChat now. Where WeChat limits a call by the day (`GET /quotas`), live
@@ -3966,6 +4571,15 @@ type ApplyStoreProgramJSONRequestBody = StoreProgramApply
 
 // ResolveOperationJSONRequestBody defines body for ResolveOperation for application/json ContentType.
 type ResolveOperationJSONRequestBody = OperationResolution
+
+// CreateStoreMigrationJSONRequestBody defines body for CreateStoreMigration for application/json ContentType.
+type CreateStoreMigrationJSONRequestBody = StoreMigrationCreate
+
+// UpdateStoreMigrationJSONRequestBody defines body for UpdateStoreMigration for application/json ContentType.
+type UpdateStoreMigrationJSONRequestBody = StoreMigrationUpdate
+
+// UpdateStoreMigrationItemJSONRequestBody defines body for UpdateStoreMigrationItem for application/json ContentType.
+type UpdateStoreMigrationItemJSONRequestBody = StoreMigrationItemUpdate
 
 // CreateStoreJSONRequestBody defines body for CreateStore for application/json ContentType.
 type CreateStoreJSONRequestBody = StoreCreate
@@ -4358,6 +4972,24 @@ type ServerInterface interface {
 	// SyncQuotas Compare the quotas with WeChat's own count
 	// (POST /quotas/sync)
 	SyncQuotas(ctx echo.Context, params SyncQuotasParams) error
+	// ListStoreMigrations List migrations
+	// (GET /store-migrations)
+	ListStoreMigrations(ctx echo.Context, params ListStoreMigrationsParams) error
+	// CreateStoreMigration Migrate a merchant's stores
+	// (POST /store-migrations)
+	CreateStoreMigration(ctx echo.Context, params CreateStoreMigrationParams) error
+	// GetStoreMigration Show a migration
+	// (GET /store-migrations/{id})
+	GetStoreMigration(ctx echo.Context, id StoreMigrationIDPath, params GetStoreMigrationParams) error
+	// UpdateStoreMigration Run, pause or cancel a migration
+	// (PATCH /store-migrations/{id})
+	UpdateStoreMigration(ctx echo.Context, id StoreMigrationIDPath, params UpdateStoreMigrationParams) error
+	// ListStoreMigrationItems List the stores of a migration
+	// (GET /store-migrations/{id}/items)
+	ListStoreMigrationItems(ctx echo.Context, id StoreMigrationIDPath, params ListStoreMigrationItemsParams) error
+	// UpdateStoreMigrationItem Supply what a store lacks, or say what to do with it
+	// (PATCH /store-migrations/{id}/items/{legacy_poi_id})
+	UpdateStoreMigrationItem(ctx echo.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params UpdateStoreMigrationItemParams) error
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx echo.Context, params ListStoresParams) error
@@ -6923,6 +7555,238 @@ func (w *ServerInterfaceWrapper) SyncQuotas(ctx echo.Context) error {
 	return err
 }
 
+// ListStoreMigrations converts echo context to params.
+func (w *ServerInterfaceWrapper) ListStoreMigrations(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStoreMigrationsParams
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListStoreMigrations(ctx, params)
+	return err
+}
+
+// CreateStoreMigration converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateStoreMigration(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateStoreMigrationParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Merchant-Id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Merchant-Id")]; found {
+		var MerchantID MerchantIDHeader
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Merchant-Id, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Merchant-Id", valueList[0], &MerchantID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Merchant-Id: %s", err))
+		}
+
+		params.MerchantID = &MerchantID
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateStoreMigration(ctx, params)
+	return err
+}
+
+// GetStoreMigration converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStoreMigration(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreMigrationIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStoreMigrationParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStoreMigration(ctx, id, params)
+	return err
+}
+
+// UpdateStoreMigration converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateStoreMigration(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreMigrationIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateStoreMigrationParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateStoreMigration(ctx, id, params)
+	return err
+}
+
+// ListStoreMigrationItems converts echo context to params.
+func (w *ServerInterfaceWrapper) ListStoreMigrationItems(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreMigrationIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStoreMigrationItemsParams
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListStoreMigrationItems(ctx, id, params)
+	return err
+}
+
+// UpdateStoreMigrationItem converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateStoreMigrationItem(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id StoreMigrationIDPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "legacy_poi_id" -------------
+	var legacyPoiID WeChatNumber
+
+	err = runtime.BindStyledParameterWithOptions("simple", "legacy_poi_id", ctx.Param("legacy_poi_id"), &legacyPoiID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter legacy_poi_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateStoreMigrationItemParams
+	// ------------- Optional query parameter "validate_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "validate_only", ctx.QueryParams(), &params.ValidateOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter validate_only: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateStoreMigrationItem(ctx, id, legacyPoiID, params)
+	return err
+}
+
 // ListStores converts echo context to params.
 func (w *ServerInterfaceWrapper) ListStores(ctx echo.Context) error {
 	var err error
@@ -7464,6 +8328,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/operations/:id/resolution", wrapper.ResolveOperation, options.OperationMiddlewares["resolveOperation"]...)
 	router.GET(options.BaseURL+"/quotas", wrapper.ListQuotas, options.OperationMiddlewares["listQuotas"]...)
 	router.POST(options.BaseURL+"/quotas/sync", wrapper.SyncQuotas, options.OperationMiddlewares["syncQuotas"]...)
+	router.GET(options.BaseURL+"/store-migrations", wrapper.ListStoreMigrations, options.OperationMiddlewares["listStoreMigrations"]...)
+	router.POST(options.BaseURL+"/store-migrations", wrapper.CreateStoreMigration, options.OperationMiddlewares["createStoreMigration"]...)
+	router.GET(options.BaseURL+"/store-migrations/:id", wrapper.GetStoreMigration, options.OperationMiddlewares["getStoreMigration"]...)
+	router.PATCH(options.BaseURL+"/store-migrations/:id", wrapper.UpdateStoreMigration, options.OperationMiddlewares["updateStoreMigration"]...)
+	router.GET(options.BaseURL+"/store-migrations/:id/items", wrapper.ListStoreMigrationItems, options.OperationMiddlewares["listStoreMigrationItems"]...)
+	router.PATCH(options.BaseURL+"/store-migrations/:id/items/:legacy_poi_id", wrapper.UpdateStoreMigrationItem, options.OperationMiddlewares["updateStoreMigrationItem"]...)
 	router.GET(options.BaseURL+"/stores", wrapper.ListStores, options.OperationMiddlewares["listStores"]...)
 	router.POST(options.BaseURL+"/stores", wrapper.CreateStore, options.OperationMiddlewares["createStore"]...)
 	router.DELETE(options.BaseURL+"/stores/:id", wrapper.DeleteStore, options.OperationMiddlewares["deleteStore"]...)
@@ -10177,6 +11047,264 @@ func (response SyncQuotas200JSONResponse) VisitSyncQuotasResponse(w http.Respons
 	return err
 }
 
+type ListStoreMigrationsRequestObject struct {
+	Params ListStoreMigrationsParams
+}
+
+type ListStoreMigrationsResponseObject interface {
+	VisitListStoreMigrationsResponse(w http.ResponseWriter) error
+}
+
+type ListStoreMigrations200ResponseHeaders struct {
+	Link      *string
+	RequestID *string
+}
+
+type ListStoreMigrations200JSONResponse struct {
+	Body    StoreMigrationList
+	Headers ListStoreMigrations200ResponseHeaders
+}
+
+func (response ListStoreMigrations200JSONResponse) VisitListStoreMigrationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateStoreMigrationRequestObject struct {
+	Params CreateStoreMigrationParams
+	Body   *CreateStoreMigrationJSONRequestBody
+}
+
+type CreateStoreMigrationResponseObject interface {
+	VisitCreateStoreMigrationResponse(w http.ResponseWriter) error
+}
+
+type CreateStoreMigration200JSONResponse struct{ ValidJSONResponse }
+
+func (response CreateStoreMigration200JSONResponse) VisitCreateStoreMigrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateStoreMigration202ResponseHeaders struct {
+	ETag                *string
+	IdempotencyReplayed *string
+	Location            *string
+	RequestID           *string
+}
+
+type CreateStoreMigration202JSONResponse struct {
+	Body    StoreMigration
+	Headers CreateStoreMigration202ResponseHeaders
+}
+
+func (response CreateStoreMigration202JSONResponse) VisitCreateStoreMigrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStoreMigrationRequestObject struct {
+	ID     StoreMigrationIDPath `json:"id"`
+	Params GetStoreMigrationParams
+}
+
+type GetStoreMigrationResponseObject interface {
+	VisitGetStoreMigrationResponse(w http.ResponseWriter) error
+}
+
+type GetStoreMigration200ResponseHeaders struct {
+	ETag      *string
+	RequestID *string
+}
+
+type GetStoreMigration200JSONResponse struct {
+	Body    StoreMigration
+	Headers GetStoreMigration200ResponseHeaders
+}
+
+func (response GetStoreMigration200JSONResponse) VisitGetStoreMigrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStoreMigration304Response = NotModifiedResponse
+
+func (response GetStoreMigration304Response) VisitGetStoreMigrationResponse(w http.ResponseWriter) error {
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(304)
+	return nil
+}
+
+type UpdateStoreMigrationRequestObject struct {
+	ID     StoreMigrationIDPath `json:"id"`
+	Params UpdateStoreMigrationParams
+	Body   *UpdateStoreMigrationJSONRequestBody
+}
+
+type UpdateStoreMigrationResponseObject interface {
+	VisitUpdateStoreMigrationResponse(w http.ResponseWriter) error
+}
+
+type UpdateStoreMigration200ResponseHeaders struct {
+	ETag      *string
+	RequestID *string
+}
+
+type UpdateStoreMigration200JSONResponse struct {
+	Body    StoreMigration
+	Headers UpdateStoreMigration200ResponseHeaders
+}
+
+func (response UpdateStoreMigration200JSONResponse) VisitUpdateStoreMigrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStoreMigrationItemsRequestObject struct {
+	ID     StoreMigrationIDPath `json:"id"`
+	Params ListStoreMigrationItemsParams
+}
+
+type ListStoreMigrationItemsResponseObject interface {
+	VisitListStoreMigrationItemsResponse(w http.ResponseWriter) error
+}
+
+type ListStoreMigrationItems200ResponseHeaders struct {
+	Link      *string
+	RequestID *string
+}
+
+type ListStoreMigrationItems200JSONResponse struct {
+	Body    StoreMigrationItemList
+	Headers ListStoreMigrationItems200ResponseHeaders
+}
+
+func (response ListStoreMigrationItems200JSONResponse) VisitListStoreMigrationItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateStoreMigrationItemRequestObject struct {
+	ID          StoreMigrationIDPath `json:"id"`
+	LegacyPoiID WeChatNumber         `json:"legacy_poi_id"`
+	Params      UpdateStoreMigrationItemParams
+	Body        *UpdateStoreMigrationItemJSONRequestBody
+}
+
+type UpdateStoreMigrationItemResponseObject interface {
+	VisitUpdateStoreMigrationItemResponse(w http.ResponseWriter) error
+}
+
+type UpdateStoreMigrationItem200ResponseHeaders struct {
+	RequestID *string
+}
+
+type UpdateStoreMigrationItem200JSONResponse struct {
+	Body    StoreMigrationItem
+	Headers UpdateStoreMigrationItem200ResponseHeaders
+}
+
+func (response UpdateStoreMigrationItem200JSONResponse) VisitUpdateStoreMigrationItemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RequestID != nil {
+		w.Header().Set("Request-Id", fmt.Sprint(*response.Headers.RequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStoresRequestObject struct {
 	Params ListStoresParams
 }
@@ -10802,6 +11930,24 @@ type StrictServerInterface interface {
 	// SyncQuotas Compare the quotas with WeChat's own count
 	// (POST /quotas/sync)
 	SyncQuotas(ctx context.Context, request SyncQuotasRequestObject) (SyncQuotasResponseObject, error)
+	// ListStoreMigrations List migrations
+	// (GET /store-migrations)
+	ListStoreMigrations(ctx context.Context, request ListStoreMigrationsRequestObject) (ListStoreMigrationsResponseObject, error)
+	// CreateStoreMigration Migrate a merchant's stores
+	// (POST /store-migrations)
+	CreateStoreMigration(ctx context.Context, request CreateStoreMigrationRequestObject) (CreateStoreMigrationResponseObject, error)
+	// GetStoreMigration Show a migration
+	// (GET /store-migrations/{id})
+	GetStoreMigration(ctx context.Context, request GetStoreMigrationRequestObject) (GetStoreMigrationResponseObject, error)
+	// UpdateStoreMigration Run, pause or cancel a migration
+	// (PATCH /store-migrations/{id})
+	UpdateStoreMigration(ctx context.Context, request UpdateStoreMigrationRequestObject) (UpdateStoreMigrationResponseObject, error)
+	// ListStoreMigrationItems List the stores of a migration
+	// (GET /store-migrations/{id}/items)
+	ListStoreMigrationItems(ctx context.Context, request ListStoreMigrationItemsRequestObject) (ListStoreMigrationItemsResponseObject, error)
+	// UpdateStoreMigrationItem Supply what a store lacks, or say what to do with it
+	// (PATCH /store-migrations/{id}/items/{legacy_poi_id})
+	UpdateStoreMigrationItem(ctx context.Context, request UpdateStoreMigrationItemRequestObject) (UpdateStoreMigrationItemResponseObject, error)
 	// ListStores List stores
 	// (GET /stores)
 	ListStores(ctx context.Context, request ListStoresRequestObject) (ListStoresResponseObject, error)
@@ -12629,6 +13775,230 @@ func (sh *strictHandler) SyncQuotas(ctx echo.Context, params SyncQuotasParams) e
 		return err
 	} else if validResponse, ok := response.(SyncQuotasResponseObject); ok {
 		return validResponse.VisitSyncQuotasResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListStoreMigrations operation middleware
+func (sh *strictHandler) ListStoreMigrations(ctx echo.Context, params ListStoreMigrationsParams) error {
+	var request ListStoreMigrationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStoreMigrations(ctx.Request().Context(), request.(ListStoreMigrationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStoreMigrations")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListStoreMigrationsResponseObject); ok {
+		return validResponse.VisitListStoreMigrationsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateStoreMigration operation middleware
+func (sh *strictHandler) CreateStoreMigration(ctx echo.Context, params CreateStoreMigrationParams) error {
+	var request CreateStoreMigrationRequestObject
+
+	request.Params = params
+
+	var body CreateStoreMigrationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateStoreMigration(ctx.Request().Context(), request.(CreateStoreMigrationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateStoreMigration")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateStoreMigrationResponseObject); ok {
+		return validResponse.VisitCreateStoreMigrationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStoreMigration operation middleware
+func (sh *strictHandler) GetStoreMigration(ctx echo.Context, id StoreMigrationIDPath, params GetStoreMigrationParams) error {
+	var request GetStoreMigrationRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStoreMigration(ctx.Request().Context(), request.(GetStoreMigrationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStoreMigration")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStoreMigrationResponseObject); ok {
+		return validResponse.VisitGetStoreMigrationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateStoreMigration operation middleware
+func (sh *strictHandler) UpdateStoreMigration(ctx echo.Context, id StoreMigrationIDPath, params UpdateStoreMigrationParams) error {
+	var request UpdateStoreMigrationRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateStoreMigrationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateStoreMigration(ctx.Request().Context(), request.(UpdateStoreMigrationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateStoreMigration")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateStoreMigrationResponseObject); ok {
+		return validResponse.VisitUpdateStoreMigrationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListStoreMigrationItems operation middleware
+func (sh *strictHandler) ListStoreMigrationItems(ctx echo.Context, id StoreMigrationIDPath, params ListStoreMigrationItemsParams) error {
+	var request ListStoreMigrationItemsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStoreMigrationItems(ctx.Request().Context(), request.(ListStoreMigrationItemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStoreMigrationItems")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListStoreMigrationItemsResponseObject); ok {
+		return validResponse.VisitListStoreMigrationItemsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateStoreMigrationItem operation middleware
+func (sh *strictHandler) UpdateStoreMigrationItem(ctx echo.Context, id StoreMigrationIDPath, legacyPoiID WeChatNumber, params UpdateStoreMigrationItemParams) error {
+	var request UpdateStoreMigrationItemRequestObject
+
+	request.ID = id
+	request.LegacyPoiID = legacyPoiID
+	request.Params = params
+
+	var body UpdateStoreMigrationItemJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateStoreMigrationItem(ctx.Request().Context(), request.(UpdateStoreMigrationItemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateStoreMigrationItem")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateStoreMigrationItemResponseObject); ok {
+		return validResponse.VisitUpdateStoreMigrationItemResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

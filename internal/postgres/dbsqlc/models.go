@@ -279,6 +279,54 @@ type SigningKey struct {
 	StateSince   time.Time
 }
 
+type StoreMigration struct {
+	TenantID       uuid.UUID
+	ID             uuid.UUID
+	MerchantID     uuid.UUID
+	Desired        string
+	Status         string
+	OnNotAllowed   string
+	Concurrency    int32
+	Defaults       json.RawMessage
+	Given          json.RawMessage
+	RequestedBy    string
+	IdempotencyKey *string
+	Fingerprint    []byte
+	Error          json.RawMessage
+	ListedAt       *time.Time
+	ListAt         time.Time
+	ListN          int32
+	NextCheckAt    *time.Time
+	LeaseOwner     *string
+	LeaseUntil     *time.Time
+	RowVersion     int64
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	FinishedAt     *time.Time
+}
+
+type StoreMigrationItem struct {
+	TenantID      uuid.UUID
+	MigrationID   uuid.UUID
+	PoiID         string
+	LegacyStoreID *uuid.UUID
+	Name          *string
+	Status        string
+	BlockedBy     []string
+	Action        *string
+	Given         json.RawMessage
+	Shown         json.RawMessage
+	Attempt       int32
+	Deletes       bool
+	StoreID       *uuid.UUID
+	OperationID   *uuid.UUID
+	AuditID       *uuid.UUID
+	Error         json.RawMessage
+	SubmittedAt   *time.Time
+	RowVersion    int64
+	UpdatedAt     time.Time
+}
+
 type Tenant struct {
 	ID                 uuid.UUID
 	Name               string
