@@ -48,6 +48,9 @@ const (
 	CodeStoreDeleteFailed              = "store_delete_failed"
 	CodeOperationNotResolvable         = "operation_not_resolvable"
 	CodeAuditNotReadable               = "audit_not_readable"
+	CodeMigrationInProgress            = "migration_in_progress"
+	CodeMigrationEnded                 = "migration_ended"
+	CodeMigrationItemFixed             = "migration_item_fixed"
 	CodeVersionConflict                = "version_conflict"
 	CodeBodyTooLarge                   = "body_too_large"
 	CodeUnsupportedMediaType           = "unsupported_media_type"
@@ -263,6 +266,15 @@ var catalogue = map[string]entry{
 	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},
+	CodeMigrationInProgress: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"Migration in progress", "迁移进行中"},
+		detail: [2]string{"This merchant's stores are already being migrated; existing names the migration. Cancel it before you begin another one.", "该商户的门店正在迁移，见 existing。请先取消它再新建迁移。"}},
+	CodeMigrationEnded: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"Migration has ended", "迁移已结束"},
+		detail: [2]string{"The migration is completed, incomplete or cancelled, and can't be changed any more; begin another one.", "迁移已完成、部分完成或已取消，不能再修改；请新建迁移。"}},
+	CodeMigrationItemFixed: {kind: Conflict, retryable: false, where: "",
+		title:  [2]string{"Store can't be changed now", "门店当前不能修改"},
+		detail: [2]string{"The store is at WeChat, or done with; only one that is pending, blocked, failed or skipped takes a change.", "门店正在微信处理中或已完成；只有 pending、blocked、failed 或 skipped 状态才能修改。"}},
 	CodeVersionConflict: {kind: PreconditionFailed, retryable: false, where: "",
 		title:  [2]string{"Changed meanwhile", "对象已被修改"},
 		detail: [2]string{"The object has changed since you read it; read it again and repeat the change.", "对象在您读取之后已被修改，请重新读取后再修改。"}},
