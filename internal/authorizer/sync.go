@@ -203,8 +203,11 @@ func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
 			defer func() { <-slots }()
 			a.Background.Run(ctx, "refresh ahead", func(ctx context.Context) error {
 				m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
-				if err != nil || m.usable() != nil {
-					return nil
+				if err != nil {
+					return err
+				}
+				if reason := m.usable(); reason != nil {
+					return nil //nolint:nilerr // changed since it was listed
 				}
 				if _, err := a.renewMerchant(ctx, m.account(), noGen); err != nil {
 					return err

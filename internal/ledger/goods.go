@@ -218,7 +218,7 @@ func (l *Ledger) allGoods(ctx context.Context, m authorizer.Merchant, yield func
 }
 
 func inventoryOfGoods(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error) {
-	if m.AccountType == authorizer.OfficialAccount || l.Authorizer.Check(m, wechat.GetApproved) != nil {
+	if m.AccountType == authorizer.OfficialAccount || !l.Authorizer.May(m, wechat.GetApproved) {
 		return false, nil // it can't have goods that we may see
 	}
 	return true, l.allGoods(ctx, m, func(w wechat.Goods) { yield(shownGoods(w)) })

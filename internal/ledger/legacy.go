@@ -223,7 +223,7 @@ func (l *Ledger) eachLegacy(ctx context.Context, m authorizer.Merchant, yield fu
 var withoutManagement = []int64{48001}
 
 func inventoryOfLegacy(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error) {
-	if m.AccountType == authorizer.MiniProgram || l.Authorizer.Check(m, wechat.GetPoiList) != nil {
+	if m.AccountType == authorizer.MiniProgram || !l.Authorizer.May(m, wechat.GetPoiList) {
 		return false, nil // it can't have legacy stores that we may see
 	}
 	err := l.eachLegacy(ctx, m, func(w wechat.LegacyStore) { yield(shownLegacy(w)) })

@@ -169,7 +169,7 @@ func (l *Ledger) eachStore(ctx context.Context, m authorizer.Merchant, yield fun
 const noStoreProgram = 85053
 
 func inventoryOfStores(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error) {
-	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetStoreList) != nil {
+	if m.AccountType == authorizer.MiniProgram || !l.Authorizer.May(m, wechat.GetStoreList) {
 		return false, nil // it can't have stores that we may see
 	}
 	err := l.eachStore(ctx, m, func(s wechat.Store) { yield(shownStore(s)) })

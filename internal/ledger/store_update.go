@@ -67,7 +67,8 @@ func (l *Ledger) UpdateStore(ctx context.Context, r Request, id uuid.UUID, c Sto
 		if c.CardID != nil {
 			req.CardID = *c.CardID
 		}
-		if whole := req.Hour != "" && req.ContractPhone != "" && len(req.PicList) > 0; !whole && !(old && r.ValidateOnly) {
+		whole := req.Hour != "" && req.ContractPhone != "" && len(req.PicList) > 0
+		if unread := old && r.ValidateOnly; !whole && !unread {
 			return nil, problem.Of(problem.CodeStoreStateUnknown)
 		}
 		return req, nil

@@ -293,7 +293,7 @@ func (l *Ledger) noteProgram(ctx context.Context, m authorizer.Merchant, reply w
 // RefreshStoreProgram asks WeChat how the merchant's program stands, where we
 // may, and brings our record up to it.
 func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant) error {
-	if l.Authorizer.Check(m, wechat.GetMerchantAuditInfo) != nil {
+	if !l.Authorizer.May(m, wechat.GetMerchantAuditInfo) {
 		return nil
 	}
 	asked := time.Now()
@@ -317,7 +317,7 @@ func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant)
 // inventoryOfProgram yields the program that the merchant has at WeChat, if it
 // has one.
 func inventoryOfProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, yield func(Shown)) (bool, error) {
-	if m.AccountType == "mini_program" || l.Authorizer.Check(m, wechat.GetMerchantAuditInfo) != nil {
+	if m.AccountType == authorizer.MiniProgram || !l.Authorizer.May(m, wechat.GetMerchantAuditInfo) {
 		return false, nil // it can't have one that we may see
 	}
 	reply, err := l.askProgram(ctx, m)

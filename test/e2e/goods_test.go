@@ -392,7 +392,7 @@ func TestGoodsLists(t *testing.T) {
 		t.Errorf("a live page: %s", page.Body)
 	}
 	calls := m.Journal("wxaapi/broadcast/goods/getapproved")
-	if last := calls[len(calls)-1]; last.Method != "GET" || last.Body != "" || !strings.Contains(last.Query, "limit=30&offset=0&status=2") {
+	if last := calls[len(calls)-1]; last.Method != http.MethodGet || last.Body != "" || !strings.Contains(last.Query, "limit=30&offset=0&status=2") {
 		t.Errorf("WeChat was asked %s %s %q", last.Method, last.Query, last.Body)
 	}
 	m.client.Do("GET", "/v1/goods?source=live&status=rejected&cursor="+page.Get("next_cursor"), nil).WantProblem(400, "invalid_cursor")

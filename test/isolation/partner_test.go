@@ -27,7 +27,11 @@ func (w *two) ofMerchant(t *testing.T, s *side, n int) *side {
 			}
 		}
 		ofStores, ofGoods := slices.Contains(kindsOfStores, k), k == goods || k == goodsNumbers
-		if withGoods := n >= 2; len(one.ids[k]) == 0 && !(withGoods && ofStores) && !(!withGoods && ofGoods) {
+		elsewhere := ofGoods
+		if withGoods := n >= 2; withGoods {
+			elsewhere = ofStores
+		}
+		if len(one.ids[k]) == 0 && !elsewhere {
 			t.Fatalf("merchant %s has no %s: there is nothing to try", s.merchants[n], k)
 		}
 	}
