@@ -23,6 +23,11 @@ var (
 	ruleTooLong          = rule{"too_long", [2]string{"has at most %s characters", "最多 %s 个字符"}}
 	ruleTooShort         = rule{"too_short", [2]string{"has at least %s characters", "至少 %s 个字符"}}
 	ruleTooWide          = rule{"too_long", [2]string{"has at most %s characters, of which each Chinese one counts as two", "最多 %s 个字符（每个汉字计为两个）"}}
+	ruleTooNarrow        = rule{"too_short", [2]string{"has at least %s characters, of which each Chinese one counts as two", "至少 %s 个字符（每个汉字计为两个）"}}
+	ruleNamesWeChat      = rule{"not_allowed", [2]string{"must not contain WeChat", "不能包含“微信”或 WeChat"}}
+	ruleParentCategory   = rule{"not_allowed", [2]string{"must be the parent of secondary_category_id; see GET /categories", "必须是 secondary_category_id 的上级类目，请查看 GET /categories"}}
+	ruleSecondLevel      = rule{"not_allowed", [2]string{"must be a category of level 2; see GET /categories", "必须是二级类目，请查看 GET /categories"}}
+	ruleSensitive        = rule{"required", [2]string{"is required for a sensitive category; see GET /categories", "敏感类目必填，请查看 GET /categories"}}
 	ruleParentheses      = rule{"not_allowed", [2]string{"must not hold parentheses; WeChat shows the names as business_name (branch_name)", "不能包含括号；微信会显示为 business_name (branch_name)"}}
 	ruleRepeatsName      = rule{"not_allowed", [2]string{"must not repeat business_name", "不能重复 business_name"}}
 	ruleNamesRegion      = rule{"not_allowed", [2]string{"must not name the %s, which has a field of its own", "不能包含 %s，它有单独的字段"}}

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/mendian/mendian/internal/authorizer"
@@ -57,7 +58,7 @@ func (s *Server) ApplyStoreProgram(ctx context.Context, req oapi.ApplyStoreProgr
 	if b.OtherFileMediaIds != nil {
 		f.OtherFileMediaIDs = *b.OtherFileMediaIds
 	}
-	fields := append(nicknameFields(f.Nickname), s.categoryFields(ctx, m, f)...)
+	fields := append(nicknameFields(ctx, f.Nickname), s.categoryFields(ctx, m, f)...)
 	if len(fields) > 0 {
 		return nil, problem.Of(problem.CodeValidationFailed).WithFields(fields...)
 	}
@@ -78,24 +79,19 @@ func (s *Server) ApplyStoreProgram(ctx context.Context, req oapi.ApplyStoreProgr
 // The width of a nickname (document 000 §4.2).
 const minNickname, maxNickname = 4, 30
 
-func nicknameFields(name string) []problem.Field {
-	width := 0
-	for _, r := range name {
-		width++
-		if r > 0x7f {
-			width++ // as in GBK
-		}
+func nicknameFields(ctx context.Context, name string) []problem.Field {
+	refuse := func(r rule, bound int) []problem.Field {
+		return []problem.Field{field(stateOf(ctx), "/nickname", r, strconv.Itoa(bound))}
 	}
-	var out []problem.Field
-	switch lower := strings.ToLower(name); {
-	case width < minNickname:
-		out = append(out, problem.Field{Pointer: "/nickname", Code: "too_short", Detail: "has 4 bytes at least; a Chinese character counts as two"})
-	case width > maxNickname:
-		out = append(out, problem.Field{Pointer: "/nickname", Code: "too_long", Detail: "has 30 bytes at most; a Chinese character counts as two"})
+	switch wide, lower := width(name), strings.ToLower(name); {
+	case wide < minNickname:
+		return refuse(ruleTooNarrow, minNickname)
+	case wide > maxNickname:
+		return refuse(ruleTooWide, maxNickname)
 	case strings.Contains(lower, "wechat") || strings.Contains(lower, "微信"):
-		out = append(out, problem.Field{Pointer: "/nickname", Code: "not_allowed", Detail: "must not contain WeChat"})
+		return refuse(ruleNamesWeChat, 0)
 	}
-	return out
+	return nil
 }
 
 // categoryFields checks the categories where they can be read; elsewhere WeChat
@@ -111,13 +107,13 @@ func (s *Server) categoryFields(ctx context.Context, m authorizer.Merchant, f le
 		}
 		switch {
 		case c.ParentID != f.PrimaryCategoryID:
-			return []problem.Field{{Pointer: "/primary_category_id", Code: "not_allowed", Detail: "must be the parent of secondary_category_id; see GET /categories"}}
+			return []problem.Field{field(stateOf(ctx), "/primary_category_id", ruleParentCategory, "")}
 		case c.Sensitive && len(f.QualificationMediaIDs) == 0:
-			return []problem.Field{{Pointer: "/qualification_media_ids", Code: "required", Detail: "is required for a sensitive category; see GET /categories"}}
+			return []problem.Field{field(stateOf(ctx), "/qualification_media_ids", ruleSensitive, "")}
 		}
 		return nil
 	}
-	return []problem.Field{{Pointer: "/secondary_category_id", Code: "not_allowed", Detail: "must be a category of level 2; see GET /categories"}}
+	return []problem.Field{field(stateOf(ctx), "/secondary_category_id", ruleSecondLevel, "")}
 }
 
 // ModifyStoreProgram implements PATCH /v1/merchants/{merchant_id}/store-program.

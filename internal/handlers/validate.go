@@ -199,6 +199,10 @@ func (f *findings) oneOf(e *openapi3.SchemaError, at string) bool {
 		f.fields = append(f.fields, field(f.state, string(appendToken(append([]byte(at), '/'), d.PropertyName)), ruleEnum, strings.Join(slices.Sorted(maps.Keys(d.Mapping)), ", ")))
 		return true
 	}
+	if _, object := e.Value.(map[string]any); !object {
+		f.fields = append(f.fields, field(f.state, at, ruleType, "object"))
+		return true
+	}
 	var shape openapi3.MultiError
 	if e.SchemaField != "oneOf" || !errors.As(e.Origin, &shape) || len(shape) != 1 {
 		return false

@@ -39,29 +39,27 @@ func pollGoods(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []d
 	if err := l.eachGoods(ctx, m, wechat.GoodsInAudit, func(w wechat.Goods) { reviewed[string(w.GoodsID)] = true }); err != nil {
 		return err
 	}
-	numbers, err := l.numbersOfAudits(ctx, m, audits)
+	goods, err := l.Goods.ofAudits(ctx, m, audits)
 	if err != nil {
 		return err
 	}
-	audits = slices.DeleteFunc(slices.Clone(audits), func(a dbsqlc.Audit) bool { return reviewed[numbers[a.ID]] })
+	audits = slices.DeleteFunc(slices.Clone(audits), func(a dbsqlc.Audit) bool { return reviewed[deref(goods[a.ID].WechatID)] })
 	for some := range slices.Chunk(audits, wechat.MaxGoodsStatus) {
-		if err := l.decideGoods(ctx, m, some); err != nil {
+		if err := l.decideGoods(ctx, m, some, goods); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decideGoods reads the goods of these audits, MaxGoodsStatus at most, and
-// applies what WeChat says of them.
-func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit) error {
-	numbers, err := l.numbersOfAudits(ctx, m, audits)
-	if err != nil {
-		return err
-	}
+// decideGoods asks WeChat for the goods of these audits, MaxGoodsStatus at most,
+// and applies what it says of them. ours are our records, by the audit's id.
+func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit, ours map[uuid.UUID]Goods) error {
 	var ask []string
-	for _, n := range numbers {
-		ask = append(ask, n)
+	for _, a := range audits {
+		if n := deref(ours[a.ID].WechatID); n != "" && !slices.Contains(ask, n) {
+			ask = append(ask, n)
+		}
 	}
 	slices.Sort(ask)
 	asked := time.Now()
@@ -80,7 +78,7 @@ func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits 
 		return err
 	}
 	for _, a := range audits {
-		number := numbers[a.ID]
+		number := deref(ours[a.ID].WechatID)
 		news, found := status[number]
 		switch {
 		case number == "" || a.SubmittedAt.After(asked):
@@ -96,26 +94,6 @@ func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits 
 		}
 	}
 	return nil
-}
-
-// numbersOfAudits are WeChat's numbers of the goods that the audits are about,
-// by the audit's id.
-func (l *Ledger) numbersOfAudits(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit) (map[uuid.UUID]string, error) {
-	goods := make([][]dbsqlc.Resource, len(audits))
-	b := l.DB.NewBatch(m.TenantID)
-	for i, a := range audits {
-		postgres.QueueMany(b, dbsqlc.ResourceGet, dbsqlc.ResourceGetParams{TenantID: m.TenantID, ID: a.SubjectID, Type: goodsType.Name}, &goods[i])
-	}
-	if err := l.DB.Run(ctx, b); err != nil {
-		return nil, err
-	}
-	numbers := map[uuid.UUID]string{}
-	for i, a := range audits {
-		if rows := goods[i]; len(rows) > 0 && rows[0].WechatID != nil {
-			numbers[a.ID] = *rows[0].WechatID
-		}
-	}
-	return numbers, nil
 }
 
 // goodsAudit is POST /v1/goods/{id}/audits: goods/audit (document 004 §3).
@@ -197,7 +175,7 @@ type withdrawal struct {
 func (l *Ledger) WithdrawAudit(ctx context.Context, r Request, audit Audit) (Audit, Done, error) {
 	w := change{Kind: goodsWithdraw, ID: audit.SubjectID, States: []string{"in_review"}, Refusal: problem.CodeGoodsAuditStateConflict}
 	w.Baseline = withdrawal{audit.ID}
-	_, done, err := l.Goods.change(ctx, r, w, func(g Goods) (any, error) {
+	item, done, err := l.Goods.change(ctx, r, w, func(g Goods) (any, error) {
 		switch {
 		case g.Audit == nil || g.Audit.ID != audit.ID || AuditStatus(g.Audit.Status).rank() > InReview.rank():
 			return nil, problem.Of(problem.CodeGoodsAuditStateConflict)
@@ -206,9 +184,9 @@ func (l *Ledger) WithdrawAudit(ctx context.Context, r Request, audit Audit) (Aud
 		}
 		return wechat.ResetGoodsAuditRequest{AuditID: json.Number(*g.Audit.WechatAuditID), GoodsID: json.Number(*g.WechatID)}, nil
 	})
-	if p, ok := problem.As(err); ok && p.Upstream != nil && slices.Contains(withdrawRefusals, p.Upstream.Errcode) {
+	if p, ok := problem.As(err); ok && item.WechatID != nil && p.Upstream != nil && slices.Contains(withdrawRefusals, p.Upstream.Errcode) {
 		// WeChat says that it isn't in review: it has decided, perhaps.
-		if perr := l.decideGoods(ctx, r.Merchant, []dbsqlc.Audit{audit.Audit}); perr != nil {
+		if perr := l.decideGoods(ctx, r.Merchant, []dbsqlc.Audit{audit.Audit}, map[uuid.UUID]Goods{audit.ID: item}); perr != nil {
 			l.Log.Info("goods not read after a refused withdrawal", "audit_id", typeid.Format(typeid.Audit, audit.ID), "err", perr)
 		}
 	}

@@ -143,6 +143,29 @@ func (l *Ledger) RefreshAudit(ctx context.Context, m authorizer.Merchant, a Audi
 	return l.Audit(ctx, a.TenantID, a.ID)
 }
 
+// ofAudits reads at once what the audits are about, by the audit's id.
+func (c *Collection[F]) ofAudits(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit) (map[uuid.UUID]Resource[F], error) {
+	subjects := make([][]dbsqlc.Resource, len(audits))
+	b := c.l.DB.NewBatch(m.TenantID)
+	for i, a := range audits {
+		postgres.QueueMany(b, dbsqlc.ResourceGet, dbsqlc.ResourceGetParams{TenantID: m.TenantID, ID: a.SubjectID, Type: c.Name}, &subjects[i])
+	}
+	if err := c.l.DB.Run(ctx, b); err != nil {
+		return nil, err
+	}
+	out := map[uuid.UUID]Resource[F]{}
+	for i, a := range audits {
+		for _, row := range subjects[i] {
+			r, err := resourceFrom[F](row)
+			if err != nil {
+				return nil, err
+			}
+			out[a.ID] = r
+		}
+	}
+	return out, nil
+}
+
 // Audits of stores are decided in one to seven working days and told by
 // events; a poll finds what an event that was lost would have told.
 var (
@@ -163,14 +186,14 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 			return err
 		}
 	}
+	stores, err := l.Stores.ofAudits(ctx, m, audits)
+	if err != nil {
+		return err
+	}
 	for _, a := range audits {
-		s, err := l.Stores.Get(ctx, m.TenantID, a.SubjectID)
-		if err != nil {
-			return err
-		}
-		number := s.WechatID
+		number := stores[a.ID].WechatID
 		if number == nil {
-			number = s.Known.LegacyPoiID // which a store keeps when it is migrated
+			number = stores[a.ID].Known.LegacyPoiID // which a store keeps when it is migrated
 		}
 		i := slices.IndexFunc(shown, func(w Shown) bool { return number != nil && w.Number == *number })
 		if i < 0 || a.SubmittedAt.After(asked) {

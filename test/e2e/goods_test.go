@@ -484,6 +484,11 @@ func TestGoodsRules(t *testing.T) {
 			t.Errorf("%s: %d calls", rule.field, n-before)
 		}
 	}
+	for _, v := range []any{nil, 7, "1", []int{1}} {
+		if a := m.client.Do("POST", "/v1/goods", m.fresh("pricing", v)).WantProblem(422, "validation_failed"); a.Get("errors", "0", "code") != "wrong_type" {
+			t.Errorf("pricing %v: %s", v, a.Body)
+		}
+	}
 	for _, missing := range []string{"name", "cover_media_id", "path", "pricing"} {
 		item := m.fresh()
 		delete(item, missing)

@@ -3,8 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -79,6 +81,10 @@ func TestStoreProgram(t *testing.T) {
 		a := c.Do("POST", path, documentsProgram(tc.changes...)).WantProblem(422, "validation_failed")
 		if a.Get("errors", "0", "pointer") != tc.pointer || a.Get("errors", "0", "code") != tc.rule {
 			t.Errorf("%v: want %s %s: %s", tc.changes, tc.pointer, tc.rule, a.Body)
+		}
+		a = c.Do("POST", path, documentsProgram(tc.changes...), "Accept-Language", "zh").WantProblem(422, "validation_failed")
+		if tc.rule != "pattern" && !strings.ContainsFunc(a.Get("errors", "0", "detail"), func(r rune) bool { return unicode.Is(unicode.Han, r) }) {
+			t.Errorf("%v, in Chinese: %s", tc.changes, a.Body)
 		}
 	}
 	if n := len(w.Journal("wxa/apply_merchant")); n != 0 {
