@@ -28,9 +28,10 @@ var legacyDelete = register(&Kind{
 
 // DeleteLegacyStore deletes a legacy store at WeChat. Its record and ids stay
 // here, with status deleted. Errors besides those of Do: not_found,
-// store_not_deletable, version_conflict.
+// store_not_deletable, store_not_found once it is deleted, version_conflict.
 func (l *Ledger) DeleteLegacyStore(ctx context.Context, r Request, id uuid.UUID, version *int64) (LegacyStore, Done, error) {
-	w := change{Kind: legacyDelete, ID: id, Version: version, States: []string{"approved", "in_review", "rejected", "error"}, Refusal: problem.CodeStoreNotDeletable}
+	w := change{Kind: legacyDelete, ID: id, Version: version, States: []string{"approved", "in_review", "rejected", "error"}, Refusal: problem.CodeStoreNotDeletable,
+		Refusals: map[string]string{"deleted": problem.CodeStoreNotFound}}
 	return l.LegacyStores.change(ctx, r, w, func(s LegacyStore) (any, error) { return wechat.PoiRef{PoiID: *s.WechatID}, nil })
 }
 

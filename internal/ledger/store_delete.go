@@ -55,7 +55,8 @@ func proofOfAbsence(err error) (Proof, error) {
 // DeleteStore deletes a store at WeChat. Its record and ids stay here, with
 // status deleted. Errors as UpdateStore's, with store_not_deletable.
 func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, version *int64) (Store, Done, error) {
-	w := change{Kind: storeDelete, ID: id, Version: version, States: storeWritable, Refusal: problem.CodeStoreNotDeletable}
+	w := change{Kind: storeDelete, ID: id, Version: version, States: storeWritable, Refusal: problem.CodeStoreNotDeletable,
+		Refusals: map[string]string{"deleted": problem.CodeStoreNotFound}}
 	return l.Stores.change(ctx, r, w, func(s Store) (any, error) { return wechat.StoreRef{PoiID: *s.WechatID}, nil })
 }
 

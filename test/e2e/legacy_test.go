@@ -133,9 +133,13 @@ func TestLegacyStores(t *testing.T) {
 		if a := s.client.Do("GET", path, nil).Want(200); a.Get("status") != "deleted" {
 			t.Errorf("deleted: %s", a.Body)
 		}
-		s.client.Do("DELETE", path, nil).WantProblem(409, "store_not_deletable")
+		s.client.Do("DELETE", path, nil).WantProblem(404, "store_not_found")
 		s.client.Do("PATCH", path, map[string]any{"special": "Parking"}).WantProblem(409, "store_not_approved")
 		s.client.Do("GET", number+"?source=live", nil).WantProblem(404, "store_not_found")
+
+		s.client.Do("POST", "/v1/legacy-stores", legacyStore("category_path", []string{"Nothing"})).WantProblem(422, "category_invalid")
+		failed := s.client.Do("GET", "/v1/legacy-stores?status=failed", nil).Want(200).Get("data", "0", "id")
+		s.client.Do("DELETE", legacyPath+failed, nil).WantProblem(409, "store_not_deletable")
 	})
 
 	t.Run("rejected and submitted again", func(t *testing.T) {

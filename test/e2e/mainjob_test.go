@@ -110,7 +110,7 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("status after DELETE = %s", got)
 	}
 	c.Do("PATCH", "/v1/stores/"+id, map[string]any{"contact_phone": "020-1234567"}).WantProblem(409, "store_not_updatable")
-	c.Do("DELETE", "/v1/stores/"+id, nil).WantProblem(409, "store_not_deletable")
+	c.Do("DELETE", "/v1/stores/"+id, nil).WantProblem(404, "store_not_found")
 
 	// A merchant that did not grant the sets: nothing is written or sent.
 	before := len(w.Journal("wxa/add_store"))
