@@ -172,7 +172,7 @@ func TestWritesCanBeValidated(t *testing.T) {
 	}
 	doc := load(t)
 	for path, item := range doc.Paths.Map() {
-		for _, method := range []string{"POST", "PUT", "PATCH"} {
+		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
 			op := item.GetOperation(method)
 			if op == nil || op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil || exempt[op.OperationID] != "" {
 				continue

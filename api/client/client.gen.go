@@ -3993,6 +3993,11 @@ type CreateGoodsParams struct {
 
 // DeleteGoodsParams defines parameters for DeleteGoods.
 type DeleteGoodsParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
 	// answer was lost. Remembered for 30 days, for each merchant by itself.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -4095,6 +4100,11 @@ type CreateLegacyStoreParams struct {
 
 // DeleteLegacyStoreParams defines parameters for DeleteLegacyStore.
 type DeleteLegacyStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
 	// answer was lost. Remembered for 30 days, for each merchant by itself.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -4494,6 +4504,11 @@ type CreateStoreParams struct {
 
 // DeleteStoreParams defines parameters for DeleteStore.
 type DeleteStoreParams struct {
+	// ValidateOnly `true` only asks whether the gateway would take this write: every check runs, up to the call itself. Nothing is stored,
+	// nothing spent, WeChat isn't asked, and `Idempotency-Key` is not looked at. The answer is 200 with `valid`, or the problem
+	// that the write would be answered with.
+	ValidateOnly *ValidateOnly `form:"validate_only,omitempty" json:"validate_only,omitempty"`
+
 	// IdempotencyKey Any text of yours, 1 to 255 visible ASCII characters, new for each new write. Repeat a request with the same key when its
 	// answer was lost. Remembered for 30 days, for each merchant by itself.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -9677,6 +9692,33 @@ func NewDeleteGoodsRequest(server string, id GoodsIDPath, params *DeleteGoodsPar
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
@@ -10265,6 +10307,33 @@ func NewDeleteLegacyStoreRequest(server string, id LegacyStoreIDPath, params *De
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
@@ -12835,6 +12904,33 @@ func NewDeleteStoreRequest(server string, id StoreIDPath, params *DeleteStorePar
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ValidateOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "validate_only", *params.ValidateOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
@@ -16219,6 +16315,11 @@ func (r CreateGoodsResponse) ContentType() string {
 	return ""
 }
 
+// DeleteGoodsResponse200Headers the declared response headers of an HTTP 200 response for DeleteGoods
+type DeleteGoodsResponse200Headers struct {
+	RequestID *string
+}
+
 // DeleteGoodsResponse202Headers the declared response headers of an HTTP 202 response for DeleteGoods
 type DeleteGoodsResponse202Headers struct {
 	IdempotencyReplayed *string
@@ -16244,16 +16345,25 @@ type DeleteGoodsResponseDefaultHeaders struct {
 type DeleteGoodsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Goods
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeleteGoodsResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *DeleteGoodsResponse202Headers
 	// Headers204 the parsed response headers for an HTTP 204 response
 	Headers204 *DeleteGoodsResponse204Headers
 	// HeadersDefault the parsed response headers for an HTTP default response
 	HeadersDefault *DeleteGoodsResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteGoodsResponse) GetJSON200() *Valid {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -16682,6 +16792,11 @@ func (r CreateLegacyStoreResponse) ContentType() string {
 	return ""
 }
 
+// DeleteLegacyStoreResponse200Headers the declared response headers of an HTTP 200 response for DeleteLegacyStore
+type DeleteLegacyStoreResponse200Headers struct {
+	RequestID *string
+}
+
 // DeleteLegacyStoreResponse202Headers the declared response headers of an HTTP 202 response for DeleteLegacyStore
 type DeleteLegacyStoreResponse202Headers struct {
 	Deprecation         *string
@@ -16709,16 +16824,25 @@ type DeleteLegacyStoreResponseDefaultHeaders struct {
 type DeleteLegacyStoreResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *LegacyStore
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeleteLegacyStoreResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *DeleteLegacyStoreResponse202Headers
 	// Headers204 the parsed response headers for an HTTP 204 response
 	Headers204 *DeleteLegacyStoreResponse204Headers
 	// HeadersDefault the parsed response headers for an HTTP default response
 	HeadersDefault *DeleteLegacyStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteLegacyStoreResponse) GetJSON200() *Valid {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -18857,6 +18981,11 @@ func (r CreateStoreResponse) ContentType() string {
 	return ""
 }
 
+// DeleteStoreResponse200Headers the declared response headers of an HTTP 200 response for DeleteStore
+type DeleteStoreResponse200Headers struct {
+	RequestID *string
+}
+
 // DeleteStoreResponse202Headers the declared response headers of an HTTP 202 response for DeleteStore
 type DeleteStoreResponse202Headers struct {
 	IdempotencyReplayed *string
@@ -18882,16 +19011,25 @@ type DeleteStoreResponseDefaultHeaders struct {
 type DeleteStoreResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Valid
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Store
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *BadRequest
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeleteStoreResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *DeleteStoreResponse202Headers
 	// Headers204 the parsed response headers for an HTTP 204 response
 	Headers204 *DeleteStoreResponse204Headers
 	// HeadersDefault the parsed response headers for an HTTP default response
 	HeadersDefault *DeleteStoreResponseDefaultHeaders
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteStoreResponse) GetJSON200() *Valid {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -23024,6 +23162,13 @@ func ParseDeleteGoodsResponse(rsp *http.Response) (*DeleteGoodsResponse, error) 
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest Goods
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -23044,6 +23189,16 @@ func ParseDeleteGoodsResponse(rsp *http.Response) (*DeleteGoodsResponse, error) 
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers DeleteGoodsResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers DeleteGoodsResponse202Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
@@ -23682,6 +23837,13 @@ func ParseDeleteLegacyStoreResponse(rsp *http.Response) (*DeleteLegacyStoreRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest LegacyStore
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -23702,6 +23864,16 @@ func ParseDeleteLegacyStoreResponse(rsp *http.Response) (*DeleteLegacyStoreRespo
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers DeleteLegacyStoreResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers DeleteLegacyStoreResponse202Headers
 		if values := rsp.Header.Values("Deprecation"); len(values) > 0 {
@@ -26334,6 +26506,13 @@ func ParseDeleteStoreResponse(rsp *http.Response) (*DeleteStoreResponse, error) 
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Valid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest Store
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -26354,6 +26533,16 @@ func ParseDeleteStoreResponse(rsp *http.Response) (*DeleteStoreResponse, error) 
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers DeleteStoreResponse200Headers
+		if values := rsp.Header.Values("Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RequestID = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers DeleteStoreResponse202Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {

@@ -128,6 +128,7 @@ func TestLegacyStores(t *testing.T) {
 			t.Errorf("not adopted: %s", a.Body)
 		}
 
+		s.client.Do("DELETE", path+"?validate_only=true", nil).Want(200)
 		s.client.Do("DELETE", path, nil, "Idempotency-Key", "d1").Want(204)
 		s.client.Do("DELETE", path, nil, "Idempotency-Key", "d1").Want(204)
 		if a := s.client.Do("GET", path, nil).Want(200); a.Get("status") != "deleted" {

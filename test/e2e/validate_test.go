@@ -29,7 +29,7 @@ func TestValidateOnly(t *testing.T) {
 	c.Do("POST", "/v1/stores", open).Want(202)
 
 	calls := func() (n int) {
-		for _, path := range []string{"wxa/add_store", "wxa/update_store", "wxa/get_store_info"} {
+		for _, path := range []string{"wxa/add_store", "wxa/update_store", "wxa/del_store", "wxa/get_store_info"} {
 			n += len(s.Journal(path))
 		}
 		return n
@@ -92,7 +92,9 @@ func TestValidateOnly(t *testing.T) {
 		}
 	}
 	c.Do("POST", "/v1/stores?validate_only=2", good).WantProblem(400, "invalid_parameter")
-	c.Do("DELETE", path+"?validate_only=true", nil).WantProblem(400, "invalid_parameter")
+	c.Do("DELETE", path+"?validate_only=true", nil, "Idempotency-Key", "k").Want(200)
+	c.Do("DELETE", path+"?validate_only=true", nil, "If-Match", `"999-00000000"`).WantProblem(412, "version_conflict")
+	c.Do("DELETE", "/v1/stores/"+inReview+"?validate_only=true", nil).WantProblem(409, "store_not_deletable")
 	c.Do("GET", "/v1/stores?validate_only=true", nil).WantProblem(400, "invalid_parameter")
 
 	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
@@ -160,7 +162,7 @@ func TestGoodsValidateOnly(t *testing.T) {
 		method, path string
 		body         any
 	}{
-		{"POST", "/v1/goods", item}, {"PATCH", approved, price}, {"PATCH", rejected, map[string]any{"name": "Better"}}, {"POST", rejected + "/audits", nil}, {"POST", withdrawal, nil},
+		{"POST", "/v1/goods", item}, {"PATCH", approved, price}, {"PATCH", rejected, map[string]any{"name": "Better"}}, {"POST", rejected + "/audits", nil}, {"POST", withdrawal, nil}, {"DELETE", rejected, nil},
 	} {
 		a := c.Do(ask.method, ask.path+"?validate_only=true", ask.body, "Idempotency-Key", "k").Want(200)
 		if string(a.Body) != `{"valid":true,"warnings":[]}`+"\n" {
@@ -198,7 +200,6 @@ func TestGoodsValidateOnly(t *testing.T) {
 		}
 	}
 	c.Do("DELETE", rejected, nil, "If-Match", `"999-00000000"`).WantProblem(412, "version_conflict")
-	c.Do("DELETE", rejected+"?validate_only=true", nil).WantProblem(400, "invalid_parameter")
 	c.Do("POST", "/v1/goods", m.fresh(), "Idempotency-Key", "made").WantProblem(422, "idempotency_key_reused")
 	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
 		t.Errorf("stored (-before +after):\n%s", diff)
