@@ -100,6 +100,9 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	if err != nil {
 		return Proof{}, err
 	}
+	if sent.PoiID != "" {
+		return l.proveMigration(ctx, op, sent, found)
+	}
 	pois := make([]string, len(found))
 	for i, s := range found {
 		pois[i] = string(s.PoiID)
@@ -131,6 +134,18 @@ func proveStoreCreate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 		p.Candidates = append(p.Candidates, Candidate{Type: PoiID, ID: string(s.PoiID), Name: s.BusinessName})
 	}
 	return p, nil
+}
+
+// proveMigration looks for the store that a legacy one became. It keeps its
+// number, so one whose earlier move failed is shown already; the number is the
+// new record's once the move is approved.
+func (l *Ledger) proveMigration(ctx context.Context, op *Operation, sent wechat.AddStoreRequest, found []wechat.Store) (Proof, error) {
+	moves := func(s wechat.Store) bool { return string(s.PoiID) == sent.PoiID && s.Status != wechat.StoreFailed }
+	if slices.ContainsFunc(found, moves) {
+		return Proof{Verdict: Present}, nil
+	}
+	refused, err := l.lastRefusal(ctx, op, alreadyThere)
+	return Proof{Verdict: Absent, Refused: refused}, err
 }
 
 // lastRefusal is the refusal that the newest attempt met, if it is one of codes.

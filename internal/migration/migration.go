@@ -115,8 +115,8 @@ func (s *Migrations) Create(ctx context.Context, r ledger.Request, n Begin) (_ M
 	if err := s.noneActive(ctx, m, nil); err != nil {
 		return Migration{}, false, err
 	}
-	// A validation asks nobody: then what we heard last counts.
-	has, err := m.StoreProgram == "approved", error(nil)
+	// A validation asks nobody: then what we heard last counts, if we heard.
+	has, err := m.StoreProgram == "approved" || m.StoreProgram == "", error(nil)
 	if !r.ValidateOnly {
 		has, err = s.Ledger.HasStoreProgram(ctx, m)
 	}

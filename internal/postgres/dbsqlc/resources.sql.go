@@ -773,8 +773,9 @@ func (q *Queries) ResourceProject(ctx context.Context, db DBTX, arg ResourceProj
 }
 
 const ResourceReleaseNumber = `-- name: ResourceReleaseNumber :exec
-UPDATE resources SET wechat_id = NULL, status = 'deleted', row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = $4 AND id <> $5 AND origin = 'discovered'
+UPDATE resources SET wechat_id = NULL, status = CASE WHEN origin = 'discovered' THEN 'deleted' ELSE status END, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id = $4 AND id <> $5
+  AND (origin = 'discovered' OR status IN ('rejected', 'failed'))
 `
 
 type ResourceReleaseNumberParams struct {
@@ -786,7 +787,8 @@ type ResourceReleaseNumberParams struct {
 }
 
 // ResourceReleaseNumber frees a number that a comparison had given to a
-// resource of its own before the approval told whose it is.
+// resource of its own before the approval told whose it is, or to an earlier
+// attempt: a store that is migrated keeps its number over all of them.
 func (q *Queries) ResourceReleaseNumber(ctx context.Context, db DBTX, arg ResourceReleaseNumberParams) error {
 	_, err := db.Exec(ctx, ResourceReleaseNumber,
 		arg.TenantID,

@@ -56,10 +56,12 @@ WHERE tenant_id = @tenant_id AND id = @id AND status = ANY (@states::text[])
 RETURNING *;
 
 -- ResourceReleaseNumber frees a number that a comparison had given to a
--- resource of its own before the approval told whose it is.
+-- resource of its own before the approval told whose it is, or to an earlier
+-- attempt: a store that is migrated keeps its number over all of them.
 -- name: ResourceReleaseNumber :exec
-UPDATE resources SET wechat_id = NULL, status = 'deleted', row_version = row_version + 1, updated_at = now()
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = @wechat_id AND id <> @id AND origin = 'discovered';
+UPDATE resources SET wechat_id = NULL, status = CASE WHEN origin = 'discovered' THEN 'deleted' ELSE status END, row_version = row_version + 1, updated_at = now()
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND wechat_id = @wechat_id AND id <> @id
+  AND (origin = 'discovered' OR status IN ('rejected', 'failed'));
 
 -- name: ResourceGet :one
 SELECT * FROM resources WHERE tenant_id = @tenant_id AND id = @id AND type = @type;
