@@ -145,7 +145,7 @@ func TestMigrationMachine(t *testing.T) {
 						t.Fatalf("begun again beside one whose end is unknown: %+v", before)
 					}
 					items[i] = p.Claim(items[i])
-					if items[i].Deletes && items[i].Action != Delete && !(p.DeleteNotAllowed && items[i].Shown.Upgrade == wechat.UpgradeNotAllowed) {
+					if items[i].Deletes && items[i].Action != Delete && (!p.DeleteNotAllowed || items[i].Shown.Upgrade != wechat.UpgradeNotAllowed) {
 						t.Fatalf("deleted without a word: %+v", items[i])
 					}
 					if items[i].Attempt != before.Attempt+1 || items[i].Ours {

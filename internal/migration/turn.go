@@ -517,7 +517,7 @@ func encode(p *problem.Error) json.RawMessage {
 	}
 	js, err := json.Marshal(held{p.Code, p.Detail, p.Retryable, p.Fields, p.Upstream})
 	if err != nil {
-		return nil // texts and numbers only
+		panic(err) // texts and numbers only
 	}
 	return js
 }
