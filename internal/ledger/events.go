@@ -250,7 +250,13 @@ func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authori
 		if err != nil {
 			return dbsqlc.Audit{}, err
 		}
-		if r.WechatID != nil && *r.WechatID != n.Number {
+		var known struct {
+			LegacyPoiID *string `json:"legacy_poi_id"` // which a store keeps when it is migrated
+		}
+		if err := json.Unmarshal(r.Fields, &known); err != nil {
+			return dbsqlc.Audit{}, err
+		}
+		if r.WechatID != nil && *r.WechatID != n.Number || known.LegacyPoiID != nil && *known.LegacyPoiID != n.Number {
 			return dbsqlc.Audit{}, ErrUnmatched // another one's
 		}
 	}
