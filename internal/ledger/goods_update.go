@@ -122,8 +122,10 @@ func proveGoodsUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 		sent.Name != "" && shown.Name != sent.Name,
 		sent.URL != "" && shown.Path != sent.URL,
 		sent.PriceType != 0 && !want.shownAs(*shown.Upstream, 1) && !want.shownAs(*shown.Upstream, fenAYuan),
-		sent.CoverImgURL != "" && (before.CoverImageURL == "" || shown.CoverImageURL == before.CoverImageURL):
+		sent.CoverImgURL != "" && before.CoverImageURL != "" && shown.CoverImageURL == before.CoverImageURL:
 		return Proof{Verdict: Absent}, nil
+	case sent.CoverImgURL != "" && before.CoverImageURL == "":
+		return unreadable(op), nil // no address to compare with
 	}
 	return Proof{Verdict: Present}, nil
 }

@@ -118,6 +118,15 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
 	return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
 }
 
+// unreadable is what a look proves of a change that WeChat shows nowhere: it is
+// sent again, which overwrites it with the same, and at last left to a person.
+func unreadable(op *Operation) Proof {
+	if op.Attempt < maxAttempts {
+		return Proof{Verdict: Absent}
+	}
+	return Proof{Verdict: Inconclusive}
+}
+
 // repeatable reports whether WeChat itself keeps a second execution from
 // doing anything, should the proof of absence ever be wrong.
 func repeatable(r wechat.Risk) bool {

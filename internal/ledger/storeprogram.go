@@ -370,12 +370,7 @@ var storeProgramModify = register(&Kind{
 		b.Queue(dbsqlc.ResourceChanged, dbsqlc.ResourceChangedParams{TenantID: op.TenantID, ID: *op.SubjectID, Changed: changed})
 		return err
 	},
-	Prove: func(_ context.Context, _ *Ledger, op *Operation) (Proof, error) {
-		if op.Attempt < maxAttempts {
-			return Proof{Verdict: Absent}, nil
-		}
-		return Proof{Verdict: Inconclusive}, nil
-	},
+	Prove: func(_ context.Context, _ *Ledger, op *Operation) (Proof, error) { return unreadable(op), nil },
 })
 
 // ModifyStoreProgram changes picture or introduction; "" leaves one as it is.

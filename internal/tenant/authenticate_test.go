@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
 
@@ -354,8 +355,24 @@ func TestWarmAsksNoDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Notifications of the rows just written may still be under way.
-	eventually(t, "a round without a query", func() bool { before := trips.Load(); use(); return trips.Load() == before })
+	// Notifications come in the order of their commits: when this change is
+	// heard, those of the rows above have been.
+	last, lastToken := b.key(t, CLI(ten), NewKey{Scopes: []string{"*"}})
+	if _, err := b.keys.Authenticate(t.Context(), lastToken, false); err != nil {
+		t.Fatal(err)
+	}
+	err = b.db.InTenant(t.Context(), ten, func(tx postgres.DBTX) error {
+		_, err := tx.Exec(t.Context(), `UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2`, ten, last.ID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change is heard", func() bool {
+		_, err := b.keys.Authenticate(t.Context(), lastToken, false)
+		return problem.HasCode(err, problem.CodeKeyRevoked)
+	})
+	use()
 	cold := trips.Load()
 	for range 1000 {
 		use()

@@ -33,6 +33,8 @@ func TestStoreErrcodes(t *testing.T) {
 		legacy.IDs = legacy.IDs[1:]
 		return poi
 	}
+	// What they say of a store that is to be deleted is that it was.
+	deleted := map[string][]int{"deleteStore": {46005, 65115, 65116}, "deleteLegacyStore": {46005, 65115, 65116}}
 	for _, call := range []struct {
 		operation, endpoint, path string
 		write                     bool
@@ -70,7 +72,7 @@ func TestStoreErrcodes(t *testing.T) {
 	} {
 		t.Run(call.operation, func(t *testing.T) {
 			s := s.on(t)
-			answersEveryErrcode(t, s.World, s.client, errcodeCall{call.operation, call.endpoint, call.path, call.write, nil, func(*world.Client) *world.Answer {
+			answersEveryErrcode(t, s.World, s.client, errcodeCall{call.operation, call.endpoint, call.path, call.write, deleted[call.operation], func(*world.Client) *world.Answer {
 				if len(pois) < 2 {
 					t.Fatal("seed more stores")
 				}
@@ -81,12 +83,18 @@ func TestStoreErrcodes(t *testing.T) {
 
 	t.Run("a store that is gone was deleted", func(t *testing.T) {
 		s := s.on(t)
-		for _, errcode := range []int{65115, 65116} {
-			poi := next()
-			s.Fault("wxa/del_store", 1, map[string]any{"errcode": errcode})
-			s.client.Do("DELETE", "/v1/stores/"+poi, nil).Want(204)
-			if a := s.client.Do("GET", "/v1/stores/"+poi, nil).Want(200); a.Get("status") != "deleted" {
-				t.Errorf("errcode %d: %s", errcode, a.Body)
+		for _, path := range []string{"/v1/stores/", "/v1/legacy-stores/"} {
+			next, call := next, "wxa/del_store"
+			if path == "/v1/legacy-stores/" {
+				next, call = nextLegacy, "cgi-bin/poi/delpoi"
+			}
+			for _, errcode := range deleted["deleteStore"] {
+				poi := next()
+				s.Fault(call, 1, map[string]any{"errcode": errcode})
+				s.client.Do("DELETE", path+poi, nil).Want(204)
+				if a := s.client.Do("GET", path+poi, nil).Want(200); a.Get("status") != "deleted" {
+					t.Errorf("errcode %d: %s", errcode, a.Body)
+				}
 			}
 		}
 	})

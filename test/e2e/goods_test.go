@@ -453,7 +453,7 @@ func TestGoodsRules(t *testing.T) {
 		good, bad []any
 		pointer   string // of the error, when not the field
 	}{
-		{"name", []any{"a", x(28), cn(14), cn(13) + "ab"}, []any{"", x(29), cn(15), cn(14) + "a", "a\tb", 7, nil}, ""},
+		{"name", []any{"a", x(28), cn(14), cn(13) + "ab"}, []any{"", "  ", x(29), cn(15), cn(14) + "a", "a\tb", 7, nil}, ""},
 		{"cover_media_id", nil, []any{"", "http://mmbiz.qpic.cn/x", x(129), nil}, ""},
 		{"path", []any{"/pages/index/index", "pages/a.html", "pages/goods?url=https%3A%2F%2Fexample.com%2F&id=7", "pages/a?名=茶"},
 			[]any{"", "https://example.com/a", "HTTPS%3A%2F%2Fa", "//example.com", "pages/a?url=https://example.com", "pages/a?b=%zz", "pages/a b", "pages/a#b", "pages/" + x(507), nil}, ""},

@@ -142,20 +142,22 @@ func TestMapPOIs(t *testing.T) {
 		t.Errorf("event: %v", told)
 	}
 	for _, typ := range []string{"base_id", "rich_id", "map_poi_id"} {
-		issued := map[string]bool{}
-		all, _ := s.Truth()
-		for _, i := range all {
-			if i.Type == typ {
-				issued[i.ID] = true
+		s.Eventually("the ids of type "+typ, func() error {
+			issued, known := map[string]bool{}, map[string]bool{}
+			all, _ := s.Truth()
+			for _, i := range all {
+				if i.Type == typ {
+					issued[i.ID] = true
+				}
 			}
-		}
-		known := map[string]bool{}
-		for _, row := range s.Query(`SELECT DISTINCT wechat_id FROM wechat_id_ledger WHERE id_type = $1`, typ) {
-			known[fmt.Sprint(row["wechat_id"])] = true
-		}
-		if diff := cmp.Diff(issued, known); diff != "" || len(issued) < 3 {
-			t.Errorf("ids of type %s (-WeChat +ledger):\n%s", typ, diff)
-		}
+			for _, row := range s.Query(`SELECT DISTINCT wechat_id FROM wechat_id_ledger WHERE id_type = $1`, typ) {
+				known[fmt.Sprint(row["wechat_id"])] = true
+			}
+			if diff := cmp.Diff(issued, known); diff != "" || len(issued) < 3 {
+				return fmt.Errorf("(-WeChat +ledger):\n%s", diff)
+			}
+			return nil
+		})
 	}
 
 	store := s.fresh("map_poi_id", approved.Get("map_poi_id"))

@@ -32,7 +32,7 @@ func TestStoreRules(t *testing.T) {
 		{"business_hours", []any{hours("00:00", "24:00"), hours("23:59", "00:00"), hours("22:00", "02:00"), hours("9:05", "9:06")}, []any{nil, "10:00-21:00"}, ""},
 		{"business_hours", nil, []any{hours("24:00", "21:00"), hours("10:60", "21:00"), hours("1000", "21:00"), hours("", "21:00")}, "/business_hours/open"},
 		{"business_hours", nil, []any{hours("10:00", "24:01"), hours("10:00", "25:00"), hours("10:00", "21:0")}, "/business_hours/close"},
-		{"credential_number", nil, []any{"", x(101), "a\u0007", nil}, ""},
+		{"credential_number", nil, []any{"", " ", x(101), "a\u0007", nil}, ""},
 		{"qualification_media_ids", []any{[]string{}, []string{media}, slices.Repeat([]string{media}, 5)}, []any{slices.Repeat([]string{media}, 6), media}, ""},
 		{"qualification_media_ids", nil, []any{[]string{""}, []string{x(129)}, []string{"a,b"}}, "/qualification_media_ids/0"},
 		{"card_id", []any{"a", x(64)}, []any{"", x(65), "a b", nil}, ""},

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mendian/mendian/internal/sandbox"
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
 )
 
@@ -109,6 +110,31 @@ func TestGoodsAnswerLost(t *testing.T) {
 	if a := lost("update", "PATCH", path, map[string]any{"name": "Other", "pricing": map[string]string{"type": "range", "min": "1", "max": "2.5"}}, "unreviewed"); a.Get("name") != "Other" || a.Get("pricing", "max") != "2.5" {
 		t.Errorf("changed: %s", a.Body)
 	}
+	// WeChat shows a new picture only by another address. Where the one before
+	// isn't known nothing proves the change: it is sent again, and at last left
+	// to a person, but not called failed.
+	p.Exec(`UPDATE resources SET fields = fields - 'cover_image_url' WHERE id = $1`, p.UUID(typeid.Goods, again.Get("id")))
+	updates := len(p.Journal(broadcast + "update"))
+	p.Fault(broadcast+"update", 3, map[string]any{"drop_reply": true})
+	picture := p.c.Do("PATCH", path, map[string]any{"cover_media_id": "AtzkRk0UqFI0o17dMcbX8TPBaU1VdRYFMTrN9zsgAprmGqzNdIza9mjyshCVmms5"}).Want(http.StatusAccepted).Header.Get("Operation-Id")
+	p.Eventually("the picture is sent three times", func() error {
+		if n := len(p.Journal(broadcast+"update")) - updates; n != 3 {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
+	p.Eventually("the third answer is known to be lost", func() error {
+		if op := p.c.Do("GET", "/v1/operations/"+picture, nil); op.Get("status") != "reconciling" || op.Get("attempts", "2", "outcome") != "ambiguous" {
+			return fmt.Errorf("%s", op.Body)
+		}
+		return nil
+	})
+	p.Exec(`UPDATE operations SET sent_at = now() - interval '2 days', next_check_at = now() WHERE id = $1`, p.UUID(typeid.Operation, picture))
+	if op := p.settled(picture); op.Get("status") != "needs_attention" {
+		t.Errorf("a picture that can't be compared: %s", op.Body)
+	}
+	p.c.Do("POST", "/v1/operations/"+picture+"/resolution", map[string]any{"decision": "executed"}).Want(200)
+
 	if a := lost("audit", "POST", path+"/audits", nil, "in_review"); a.Get("audit", "id") == again.Get("audit", "id") || a.Get("audit", "wechat_audit_id") != "null" {
 		t.Errorf("submitted again: %s", a.Body)
 	}
