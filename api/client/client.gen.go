@@ -2960,15 +2960,19 @@ type StoreCreate struct {
 	ClientReference *ClientReference `json:"client_reference,omitempty"`
 
 	// CompanyName The company, when it is not the one behind the account. Then `qualification_media_ids` is needed.
-	CompanyName *string `json:"company_name,omitempty"`
+	//
+	// Example: TIT Trading
+	CompanyName *CompanyName `json:"company_name,omitempty"`
 
 	// ContactPhone The phone that customers see, digits and hyphens.
 	//
 	// Example: 1111222222
 	ContactPhone ContactPhone `json:"contact_phone"`
 
-	// CredentialNumber The number of the business licence.
-	CredentialNumber string `json:"credential_number"`
+	// CredentialNumber The number of the business licence. WeChat takes each for one store of the account.
+	//
+	// Example: 22883878-0
+	CredentialNumber CredentialNumber `json:"credential_number"`
 
 	// LegacyPoiID The number of the old store, when one is migrated (after `legacy_poi_id_required`).
 	LegacyPoiID *string `json:"legacy_poi_id,omitempty"`

@@ -123,6 +123,12 @@ func TestMapPOIs(t *testing.T) {
 	c.For("").Do("POST", "/v1/map-pois", documentsPlace()).WantProblem(400, "merchant_required")
 
 	s.Control("POST", "clock", map[string]string{"advance": "73h"}, nil)
+	s.Eventually("a ticket of the new time", func() error {
+		if a := c.Do("GET", "/v1/stores?source=live", nil); a.Status != 200 {
+			return fmt.Errorf("%s", a.Body)
+		}
+		return nil
+	})
 	approved := is(id, "approved")
 	if approved.Get("map_poi_id") == "null" || approved.Get("approved", "name") != "hardenzhang" || approved.Get("approved", "location", "latitude") != "23.0974903107" ||
 		approved.Get("estimated_days") != "null" || approved.Get("audit", "status") != "approved" || approved.Get("audit", "decided_at") == "null" || approved.Get("location", "longitude") != "113.323753357" {
