@@ -31,6 +31,8 @@ type News struct {
 	Source   string // FromEvent, FromPoll
 	InboxID  uuid.UUID
 	At       time.Time // CreateTime, or when it was read
+
+	provenOf uuid.UUID // the operation that Belongs has answered yes for
 }
 
 // An auditKind is one of the seven kinds of audits.
@@ -85,6 +87,22 @@ var ErrUnmatched = errors.New("no audit with this id is known yet")
 // Errors: ErrUnmatched.
 func (l *Ledger) ApplyNews(ctx context.Context, m authorizer.Merchant, n News) (dbsqlc.Audit, error) {
 	a, err := l.applyNews(ctx, m, n)
+	if open, ok := errors.AsType[unproven](err); ok {
+		op, err := l.load(ctx, m.TenantID, open.op, nil)
+		if err != nil {
+			return a, err
+		}
+		op.Merchant = m
+		ours, err := auditKinds[n.Kind].Belongs(ctx, l, op, n)
+		if err != nil {
+			return a, err
+		}
+		if !ours {
+			return a, ErrUnmatched
+		}
+		n.provenOf = open.op
+		return l.applyNews(ctx, m, n)
+	}
 	if !errors.Is(err, ErrUnmatched) {
 		return a, err
 	}
@@ -250,18 +268,21 @@ func (l *Ledger) anonymousAudit(ctx context.Context, tx postgres.DBTX, m authori
 		if err != nil {
 			return dbsqlc.Audit{}, err
 		}
-		var known struct {
-			LegacyPoiID *string `json:"legacy_poi_id"` // which a store keeps when it is migrated
-		}
-		if err := json.Unmarshal(r.Fields, &known); err != nil {
-			return dbsqlc.Audit{}, err
-		}
-		if r.WechatID != nil && *r.WechatID != n.Number || known.LegacyPoiID != nil && *known.LegacyPoiID != n.Number {
+		if r.WechatID != nil && *r.WechatID != n.Number {
 			return dbsqlc.Audit{}, ErrUnmatched // another one's
+		}
+		if id := rows[0].OperationID; r.WechatID == nil && kind.Belongs != nil && id != nil && *id != n.provenOf {
+			return dbsqlc.Audit{}, unproven{*id}
 		}
 	}
 	return rows[0], nil
 }
+
+// unproven says that news which name a number may be about what op made, or
+// about something that was made without us: only Belongs tells.
+type unproven struct{ op uuid.UUID }
+
+func (unproven) Error() string { return "whose news these are is not known yet" }
 
 // auditOfNumber is the open audit, its id unknown, of the resource that n
 // names. Errors: pgx.ErrNoRows.

@@ -217,6 +217,25 @@ func TestAnotherStoresEvent(t *testing.T) {
 	if rows := query(p.World, `SELECT wechat_audit_id FROM audits WHERE wechat_audit_id = '777000111'`); len(rows) != 0 {
 		t.Errorf("the audit of another store was given to this one")
 	}
+
+	// Nor when the creation is known to have succeeded, and only its audit's id
+	// was lost.
+	w = p.creation()
+	p.Fault(w.call, 1, map[string]any{"drop_reply": true})
+	second := p.c.Do(w.method, w.path, w.body).Want(http.StatusAccepted)
+	p.settled(second.Header.Get("Operation-Id"))
+	p.push(storeEvent("add_store_audit_info", 777000222, 1, other))
+	p.Eventually("the second event is kept as unmatched", func() error {
+		rows := query(p.World, `SELECT state FROM event_inbox WHERE audit_id = '777000222'`)
+		if a := p.c.Do("GET", "/v1/stores/"+second.Get("id"), nil).Want(200); len(rows) != 1 || rows[0] != "unmatched" || a.Get("status") != "in_review" {
+			return fmt.Errorf("%v %s", rows, a.Body)
+		}
+		return nil
+	})
+	p.compareAudits()
+	if a := p.c.Do("GET", "/v1/stores/"+second.Get("id"), nil).Want(200); a.Get("status") != "active" || a.Get("poi_id") == other || a.Get("poi_id") == "null" {
+		t.Errorf("its own approval: %s", a.Body)
+	}
 }
 
 // storeEvent is an audit event in the shape of document 000 §4.8 and §4.9.
