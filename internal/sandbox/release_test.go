@@ -75,6 +75,9 @@ func (p *platform) fromAPI(fan, code string) {
 			return // the test is over
 		}
 		defer func() { _ = resp.Body.Close() }()
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			return // it is: the simulator has stopped
+		}
 		if raw, err = io.ReadAll(resp.Body); err == nil && out != nil {
 			err = json.Unmarshal(raw, out)
 		}
