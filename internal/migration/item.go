@@ -42,11 +42,11 @@ const (
 	NeedsPhotos       = "photos_required"
 	NeedsPhone        = "contact_phone_required"
 	NeedsHours        = "business_hours_required"
-	NeedsCredential   = "credential_number_required"
-	NeedsConsent      = "consent_required"    // WeChat lets it not move: it can only be deleted
-	NeedsApproval     = "store_not_approved"  // WeChat's Store Management has not approved it
-	NeedsListing      = "not_listed"          // WeChat's list doesn't have it
-	NeedsResolution   = "operation_attention" // a person must say what became of its write
+	NeedsCredential   = "credential_number_required" //nolint:gosec // the name of a reason
+	NeedsConsent      = "consent_required"           // WeChat lets it not move: it can only be deleted
+	NeedsApproval     = "store_not_approved"         // WeChat's Store Management has not approved it
+	NeedsListing      = "not_listed"                 // WeChat's list doesn't have it
+	NeedsResolution   = "operation_attention"        // a person must say what became of its write
 	maxPhotos         = 50
 	automaticAttempts = 3
 )

@@ -525,9 +525,12 @@ func encode(p *problem.Error) json.RawMessage {
 // Problem is what keeps an item or a migration from going on, from its row; nil
 // if nothing does.
 func Problem(row json.RawMessage) *problem.Error {
-	var h held
-	if len(row) == 0 || json.Unmarshal(row, &h) != nil {
+	if len(row) == 0 {
 		return nil
+	}
+	var h held
+	if err := json.Unmarshal(row, &h); err != nil {
+		return problem.Of(problem.CodeInternal).WithErr(err)
 	}
 	p := problem.Of(h.Code)
 	p.Detail, p.Retryable, p.Fields, p.Upstream = h.Detail, h.Retryable, h.Fields, h.Upstream
