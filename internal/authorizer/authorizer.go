@@ -22,9 +22,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/maypok86/otter/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -84,10 +85,10 @@ type Authorizer struct {
 	tokens     *postgres.Cache[held]
 	components *postgres.Cache[held]
 	flights    singleflight.Group
-	reads      singleflight.Group                    // of calls that are counted
-	used       *otter.Cache[postgres.Key, time.Time] // when a merchant's use was noted
-	nudged     *otter.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
-	broken     *otter.Cache[postgres.Key, breaker]
+	reads      singleflight.Group                  // of calls that are counted
+	used       *lru.Cache[postgres.Key, time.Time] // when a merchant's use was noted
+	nudged     *lru.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
+	broken     *lru.Cache[postgres.Key, breaker]
 
 	running    context.Context // ends with Close
 	stop       context.CancelFunc
@@ -105,9 +106,9 @@ func New(d Deps) *Authorizer {
 		appids:     postgres.NewCache[uuid.UUID](d.Changes, maxMerchants),
 		tokens:     postgres.NewCache[held](d.Changes, maxTokens, "authorizer_tokens"),
 		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
-		used:       otter.Must(&otter.Options[postgres.Key, time.Time]{MaximumSize: maxMerchants}),
-		nudged:     otter.Must(&otter.Options[postgres.Key, time.Time]{MaximumSize: maxTokens}),
-		broken:     otter.Must(&otter.Options[postgres.Key, breaker]{MaximumSize: maxMerchants}),
+		used:       memory.New[postgres.Key, time.Time](maxMerchants),
+		nudged:     memory.New[postgres.Key, time.Time](maxTokens),
+		broken:     memory.New[postgres.Key, breaker](maxMerchants),
 	}
 	a.running, a.stop = context.WithCancel(context.Background())
 	return a

@@ -39,7 +39,7 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 	if err != nil {
 		return wechat.Reply{}, storage(err)
 	}
-	if b, ok := a.broken.GetIfPresent(c.key()); ok && b.gen == token.gen && time.Now().Before(b.until) {
+	if b, ok := a.broken.Get(c.key()); ok && b.gen == token.gen && time.Now().Before(b.until) {
 		p := problem.Of(problem.CodeMerchantTokenUnavailable)
 		p.RetryAfter = time.Until(b.until)
 		return wechat.Reply{}, p
@@ -63,7 +63,7 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		case class != wechat.TokenRejected:
 			return reply, nil
 		case again:
-			a.broken.Set(c.key(), breaker{token.gen, time.Now().Add(brokenFor)})
+			a.broken.Add(c.key(), breaker{token.gen, time.Now().Add(brokenFor)})
 			a.Log.WarnContext(ctx, "WeChat rejects a fresh token", "tenant_id", c.tenant, "merchant_id", c.id, "errcode", we.Code)
 			p := problem.Of(problem.CodeMerchantTokenUnavailable)
 			p.RetryAfter = brokenFor
@@ -190,10 +190,10 @@ const touchEvery = 10 * time.Minute
 // touch notes that the merchant is in use, off the caller's path.
 func (a *Authorizer) touch(c account) {
 	now := time.Now()
-	if at, ok := a.used.GetIfPresent(c.key()); ok && now.Sub(at) < touchEvery {
+	if at, ok := a.used.Get(c.key()); ok && now.Sub(at) < touchEvery {
 		return
 	}
-	a.used.Set(c.key(), now)
+	a.used.Add(c.key(), now)
 	a.beside("note a merchant's use", func(ctx context.Context) error {
 		b := a.DB.NewBatch(c.tenant)
 		b.Queue(dbsqlc.AuthorizerTokenUsed, dbsqlc.AuthorizerTokenUsedParams{TenantID: c.tenant, MerchantID: c.id})

@@ -115,8 +115,8 @@ func (a *Authorizer) obtain(ctx context.Context, r tokenRow, rejected int32) (he
 	case use:
 		return h, nil
 	case useAndRefresh:
-		if at, ok := a.nudged.GetIfPresent(r.key); !ok || time.Since(at) > coolDown {
-			a.nudged.Set(r.key, time.Now())
+		if at, ok := a.nudged.Get(r.key); !ok || time.Since(at) > coolDown {
+			a.nudged.Add(r.key, time.Now())
 			a.beside("refresh ahead", func(ctx context.Context) error {
 				_, err := a.renew(ctx, r, rejected)
 				return err

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
@@ -98,25 +99,25 @@ func (e *Edge) leaked(c echo.Context, s *state, name, key string, admin bool) er
 
 // failures counts failed authentications by address: 20 a minute, then 429.
 type failures struct {
-	byAddress *otter.Cache[netip.Prefix, *rate.Limiter]
+	byAddress *lru.Cache[netip.Prefix, *rate.Limiter]
 }
 
 const failuresAMinute = 20
 
 func newFailures() *failures {
-	return &failures{otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
-		MaximumSize:      100_000,
-		ExpiryCalculator: otter.ExpiryAccessing[netip.Prefix, *rate.Limiter](2 * time.Minute),
-	})}
+	return &failures{memory.New[netip.Prefix, *rate.Limiter](bucketsKept)}
 }
 
 // count takes note of a failure and says how long the address has to wait, 0
 // when it has not failed too often.
 func (f *failures) count(ip string) time.Duration {
 	key := addressKey(ip)
-	limiter, ok := f.byAddress.GetIfPresent(key)
+	limiter, ok := f.byAddress.Get(key)
 	if !ok {
-		limiter, _ = f.byAddress.SetIfAbsent(key, rate.NewLimiter(rate.Limit(failuresAMinute)/60, failuresAMinute))
+		limiter = rate.NewLimiter(rate.Limit(failuresAMinute)/60, failuresAMinute)
+		if other, found, _ := f.byAddress.PeekOrAdd(key, limiter); found {
+			limiter = other
+		}
 	}
 	if limiter.Allow() {
 		return 0

@@ -7,23 +7,28 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
-	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/tenant"
 )
 
+// bucketsKept bounds memory. Who uses more keys than that at once gets a full
+// bucket again, no more.
+const bucketsKept = 100_000
+
 // limits holds token buckets, one for each key and one for each tenant, in
-// this process: with R replicas a caller gets up to R times as much. Buckets
-// nobody used for a while are forgotten, full.
+// this process: with R replicas a caller gets up to R times as much. The buckets
+// unused for longest are forgotten, full.
 type limits struct {
 	keyRate     tenant.RateLimit
 	tenantRate  float64
 	tenantLimit func(context.Context, uuid.UUID) (float64, bool)
-	keys        *otter.Cache[uuid.UUID, *bucket]
-	tenants     *otter.Cache[uuid.UUID, *bucket]
+	keys        *lru.Cache[uuid.UUID, *bucket]
+	tenants     *lru.Cache[uuid.UUID, *bucket]
 }
 
 // A bucket is a limiter and what it was made for, so that a changed setting
@@ -35,12 +40,8 @@ type bucket struct {
 }
 
 func newLimits(cfg Config) *limits {
-	buckets := func() *otter.Cache[uuid.UUID, *bucket] {
-		return otter.Must(&otter.Options[uuid.UUID, *bucket]{
-			MaximumSize: 100_000, ExpiryCalculator: otter.ExpiryAccessing[uuid.UUID, *bucket](10 * time.Minute),
-		})
-	}
-	return &limits{keyRate: cfg.KeyRate, tenantRate: cfg.TenantRate, tenantLimit: cfg.TenantLimit, keys: buckets(), tenants: buckets()}
+	return &limits{keyRate: cfg.KeyRate, tenantRate: cfg.TenantRate, tenantLimit: cfg.TenantLimit,
+		keys: memory.New[uuid.UUID, *bucket](bucketsKept), tenants: memory.New[uuid.UUID, *bucket](bucketsKept)}
 }
 
 // take counts a request against its key and its tenant, and tells the caller
@@ -88,19 +89,21 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 	return p
 }
 
-func bucketFor(buckets *otter.Cache[uuid.UUID, *bucket], id uuid.UUID, name string, set tenant.RateLimit) *bucket {
-	if b, ok := buckets.GetIfPresent(id); ok && b.set == set {
+func bucketFor(buckets *lru.Cache[uuid.UUID, *bucket], id uuid.UUID, name string, set tenant.RateLimit) *bucket {
+	if b, ok := buckets.Get(id); ok && b.set == set {
 		return b
 	}
 	fresh := &bucket{
 		Limiter: rate.NewLimiter(rate.Limit(set.PerSecond), max(1, set.Burst)), set: set,
 		policy: `"` + name + `";q=` + strconv.FormatFloat(set.PerSecond, 'f', -1, 64) + `;w=1`,
 	}
-	b, _ := buckets.Compute(id, func(old *bucket, found bool) (*bucket, otter.ComputeOp) {
-		if found && old.set == set {
-			return old, otter.CancelOp
-		}
-		return fresh, otter.WriteOp
-	})
-	return b
+	b, found, _ := buckets.PeekOrAdd(id, fresh)
+	switch {
+	case !found:
+		return fresh
+	case b.set == set:
+		return b // another request was quicker
+	}
+	buckets.Add(id, fresh)
+	return fresh
 }

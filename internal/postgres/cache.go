@@ -6,9 +6,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/maypok86/otter/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/observe"
 )
 
@@ -32,7 +33,7 @@ type Key struct {
 // what changed. Only found rows are kept.
 type Cache[V any] struct {
 	changes *Changes
-	entries *otter.Cache[Key, entry[V]]
+	entries *lru.Cache[Key, entry[V]]
 	loads   singleflight.Group
 	drops   atomic.Int64 // counts invalidations, so that a load that raced with one isn't kept
 }
@@ -47,7 +48,7 @@ type entry[V any] struct {
 func NewCache[V any](changes *Changes, size int, tables ...string) *Cache[V] {
 	c := &Cache[V]{
 		changes: changes,
-		entries: otter.Must(&otter.Options[Key, entry[V]]{MaximumSize: size}),
+		entries: memory.New[Key, entry[V]](size),
 	}
 	for _, table := range tables {
 		changes.Subscribe(table, func(tenant uuid.UUID, id string) { c.Drop(Key{tenant, id}) })
@@ -58,23 +59,23 @@ func NewCache[V any](changes *Changes, size int, tables ...string) *Cache[V] {
 
 // Put keeps a row that was read anyway. It is for what never changes: a row
 // that can must come in through Get, which sees invalidations.
-func (c *Cache[V]) Put(k Key, v V) { c.entries.Set(k, entry[V]{v, time.Now()}) }
+func (c *Cache[V]) Put(k Key, v V) { c.entries.Add(k, entry[V]{v, time.Now()}) }
 
 // Drop forgets one row.
 func (c *Cache[V]) Drop(k Key) {
 	c.drops.Add(1)
-	c.entries.Invalidate(k)
+	c.entries.Remove(k)
 }
 
 // DropAll forgets every row.
 func (c *Cache[V]) DropAll() {
 	c.drops.Add(1)
-	c.entries.InvalidateAll()
+	c.entries.Purge()
 }
 
 // Peek returns what Get would return without asking the database.
 func (c *Cache[V]) Peek(k Key) (V, bool) {
-	e, ok := c.entries.GetIfPresent(k)
+	e, ok := c.entries.Get(k)
 	if !ok || time.Since(e.at) >= c.ttl() {
 		var zero V
 		return zero, false
@@ -111,7 +112,7 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 			return v, err
 		}
 		if c.drops.Load() == before {
-			c.entries.Set(k, entry[V]{v, at})
+			c.entries.Add(k, entry[V]{v, at})
 		}
 		return v, nil
 	})
@@ -123,7 +124,7 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		if r.Err == nil {
 			return r.Val.(V), nil
 		}
-		if e, ok := c.entries.GetIfPresent(k); ok && !answered(r.Err) && time.Since(e.at) < ttlStale {
+		if e, ok := c.entries.Get(k); ok && !answered(r.Err) && time.Since(e.at) < ttlStale {
 			return e.value, nil
 		}
 		return zero, r.Err

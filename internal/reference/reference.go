@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/maypok86/otter/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mendian/mendian/internal/authorizer"
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -191,24 +192,24 @@ func version[T any](given string, rows []T) string {
 
 // kept holds one tree a tenant.
 type kept[T any] struct {
-	trees *otter.Cache[uuid.UUID, Tree[T]]
-	tried *otter.Cache[uuid.UUID, time.Time]
+	trees *lru.Cache[uuid.UUID, Tree[T]]
+	tried *lru.Cache[uuid.UUID, time.Time]
 	loads singleflight.Group
 }
 
 func newKept[T any]() *kept[T] {
 	return &kept[T]{
-		trees: otter.Must(&otter.Options[uuid.UUID, Tree[T]]{MaximumSize: tenantsKept}),
-		tried: otter.Must(&otter.Options[uuid.UUID, time.Time]{MaximumSize: tenantsKept}),
+		trees: memory.New[uuid.UUID, Tree[T]](tenantsKept),
+		tried: memory.New[uuid.UUID, time.Time](tenantsKept),
 	}
 }
 
 func (k *kept[T]) get(ctx context.Context, tenant uuid.UUID, load func(context.Context) (Tree[T], error)) (Tree[T], error) {
-	old, have := k.trees.GetIfPresent(tenant)
+	old, have := k.trees.Get(tenant)
 	if have && time.Since(old.At) < freshFor {
 		return old, nil
 	}
-	if failed, ok := k.tried.GetIfPresent(tenant); have && ok && time.Since(failed) < retryAfter {
+	if failed, ok := k.tried.Get(tenant); have && ok && time.Since(failed) < retryAfter {
 		old.Stale = true
 		return old, nil
 	}
@@ -217,9 +218,9 @@ func (k *kept[T]) get(ctx context.Context, tenant uuid.UUID, load func(context.C
 		var t Tree[T]
 		err := observe.Caught(func() (err error) { t, err = load(context.WithoutCancel(ctx)); return err })
 		if err == nil {
-			k.trees.Set(tenant, t)
+			k.trees.Add(tenant, t)
 		} else {
-			k.tried.Set(tenant, time.Now())
+			k.tried.Add(tenant, time.Now())
 		}
 		return t, err
 	})

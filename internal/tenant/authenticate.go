@@ -82,7 +82,7 @@ func (k *Keys) Authenticate(ctx context.Context, bearer string, admin bool) (Cal
 	}
 	var buf [maxToken]byte // on the stack, where []byte(bearer) would not be
 	sum := sha256.Sum256(buf[:copy(buf[:], bearer)])
-	v, ok := k.verified.GetIfPresent(sum)
+	v, ok := k.verified.Get(sum)
 	if !ok {
 		if v, err = k.verify(bearer, sum, ring); err != nil {
 			return Caller{}, err
@@ -99,7 +99,7 @@ func (k *Keys) Authenticate(ctx context.Context, bearer string, admin bool) (Cal
 	}
 	now := k.Now()
 	if now.Unix() >= v.expires+int64(leeway/time.Second) {
-		k.verified.Invalidate(sum)
+		k.verified.Remove(sum)
 		return Caller{}, errExpired
 	}
 	row, err := k.row(ctx, v)
@@ -155,7 +155,7 @@ func (k *Keys) verify(bearer string, sum [sha256.Size]byte, ring *ring) (*verifi
 		v.tenant = postgres.Key{Tenant: tenant, ID: tenant.String()}
 		v.scopes = strings.Fields(c.Scope)
 	}
-	k.verified.Set(sum, v)
+	k.verified.Add(sum, v)
 	return v, nil
 }
 

@@ -398,10 +398,10 @@ func BenchmarkAuthenticate(bm *testing.B) {
 	}
 	bm.Run("warm", func(bm *testing.B) { run(bm, func() {}) })
 	bm.Run("cold token, warm row", func(bm *testing.B) {
-		run(bm, func() { b.keys.verified.Invalidate(sha256.Sum256([]byte(token))) })
+		run(bm, func() { b.keys.verified.Remove(sha256.Sum256([]byte(token))) })
 	})
 	bm.Run("cold token and row", func(bm *testing.B) {
-		run(bm, func() { b.keys.verified.InvalidateAll(); b.keys.rows.DropAll() })
+		run(bm, func() { b.keys.verified.Purge(); b.keys.rows.DropAll() })
 	})
 	bm.Run("warm parallel", func(bm *testing.B) {
 		bm.ReportAllocs()

@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/maypok86/otter/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/mendian/mendian/internal/memory"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -37,7 +38,7 @@ type Keys struct {
 	rings    *postgres.Cache[*ring]
 	rows     *postgres.Cache[*keyRow]
 	admins   *postgres.Cache[*keyRow]
-	verified *otter.Cache[[sha256.Size]byte, *verified]
+	verified *lru.Cache[[sha256.Size]byte, *verified]
 	used     *used
 }
 
@@ -49,7 +50,7 @@ func NewKeys(t *Tenants) *Keys {
 		rows:  postgres.NewCache[*keyRow](t.Changes, 50_000, "api_keys"),
 		// The table has no tenant: its notifications carry the row's id in that place.
 		admins:   postgres.NewCache[*keyRow](t.Changes, 1_000, "admin_keys"),
-		verified: otter.Must(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: 50_000}),
+		verified: memory.New[[sha256.Size]byte, *verified](50_000),
 		used:     newUsed(),
 	}
 	k.Changes.Subscribe("signing_keys", func(uuid.UUID, string) { k.rings.Drop(ringKey) })

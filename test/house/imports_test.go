@@ -28,7 +28,7 @@ var rows = [][]string{
 	{"internal/outbox"},
 	{"internal/tenant", "internal/wechat"},
 	{"internal/config", "internal/postgres"},
-	{"internal/fault", "internal/gcj02", "internal/observe", "internal/problem", "internal/secret", "internal/typeid",
+	{"internal/fault", "internal/gcj02", "internal/memory", "internal/observe", "internal/problem", "internal/secret", "internal/typeid",
 		"internal/wechat/msgcrypt", "migrations", "api"},
 }
 
@@ -49,7 +49,7 @@ var beside = map[string][]string{
 
 // Nothing of ours, whatever stands below.
 var onNothing = []string{"internal/wechat", "internal/problem", "internal/secret", "internal/typeid", "internal/fault",
-	"internal/gcj02", "internal/wechat/msgcrypt"}
+	"internal/gcj02", "internal/memory", "internal/wechat/msgcrypt"}
 
 // Only for tests: in no binary that we ship.
 var onlyForTests = []string{"internal/pgtest", "internal/handlers/spectest", "test"}
