@@ -5,8 +5,8 @@ package dev
 
 import (
 	"bytes"
-	"fmt"
-	"net/http"
+	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,24 +64,22 @@ func TestThreeStarts(t *testing.T) {
 // A port that is taken is named before anything else happens, with its flag.
 func TestTakenPort(t *testing.T) {
 	t.Parallel()
-	listener := &http.Server{Addr: world.FreeAddr(t), ReadHeaderTimeout: time.Second}
-	go func() { _ = listener.ListenAndServe() }()
-	t.Cleanup(func() { listener.Close() })
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	binary := world.Binary(t)
 	for _, flag := range []string{"--addr", "--sandbox-addr", "--admin-addr"} {
-		args := []string{"dev", "--ephemeral", "--addr", "127.0.0.1:0", "--sandbox-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", flag, listener.Addr}
-		world.Eventually(t, 10*time.Second, "the port to be taken", func() error {
-			cmd := exec.Command(binary, args...)
-			cmd.Dir = t.TempDir()
-			out, err := cmd.CombinedOutput()
-			if err == nil {
-				return fmt.Errorf("it ended well: %s", out)
-			}
-			if !strings.Contains(string(out), flag) || !strings.Contains(string(out), listener.Addr) {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
-		})
+		ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
+		cmd := exec.CommandContext(ctx, binary, "dev", "--ephemeral",
+			"--addr", "127.0.0.1:0", "--sandbox-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", flag, taken.Addr().String())
+		cmd.Dir, cmd.WaitDelay = t.TempDir(), time.Second
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err == nil || !strings.Contains(string(out), flag) || !strings.Contains(string(out), taken.Addr().String()) {
+			t.Errorf("%s %s, which is taken: %v: %s", flag, taken.Addr(), err, out)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -213,10 +214,17 @@ func (w *World) startSandbox(c sandbox.Config) {
 	w.t.Cleanup(func() { cancel(); <-done; server.CloseClientConnections(); server.Close(); w.Sandbox.Close() })
 }
 
-// FreeAddr is a loopback address that nobody listens on now.
+// FreeAddr is a loopback address that nobody listens on, and that nobody else
+// is given before the test's process listens, or while it is restarted: a port
+// of 127.0.0.1 may be gone by then, if only as the near end of a connection. So
+// each has a host of its own, where the system has all of 127/8, as Linux does.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	own := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	ln, err := net.Listen("tcp", own+":0")
+	if err != nil {
+		ln, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,10 +244,12 @@ func (w *World) Run(args ...string) string {
 }
 
 // Try is Run where failing is part of the test. The error holds what the
-// command said.
+// command said. A command that doesn't end is killed after two minutes.
 func (w *World) Try(args ...string) (string, error) {
-	cmd := exec.Command(w.Binary, args...)
-	cmd.Env, cmd.Dir = w.environ(nil), w.Dir
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.Binary, args...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = w.environ(nil), w.Dir, time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
