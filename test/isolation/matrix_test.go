@@ -2,26 +2,19 @@ package isolation
 
 import (
 	"cmp"
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/mendian/mendian/internal/postgres"
-	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
 )
 
@@ -75,74 +68,6 @@ func TestTenantsAreApart(t *testing.T) {
 	}
 }
 
-var predicate = regexp.MustCompile(`(?:\w+\.)?tenant_id = (\$\d+)`)
-
-// withoutPredicates takes the tenant's predicate out of a query and leaves its
-// argument in.
-func withoutPredicates(sql string) string {
-	return predicate.ReplaceAllString(sql, "($1::uuid IS NOT NULL)")
-}
-
-// bypassingRole makes a role that row-level security does not bind, with the
-// rights of the serving role.
-func (w *two) bypassingRole(t *testing.T) string {
-	t.Helper()
-	suffix := make([]byte, 6)
-	_, _ = rand.Read(suffix) // never fails
-	name := "mendian_test_bypass_" + hex.EncodeToString(suffix)
-	w.owner(t, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `CREATE ROLE `+name+` NOLOGIN BYPASSRLS IN ROLE `+postgres.AppRole)
-		if !postgres.IsCode(err, "42501") {
-			return err
-		}
-		// Only a superuser gives that attribute. A policy that lets all rows
-		// through has the same effect.
-		if _, err := conn.Exec(ctx, `CREATE ROLE `+name+` NOLOGIN IN ROLE `+postgres.AppRole); err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, `DO $$ BEGIN EXECUTE format('GRANT `+name+` TO %I', current_user); EXCEPTION WHEN OTHERS THEN NULL; END $$`); err != nil {
-			return err
-		}
-		for _, table := range w.tenantTables(t) {
-			if _, err := conn.Exec(ctx, `CREATE POLICY everything ON `+table+` TO `+name+` USING (true) WITH CHECK (true)`); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	t.Cleanup(func() {
-		w.owner(t, func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, `DROP OWNED BY `+name+`; DROP ROLE `+name)
-			return err
-		})
-	})
-	return name
-}
-
-// prove shows that the guards that should be off are off, and the others on:
-// as tenant B, one query without a predicate, and one whose predicate names
-// nobody.
-func (w *two) prove(t *testing.T, db *postgres.DB, noPolicy, noSQL bool) {
-	t.Helper()
-	count := func(sql string, args ...any) (n int) {
-		t.Helper()
-		err := db.InTenant(t.Context(), w.b.id, func(tx postgres.DBTX) error { return tx.QueryRow(t.Context(), sql, args...).Scan(&n) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if n := count(`SELECT count(*) FROM resources WHERE tenant_id <> current_tenant()`); (n > 0) != noPolicy {
-		t.Fatalf("a query without a predicate shows tenant B %d stores of A; row-level security off: %v", n, noPolicy)
-	}
-	if n := count(`SELECT count(*) FROM resources WHERE tenant_id = $1`, uuid.New()); (n > 0) != noSQL {
-		t.Fatalf("a query for nobody's stores shows %d; predicates off: %v", n, noSQL)
-	}
-	if n := count(`SELECT count(*) FROM resources WHERE tenant_id = $1`, w.a.id); (n > 0) != (noSQL || noPolicy) {
-		t.Fatalf("a query for A's stores shows tenant B %d; predicates off: %v, row-level security off: %v", n, noSQL, noPolicy)
-	}
-}
-
 // A matrix is one run's.
 type matrix struct {
 	*two
@@ -166,181 +91,6 @@ func newMatrix(t *testing.T, w *two, n *node) *matrix {
 // tenantRoutes are the operations that a tenant's key reaches.
 func (m *matrix) tenantRoutes() []operation {
 	return slices.DeleteFunc(slices.Clone(m.operations), func(o operation) bool { return o.admin() })
-}
-
-// A cell is a request that uses something foreign, and what it must be told.
-type cell struct {
-	method, path string
-	body         any
-	headers      []string
-	status       int
-	codes        []string // of which one; none: no problem
-}
-
-func (c cell) String() string { return fmt.Sprint(c.method, " ", c.path, " ", c.headers) }
-
-var noSuchThing = []string{"not_found", "merchant_not_found", "store_not_found", "goods_not_found"}
-
-// byNumber are the kinds that WeChat numbers for each account by itself.
-var byNumber = []kind{numbers, legacyNumbers, goodsNumbers}
-
-// live is what a query needs for an operation's list to come from WeChat,
-// where it isn't asked for goods by their numbers: it has no list of all goods.
-func (o operation) live() url.Values {
-	q := url.Values{"source": {"live"}}
-	if o.id == "listGoods" {
-		q.Set("status", "approved")
-	}
-	return q
-}
-
-// cells are all requests of an operation in which one parameter is value, of
-// kind k, and everything else the caller's own: without an acting merchant,
-// with the caller's, and with each of the owner's.
-func (m *matrix) cells(op operation, p parameter, k kind, value string, own, owner *side) []cell {
-	type choice struct{ acting, source string }
-	choices := []choice{{}}
-	if op.has("header", "Merchant-Id") && p.name != "Merchant-Id" {
-		choices = append(choices, choice{acting: own.acting(op)})
-		for _, merchant := range owner.merchants {
-			choices = append(choices, choice{acting: merchant})
-		}
-	}
-	if op.has("query", "source") {
-		for _, c := range slices.Clone(choices) {
-			choices = append(choices, choice{c.acting, "live"})
-		}
-	}
-	var out []cell
-	for _, ch := range choices {
-		c := cell{method: op.method, body: op.body, path: op.path}
-		query := url.Values{}
-		for _, q := range op.parameters {
-			v := ""
-			switch {
-			case q.key() == p.key():
-				v = value
-			case q.in == "header" && q.name == "Merchant-Id":
-				v = ch.acting
-				if v == "" && p.in == "header" {
-					v = own.acting(op)
-				}
-			case ch.source == "live" && op.live().Has(q.name) && p.name != "goods_id":
-				v = op.live().Get(q.name)
-			case q.name == "source":
-				v = ch.source
-			case q.required && meanings[q.key()].how == plain:
-				v = meanings[q.key()].always
-			case q.required:
-				mine := own.ids[meanings[q.key()].names[0]]
-				if len(mine) == 0 {
-					return nil // one merchant has stores or goods
-				}
-				v = mine[0]
-			}
-			if v == "" {
-				continue
-			}
-			switch q.in {
-			case "path":
-				c.path = strings.Replace(c.path, "{"+q.name+"}", v, 1)
-			case "query":
-				query.Set(q.name, v)
-			case "header":
-				c.headers = append(c.headers, q.name, v)
-			}
-		}
-		if len(query) > 0 {
-			c.path += "?" + query.Encode()
-		}
-		foreign := ch.acting != "" && slices.Contains(owner.merchants, ch.acting)
-		switch how := meanings[p.key()].how; {
-		case !p.pattern.MatchString(value):
-			c.status, c.codes = http.StatusBadRequest, []string{"invalid_parameter"}
-		case how == hidden && p.in == "header" && op.has("path", "merchant_id"):
-			c.status, c.codes = http.StatusBadRequest, []string{"merchant_mismatch"} // whatever the header names that isn't the path's
-		case slices.Contains(byNumber, k) && how == hidden && ch.acting == "":
-			c.status, c.codes = http.StatusBadRequest, []string{"merchant_required"}
-		case how == hidden || foreign:
-			c.status, c.codes = http.StatusNotFound, noSuchThing
-		case ch.source == "live" && ch.acting == "":
-			c.status, c.codes = http.StatusBadRequest, []string{"merchant_required"}
-		case how == bound:
-			c.status, c.codes = http.StatusBadRequest, []string{"invalid_cursor"}
-		case ch.source == "live" && p.name != "goods_id": // WeChat's list has no other filters
-			c.status, c.codes = http.StatusBadRequest, []string{"invalid_parameter"}
-		default:
-			c.status = http.StatusOK
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// valuesFor are what of the owner's is put into a parameter: some of each kind
-// that it names, and one of each other kind.
-func (m *matrix) valuesFor(op operation, p parameter, owner, not *side) map[string]kind {
-	out := map[string]kind{}
-	for _, k := range meanings[p.key()].names {
-		list := owner.ids[k]
-		if k == cursorsKind {
-			list = m.cursors[op.id]
-		}
-		n := 0
-		for _, id := range list {
-			if n < 6 && (not == nil || !slices.Contains(not.ids[k], id)) {
-				out[id] = k
-				n++
-			}
-		}
-	}
-	if p.in == "path" {
-		for k, list := range owner.ids {
-			if len(list) == 0 {
-				continue
-			}
-			if id := list[0]; out[id] == "" && (not == nil || !slices.Contains(not.ids[k], id)) && !p.pattern.MatchString(id) {
-				out[id] = k
-			}
-		}
-	}
-	return out
-}
-
-func (m *matrix) try(c *world.Client, x cell) *world.Answer {
-	return c.Do(x.method, x.path, x.body, x.headers...)
-}
-
-// want says what is wrong with an answer, or nothing.
-func (c cell) want(a *world.Answer) error {
-	if a.Status != c.status || c.codes != nil && !slices.Contains(c.codes, a.Code()) {
-		return fmt.Errorf("%s: %d %s, want %d %v: %s", c, a.Status, a.Code(), c.status, c.codes, a.Body)
-	}
-	return nil
-}
-
-// shows is what of the marks stands in an answer and not in its request.
-func shows(a *world.Answer, marks []string, sent string) error {
-	head, err := json.Marshal(a.Header)
-	if err != nil {
-		return err
-	}
-	text := string(head) + string(a.Body)
-	for _, mark := range marks {
-		if holds(text, mark) && !strings.Contains(sent, mark) {
-			return fmt.Errorf("%s %s shows %q: %s", a.Method, a.Path, mark, a.Body)
-		}
-	}
-	return nil
-}
-
-// holds reports whether mark stands in text; WeChat's numbers, of which some
-// have five digits, stand there as numbers and not within a random id.
-func holds(text, mark string) bool {
-	if strings.Trim(mark, "0123456789") != "" {
-		return strings.Contains(text, mark)
-	}
-	return regexp.MustCompile(`(^|[^0-9a-z])` + mark + `($|[^0-9a-z])`).MatchString(text)
 }
 
 // warm lets A read everything of its own, so that every id is known to be good
@@ -470,28 +220,6 @@ func (m *matrix) nothingHappened(t *testing.T, after string) {
 // calls counts what reached a tenant's WeChat.
 func (m *matrix) calls(s *side) int { return len(s.sim.Journal("")) }
 
-// nobodys is a value of the same shape that exists nowhere; "" where there is
-// none.
-func nobodys(k kind, value string) string {
-	prefix, _, isID := strings.Cut(value, "_")
-	switch {
-	case k == cursorsKind || k == references || k == tenants:
-		return ""
-	case isID:
-		return typeid.Format(typeid.Prefix(prefix), typeid.New())
-	case strings.HasPrefix(value, "wx"):
-		return "wx" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
-	}
-	return "9" + value[1:]
-}
-
-var requestID = regexp.MustCompile(`req_[0-9a-z]{26}|"rid":"[0-9a-f-]+"`) // ours and WeChat's
-
-// plainly is an answer without what differs from request to request.
-func plainly(a *world.Answer, value string) string {
-	return fmt.Sprint(a.Status, " ", strings.ReplaceAll(requestID.ReplaceAllString(string(a.Body), ""), value, "…"))
-}
-
 // lists reads every list that there is as B, from both sources, whole.
 func (m *matrix) lists(t *testing.T) {
 	t.Helper()
@@ -576,108 +304,6 @@ func (m *matrix) bodies(t *testing.T) {
 	m.nothingHappened(t, "bodies")
 }
 
-// sameNames: what both tenants call alike is each one's own.
-func (m *matrix) sameNames(t *testing.T) {
-	t.Helper()
-	m.sameNumber(t)
-	list := m.b.Do("GET", "/v1/stores?client_reference="+sharedReference, nil).Want(http.StatusOK)
-	if err := shows(list, m.marks, ""); err != nil || list.Get("data", "1", "id") == "" || list.Get("data", "2", "id") != "" {
-		t.Errorf("by reference: %v, %s", err, list.Body)
-	}
-	m.sameIdempotencyKey(t)
-	m.sameFile(t)
-}
-
-// sameFile: both tenants upload the same file, and each is given a media id of
-// its own. That A's has expired is nothing to B.
-func (m *matrix) sameFile(t *testing.T) {
-	t.Helper()
-	upload := func(c *world.Client, s *side) string {
-		form := world.Form{File: onePixel, Texts: map[string]string{"purpose": "certificate"}}
-		return c.For(s.merchants[0]).Do("POST", "/v1/media/temporary", form).Want(http.StatusCreated).Get("media_id")
-	}
-	mine, its := upload(m.a, &m.two.a), upload(m.b, &m.two.b)
-	if mine == its || upload(m.a, &m.two.a) != mine || upload(m.b, &m.two.b) != its {
-		t.Errorf("the same file: %s of A, %s of B", mine, its)
-	}
-	m.Exec(`UPDATE media_files SET expires_at = now() WHERE wechat_id = $1`, mine)
-	store := m.two.b.sim.NewStore(int(time.Now().UnixNano() % 10_000))
-	store["qualification_media_ids"] = []string{mine}
-	m.b.For(m.two.b.merchants[0]).Do("POST", "/v1/stores?validate_only=true", store).Want(http.StatusOK)
-	m.a.For(m.two.a.merchants[0]).Do("POST", "/v1/stores?validate_only=true", store).WantProblem(http.StatusUnprocessableEntity, "media_expired")
-	m.sums = m.checksums(t, m.tables, m.two.a.id)
-}
-
-// sameNumber: attack 21. Both tenants have a store, and goods, of the same
-// number of WeChat.
-func (m *matrix) sameNumber(t *testing.T) {
-	t.Helper()
-	for _, x := range []struct {
-		list, member, number string
-		kind                 kind
-		has, hasNot          int // of each tenant's merchants
-	}{
-		{"/v1/stores", "poi_id", sharedPOI, stores, 0, 1},
-		{"/v1/goods", "goods_id", sharedGoods, goods, 3, 2},
-	} {
-		ids := map[*side]string{}
-		for s, c := range map[*side]*world.Client{&m.two.a: m.a, &m.two.b: m.b} {
-			one := x.list + "/" + x.number
-			for _, path := range []string{one, one + "?source=live"} {
-				a := c.For(s.merchants[x.has]).Do("GET", path, nil).Want(http.StatusOK)
-				if a.Get(x.member) != x.number || a.Get("merchant_id") != s.merchants[x.has] || !slices.Contains(s.ids[x.kind], a.Get("id")) {
-					t.Errorf("%s of %s: %s", path, s.merchants[x.has], a.Body)
-				}
-				ids[s] = a.Get("id")
-			}
-			list := c.Do("GET", x.list+"?"+x.member+"="+x.number, nil).Want(http.StatusOK)
-			if list.Get("data", "0", "id") != ids[s] || list.Get("data", "1", "id") != "" {
-				t.Errorf("list by number: %s", list.Body)
-			}
-			c.For(s.merchants[x.hasNot]).Do("GET", one, nil).Want(http.StatusNotFound)
-		}
-		if ids[&m.two.a] == ids[&m.two.b] {
-			t.Errorf("both tenants have %s %s", x.kind, ids[&m.two.a])
-		}
-	}
-}
-
-// sameIdempotencyKey: attack 26. B repeats A's request with A's key, and then
-// another merchant of B does.
-func (m *matrix) sameIdempotencyKey(t *testing.T) {
-	t.Helper()
-	body := m.two.b.sim.NewStore(int(time.Now().UnixNano() % 10_000))
-	key := "key-of-both-" + rand.Text()
-	mine := m.a.For(m.two.a.merchants[0])
-	copied := m.two.a.sim.NewStore(int(time.Now().UnixNano() % 10_000))
-	first := mine.Do("POST", "/v1/stores", copied, "Idempotency-Key", key).Want(http.StatusAccepted)
-	m.marks = append(m.marks, strings.TrimPrefix(first.Get("id"), "sto_"), strings.TrimPrefix(first.Header.Get("Operation-Id"), "op_"))
-	m.sums = m.checksums(t, m.tables, m.two.a.id)
-	calls := m.calls(&m.two.a)
-	seen := map[string]bool{first.Get("id"): true}
-	for _, merchant := range m.two.b.merchants[:2] {
-		other := m.two.b.sim.NewStore(int(time.Now().UnixNano() % 10_000))
-		a := m.b.For(merchant).Do("POST", "/v1/stores", other, "Idempotency-Key", key).Want(http.StatusAccepted)
-		if a.Header.Get("Idempotency-Replayed") != "" || seen[a.Get("id")] {
-			t.Errorf("not executed by itself: %v %s", a.Header, a.Body)
-		}
-		if err := shows(a, m.marks, ""); err != nil {
-			t.Error(err)
-		}
-		seen[a.Get("id")] = true
-		again := m.b.For(merchant).Do("POST", "/v1/stores", other, "Idempotency-Key", key).Want(http.StatusAccepted)
-		if again.Header.Get("Idempotency-Replayed") != "true" || again.Get("id") != a.Get("id") {
-			t.Errorf("B's own repetition: %v %s", again.Header, again.Body)
-		}
-		// With A's body, which is another one: A's fingerprint is not B's either.
-		m.b.For(merchant).Do("POST", "/v1/stores", body, "Idempotency-Key", key).WantProblem(http.StatusUnprocessableEntity, "idempotency_key_reused")
-	}
-	m.nothingHappened(t, "the same Idempotency-Key")
-	if now := m.calls(&m.two.a); now != calls {
-		t.Errorf("%d calls of WeChat were made for A", now-calls)
-	}
-}
-
 // leaks is the run without any guard: every cell that is 404 or empty because
 // of a guard must now be something else, or the matrix would not see a leak.
 func (m *matrix) leaks(t *testing.T) {
@@ -709,13 +335,6 @@ func (m *matrix) leaks(t *testing.T) {
 	if len(blind) > 0 || n < 25 {
 		t.Errorf("of %d, the matrix would not see a leak in:\n%s", n, strings.Join(blind, "\n"))
 	}
-}
-
-// beside tells a header that names the acting merchant where the path names
-// something already: it is only compared with that. The cells of the path's
-// parameter are tried with every acting merchant.
-func beside(op operation, p parameter) bool {
-	return p.in == "header" && slices.ContainsFunc(op.parameters, func(q parameter) bool { return q.in == "path" && meanings[q.key()].how == hidden })
 }
 
 // rank orders reads before changes before what ends something.
