@@ -156,6 +156,8 @@ func answersEveryErrcode(t *testing.T, w *world.World, c *world.Client, call err
 	}
 }
 
+// Every errcode of WeChat whose code an operation lists is answered with that
+// code, and with the field at fault.
 func TestStoreErrcodes(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, 95)

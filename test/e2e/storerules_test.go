@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// The rules of design api.md §5.5 and §10, below and at each bound and above.
 func TestStoreRules(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, 0)

@@ -377,11 +377,6 @@ func TestStoreStates(t *testing.T) {
 	}
 }
 
-// The rules of design api.md §5.5 and §10, below and at each bound and above.
-// Every errcode of WeChat whose code an operation lists is answered with that
-// code, and with the field at fault.
-// A write whose answer is lost is 202, and the gateway finds out by itself.
-// effects are what WeChat did to a store after it was seeded.
 // notModified reads what has an ETag again with it.
 func notModified(t *testing.T, c *world.Client, path string) {
 	t.Helper()

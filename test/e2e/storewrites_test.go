@@ -123,6 +123,7 @@ func TestStoreIdempotency(t *testing.T) {
 	}
 }
 
+// A write whose answer is lost is 202, and the gateway finds out by itself.
 func TestStoreOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, 8)
@@ -204,6 +205,7 @@ func TestStoreOutcomeUnknown(t *testing.T) {
 	s.client.Do("POST", "/v1/stores", s.fresh("map_poi_id", unknown[0]["map_poi_id"])).WantProblem(409, "operation_in_progress")
 }
 
+// effects are what WeChat did to a store after it was seeded.
 func (s *shop) effects(key string) []world.Effect {
 	_, all := s.Truth()
 	return slices.DeleteFunc(all, func(e world.Effect) bool { return e.Key != key })
