@@ -53,14 +53,10 @@ func (m *market) on(t *testing.T) *market {
 	return &part
 }
 
-// fresh is an item that nobody has yet, with changes: name, value, name, value.
+// fresh is an item that nobody has yet, with changes.
 func (m *market) fresh(changes ...any) map[string]any {
 	*m.n++
-	item := map[string]any{"name": "Tea " + strconv.Itoa(*m.n), "cover_media_id": goodsCover, "pricing": fixed("99.50"), "path": "pages/index/index"}
-	for i := 0; i+1 < len(changes); i += 2 {
-		item[changes[i].(string)] = changes[i+1]
-	}
-	return item
+	return with(map[string]any{"name": "Tea " + strconv.Itoa(*m.n), "cover_media_id": goodsCover, "pricing": fixed("99.50"), "path": "pages/index/index"}, changes...)
 }
 
 func fixed(amount string) map[string]any { return map[string]any{"type": "fixed", "amount": amount} }

@@ -20,20 +20,16 @@ func openManagement(t *testing.T) *shop {
 	return &shop{w, g, w.Demo(g), sandbox.DemoOfficialAccount, new(int)}
 }
 
-// legacyStore is the example of document 001 §3.2, with changes: name, value.
+// legacyStore is the example of document 001 §3.2, with changes.
 func legacyStore(changes ...any) map[string]any {
-	store := map[string]any{
+	return with(map[string]any{
 		"business_name": "McDonald's", "branch_name": "Yiyuan Road Outlet", "province": "Guangdong", "city": "Guangzhou", "district": "Haizhu District",
 		"address": "No. 11, Yiyuan Road", "phone": "020-12345678", "category_path": []string{"Food", "Snack and Fast Food"}, "coordinate_system": "mars",
 		"location": map[string]string{"longitude": "115.32375", "latitude": "25.097486"}, "photos": []string{"https://mmbiz.qpic.cn/a.jpg", "https://mmbiz.qpic.cn/b.jpg"},
 		"recommendation": "McCrispy Chicken Burger Combo Meal, Chicken McNuggets, Family Barrels", "special": "Free wifi, delivery service",
 		"introduction": "Founded in 1940  in the US, McDonald's is a large global restaurant chain.\nIt features hamburgers.", "business_hours": map[string]string{"open": "8:00", "close": "20:00"},
 		"average_price": 35,
-	}
-	for i := 0; i+1 < len(changes); i += 2 {
-		store[changes[i].(string)] = changes[i+1]
-	}
-	return store
+	}, changes...)
 }
 
 const legacyPath = "/v1/legacy-stores/"

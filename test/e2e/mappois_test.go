@@ -15,21 +15,14 @@ import (
 const documentsPicture = "http://mmbiz.qpic.cn/mmbiz_png/tW66AWE2K6ECFPcyAcIZTG8RlcR0sAqBibOm8gao5xOoLfIic9ZJ6MADAktGPxZI7MZLcadZUT36b14NJ2cHRHA/0?wx_fmt=png"
 
 // documentsPlace is the example of document 000 §4.7 in our words, with
-// changes: name, value, name, value. A nil takes a member away.
+// changes.
 func documentsPlace(changes ...any) map[string]any {
-	place := map[string]any{
+	return with(map[string]any{
 		"name": "hardenzhang", "location": map[string]string{"latitude": "23.0974903107", "longitude": "113.323753357"},
 		"province": "Guangdong", "city": "Guangzhou", "district": "Haizhu District", "district_id": "440105", "address": "TIT",
 		"category_path": []string{"Category 1", "Category 2"}, "phones": []string{"12345678901"},
 		"photo_url": documentsPicture, "license_url": documentsPicture, "introduction": "test",
-	}
-	for i := 0; i+1 < len(changes); i += 2 {
-		place[changes[i].(string)] = changes[i+1]
-		if changes[i+1] == nil {
-			delete(place, changes[i].(string))
-		}
-	}
-	return place
+	}, changes...)
 }
 
 // A place is proposed, Tencent decides after three days, and a store is made
@@ -82,7 +75,7 @@ func TestMapPOIs(t *testing.T) {
 
 	rejected := c.Do("POST", "/v1/map-pois", documentsPlace("client_reference", "place-2", "phones", []string{"010-66660003"})).Want(202)
 	gps := c.Do("POST", "/v1/map-pois", documentsPlace("name", "gps", "coordinate_system", "gps", "location", map[string]string{"latitude": "31.1774276", "longitude": "121.5272106"},
-		"phones", []string{"010-6666666-111", "4001234567"}, "category_path", []string{"Food"}, "legacy_poi_id", nil)).Want(202)
+		"phones", []string{"010-6666666-111", "4001234567"}, "category_path", []string{"Food"}, "legacy_poi_id", absent{})).Want(202)
 	if gps.Get("location", "latitude") != "31.1774276" || gps.Get("mars_location", "latitude") != "31.175304" || gps.Get("mars_location", "longitude") != "121.531542" {
 		t.Errorf("gps: %s", gps.Body)
 	}
@@ -180,10 +173,10 @@ func TestMapPOIRules(t *testing.T) {
 		pointer, rule string
 		changes       []any
 	}{
-		{"/name", "required", []any{"name", nil}},
+		{"/name", "required", []any{"name", absent{}}},
 		{"/name", "too_long", []any{"name", long(101)}},
 		{"/name", "pattern", []any{"name", " "}},
-		{"/location", "required", []any{"location", nil}},
+		{"/location", "required", []any{"location", absent{}}},
 		{"/location/latitude", "pattern", []any{"location", at("90.000000000001", "113.3")}},
 		{"/location/latitude", "pattern", []any{"location", at("91", "113.3")}},
 		{"/location/latitude", "pattern", []any{"location", at("23.1234567890123", "113.3")}},
@@ -192,7 +185,7 @@ func TestMapPOIRules(t *testing.T) {
 		{"/location/longitude", "pattern", []any{"location", at("23", "-181")}},
 		{"/location/longitude", "required", []any{"location", map[string]string{"latitude": "1"}}},
 		{"/coordinate_system", "not_allowed", []any{"coordinate_system", "wgs84"}},
-		{"/province", "required", []any{"province", nil}},
+		{"/province", "required", []any{"province", absent{}}},
 		{"/city", "pattern", []any{"city", "\t"}},
 		{"/district", "too_long", []any{"district", long(51)}},
 		{"/district_id", "pattern", []any{"district_id", "Haizhu"}},
@@ -205,7 +198,7 @@ func TestMapPOIRules(t *testing.T) {
 		{"/phones/1", "pattern", []any{"phones", []string{"12345678901", "010-6666666;010-6666667"}}},
 		{"/phones/0", "pattern", []any{"phones", []string{"010-6666666-1234567"}}},
 		{"/photo_url", "pattern", []any{"photo_url", "https://example.com/a.jpg"}},
-		{"/license_url", "required", []any{"license_url", nil}},
+		{"/license_url", "required", []any{"license_url", absent{}}},
 		{"/introduction", "too_long", []any{"introduction", long(1001)}},
 		{"/legacy_poi_id", "pattern", []any{"legacy_poi_id", "x"}},
 		{"/client_reference", "pattern", []any{"client_reference", "a b"}},

@@ -17,17 +17,10 @@ import (
 
 const documentsMedia = "RTZgKZ386yFn5kQSWLTxe4bqxwgzGBjs3OE02cg9CVQk1wRVE3c8fjUFX7jvpi-P"
 
-// documentsProgram is the example of document 000 §4.2 in our words.
+// documentsProgram is the example of document 000 §4.2 in our words, with changes.
 func documentsProgram(changes ...any) map[string]any {
-	p := map[string]any{"primary_category_id": "476", "secondary_category_id": "477", "nickname": "hardenzhang308", "introduction": "hardenzhangtest",
-		"head_image_media_id": documentsMedia, "qualification_media_ids": []string{documentsMedia}}
-	for i := 0; i+1 < len(changes); i += 2 {
-		p[changes[i].(string)] = changes[i+1]
-		if changes[i+1] == nil {
-			delete(p, changes[i].(string))
-		}
-	}
-	return p
+	return with(map[string]any{"primary_category_id": "476", "secondary_category_id": "477", "nickname": "hardenzhang308", "introduction": "hardenzhangtest",
+		"head_image_media_id": documentsMedia, "qualification_media_ids": []string{documentsMedia}}, changes...)
 }
 
 // A merchant without a Store Mini Program applies until it has one: the
@@ -72,11 +65,11 @@ func TestStoreProgram(t *testing.T) {
 		{"/nickname", "too_short", []any{"nickname", "店"}},
 		{"/nickname", "too_long", []any{"nickname", "门店门店门店门店门店门店门店门店"}},
 		{"/nickname", "not_allowed", []any{"nickname", "My WeChat shop"}},
-		{"/qualification_media_ids", "required", []any{"qualification_media_ids", nil, "primary_category_id", "278", "secondary_category_id", "280"}},
+		{"/qualification_media_ids", "required", []any{"qualification_media_ids", absent{}, "primary_category_id", "278", "secondary_category_id", "280"}},
 		{"/secondary_category_id", "not_allowed", []any{"secondary_category_id", "999999"}},
 		{"/primary_category_id", "not_allowed", []any{"primary_category_id", "278"}},
 		{"/introduction", "pattern", []any{"introduction", " "}},
-		{"/head_image_media_id", "required", []any{"head_image_media_id", nil}},
+		{"/head_image_media_id", "required", []any{"head_image_media_id", absent{}}},
 	} {
 		a := c.Do("POST", path, documentsProgram(tc.changes...)).WantProblem(422, "validation_failed")
 		if a.Get("errors", "0", "pointer") != tc.pointer || a.Get("errors", "0", "code") != tc.rule {

@@ -45,14 +45,10 @@ func (s *shop) on(t *testing.T) *shop {
 	return &part
 }
 
-// fresh is a store that nobody has yet, with changes: name, value, name, value.
+// fresh is a store that nobody has yet, with changes.
 func (s *shop) fresh(changes ...any) map[string]any {
 	*s.n++
-	store := s.NewStore(*s.n)
-	for i := 0; i+1 < len(changes); i += 2 {
-		store[changes[i].(string)] = changes[i+1]
-	}
-	return store
+	return with(s.NewStore(*s.n), changes...)
 }
 
 // becomes waits for a store's status and returns it.
