@@ -241,7 +241,7 @@ func TestStoreProgramValidateOnly(t *testing.T) {
 	calls := func() int {
 		return len(w.Journal("wxa/apply_merchant")) + len(w.Journal("wxa/modify_merchant")) + len(w.Journal("wxa/get_merchant_audit_info"))
 	}
-	rowsBefore, callsBefore := stored(), calls()
+	nothingChanged := watch(t, stored, calls)
 	for _, ask := range []struct {
 		client *world.Client
 		method string
@@ -255,39 +255,17 @@ func TestStoreProgramValidateOnly(t *testing.T) {
 			t.Errorf("%s: %s", ask.method, a.Body)
 		}
 	}
-	// Each refusal is the one that the write itself meets.
-	for name, ask := range map[string]struct {
-		client  *world.Client
-		method  string
-		body    any
-		headers []string
-		status  int
-		code    string
-	}{
-		"field":          {none, "POST", documentsProgram("nickname", "店"), nil, 422, "validation_failed"},
-		"category":       {none, "POST", documentsProgram("secondary_category_id", "999999"), nil, 422, "validation_failed"},
-		"unknown field":  {none, "POST", documentsProgram("colour", "red"), nil, 400, "unknown_field"},
-		"sets":           {poor, "POST", documentsProgram(), nil, 403, "permission_set_missing"},
-		"no program":     {none, "PATCH", map[string]string{"introduction": "y"}, nil, 404, "not_found"},
-		"nothing":        {approved, "PATCH", map[string]string{}, nil, 422, "validation_failed"},
-		"version":        {approved, "PATCH", map[string]string{"introduction": "y"}, []string{"If-Match", `"999-00000000"`}, 412, "version_conflict"},
-		"sets, a change": {poor, "PATCH", map[string]string{"introduction": "y"}, nil, 403, "permission_set_missing"},
-	} {
-		asked := ask.client.Do(ask.method, path(ask.client)+"?validate_only=true", ask.body, ask.headers...)
-		done := ask.client.Do(ask.method, path(ask.client), ask.body, ask.headers...)
-		if done.Status != ask.status || done.Code() != ask.code {
-			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
-		}
-		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
-			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
-		}
-	}
-	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
-		t.Errorf("stored (-before +after):\n%s", diff)
-	}
-	if n := calls() - callsBefore; n != 0 {
-		t.Errorf("WeChat was called %d times", n)
-	}
+	refusedAlike(t, map[string]refusal{
+		"field":          {none, "POST", path(none), documentsProgram("nickname", "店"), nil, 422, "validation_failed"},
+		"category":       {none, "POST", path(none), documentsProgram("secondary_category_id", "999999"), nil, 422, "validation_failed"},
+		"unknown field":  {none, "POST", path(none), documentsProgram("colour", "red"), nil, 400, "unknown_field"},
+		"sets":           {poor, "POST", path(poor), documentsProgram(), nil, 403, "permission_set_missing"},
+		"no program":     {none, "PATCH", path(none), map[string]string{"introduction": "y"}, nil, 404, "not_found"},
+		"nothing":        {approved, "PATCH", path(approved), map[string]string{}, nil, 422, "validation_failed"},
+		"version":        {approved, "PATCH", path(approved), map[string]string{"introduction": "y"}, []string{"If-Match", `"999-00000000"`}, 412, "version_conflict"},
+		"sets, a change": {poor, "PATCH", path(poor), map[string]string{"introduction": "y"}, nil, 403, "permission_set_missing"},
+	})
+	nothingChanged()
 	// While an application is open, both say so.
 	if a := none.Do("POST", path(none), documentsProgram(), "Idempotency-Key", "k").Want(202); a.Header.Get("Idempotency-Replayed") != "" {
 		t.Errorf("the key was claimed: %s", a.Body)

@@ -39,7 +39,7 @@ func TestValidateOnly(t *testing.T) {
 			(SELECT count(*) FROM audits) audits,
 			(SELECT count(*) FROM idempotency_keys) keys, (SELECT count(*) FROM wechat_id_ledger) ids`)
 	}
-	rowsBefore, callsBefore := stored(), calls()
+	nothingChanged := watch(t, stored, calls)
 
 	good := s.fresh()
 	late := map[string]any{"business_hours": map[string]string{"open": "22:00", "close": "6:00"}}
@@ -59,49 +59,27 @@ func TestValidateOnly(t *testing.T) {
 		}
 	}
 
-	// Every refusal is the one that the write itself meets. The write is asked
-	// second: the other way round its traces would be seen.
-	for name, ask := range map[string]struct {
-		client       *world.Client
-		method, path string
-		body         map[string]any
-		headers      []string
-		code         string
-	}{
-		"field":         {c, "POST", "/v1/stores", with(good, "contact_phone", 5), nil, "validation_failed"},
-		"unknown field": {c, "POST", "/v1/stores", with(good, "phone", "5"), nil, "unknown_field"},
-		"two fields":    {c, "POST", "/v1/stores", with(good, "company_name", "x"), nil, "validation_failed"},
-		"reference":     {c, "POST", "/v1/stores", with(good, "client_reference", "shop-1"), nil, "duplicate_client_reference"},
-		"sets":          {poor, "POST", "/v1/stores", good, nil, "permission_set_missing"},
-		"open":          {c, "POST", "/v1/stores", with(good, "map_poi_id", open["map_poi_id"]), nil, "operation_in_progress"},
-		"merchant":      {c.For(""), "POST", "/v1/stores", good, nil, "merchant_required"},
-		"parameter":     {c, "POST", "/v1/stores", good, []string{"Idempotency-Key", "a b"}, "invalid_parameter"},
-		"state":         {c, "PATCH", "/v1/stores/" + inReview, late, nil, "store_not_updatable"},
-		"absent":        {c, "PATCH", "/v1/stores/sto_01jd7k4b2rf6z9t3n7r1s6v2zb", late, nil, "not_found"},
-		"version":       {c, "PATCH", path, late, []string{"If-Match", `"999-00000000"`}, "version_conflict"},
-		"nothing":       {c, "PATCH", path, map[string]any{}, nil, "validation_failed"},
-	} {
-		asked := ask.client.Do(ask.method, ask.path+"?validate_only=true", ask.body, ask.headers...)
-		done := ask.client.Do(ask.method, ask.path, ask.body, ask.headers...)
-		if done.Code() != ask.code {
-			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
-		}
-		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
-			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
-		}
-	}
+	refusedAlike(t, map[string]refusal{
+		"field":         {c, "POST", "/v1/stores", with(good, "contact_phone", 5), nil, 422, "validation_failed"},
+		"unknown field": {c, "POST", "/v1/stores", with(good, "phone", "5"), nil, 400, "unknown_field"},
+		"two fields":    {c, "POST", "/v1/stores", with(good, "company_name", "x"), nil, 422, "validation_failed"},
+		"reference":     {c, "POST", "/v1/stores", with(good, "client_reference", "shop-1"), nil, 409, "duplicate_client_reference"},
+		"sets":          {poor, "POST", "/v1/stores", good, nil, 403, "permission_set_missing"},
+		"open":          {c, "POST", "/v1/stores", with(good, "map_poi_id", open["map_poi_id"]), nil, 409, "operation_in_progress"},
+		"merchant":      {c.For(""), "POST", "/v1/stores", good, nil, 400, "merchant_required"},
+		"parameter":     {c, "POST", "/v1/stores", good, []string{"Idempotency-Key", "a b"}, 400, "invalid_parameter"},
+		"state":         {c, "PATCH", "/v1/stores/" + inReview, late, nil, 409, "store_not_updatable"},
+		"absent":        {c, "PATCH", "/v1/stores/sto_01jd7k4b2rf6z9t3n7r1s6v2zb", late, nil, 404, "not_found"},
+		"version":       {c, "PATCH", path, late, []string{"If-Match", `"999-00000000"`}, 412, "version_conflict"},
+		"nothing":       {c, "PATCH", path, map[string]any{}, nil, 422, "validation_failed"},
+	})
 	c.Do("POST", "/v1/stores?validate_only=2", good).WantProblem(400, "invalid_parameter")
 	c.Do("DELETE", path+"?validate_only=true", nil, "Idempotency-Key", "k").Want(200)
 	c.Do("DELETE", path+"?validate_only=true", nil, "If-Match", `"999-00000000"`).WantProblem(412, "version_conflict")
 	c.Do("DELETE", "/v1/stores/"+inReview+"?validate_only=true", nil).WantProblem(409, "store_not_deletable")
 	c.Do("GET", "/v1/stores?validate_only=true", nil).WantProblem(400, "invalid_parameter")
 
-	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
-		t.Errorf("stored (-before +after):\n%s", diff)
-	}
-	if n := calls() - callsBefore; n != 0 {
-		t.Errorf("WeChat was called %d times", n)
-	}
+	nothingChanged()
 	// The key was not claimed: it is new to the write.
 	a := c.Do("POST", "/v1/stores?validate_only=false", good, "Idempotency-Key", "k").Want(202)
 	if a.Header.Get("Idempotency-Replayed") != "" {
@@ -109,6 +87,49 @@ func TestValidateOnly(t *testing.T) {
 	}
 	// A key that is taken is not looked at.
 	c.Do("POST", "/v1/stores?validate_only=true", s.fresh(), "Idempotency-Key", "k").Want(200)
+}
+
+// A refusal is a write that the gateway refuses, and how.
+type refusal struct {
+	client       *world.Client
+	method, path string
+	body         any
+	headers      []string
+	status       int
+	code         string
+}
+
+// refusedAlike: every refusal of a validation is the one that the write itself
+// meets. The write is asked second: the other way round its traces would be
+// seen.
+func refusedAlike(t *testing.T, refusals map[string]refusal) {
+	t.Helper()
+	for name, ask := range refusals {
+		asked := ask.client.Do(ask.method, ask.path+"?validate_only=true", ask.body, ask.headers...)
+		done := ask.client.Do(ask.method, ask.path, ask.body, ask.headers...)
+		if done.Status != ask.status || done.Code() != ask.code {
+			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
+		}
+		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
+			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
+		}
+	}
+}
+
+// watch returns a check that no rows were stored since and WeChat was not
+// called.
+func watch(t *testing.T, stored func() map[string]any, calls func() int) (nothingChanged func()) {
+	t.Helper()
+	rowsBefore, callsBefore := stored(), calls()
+	return func() {
+		t.Helper()
+		if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
+			t.Errorf("stored (-before +after):\n%s", diff)
+		}
+		if n := calls() - callsBefore; n != 0 {
+			t.Errorf("WeChat was called %d times", n)
+		}
+	}
 }
 
 // shownProblem is a problem without what differs from one request to the next.
@@ -148,7 +169,7 @@ func TestGoodsValidateOnly(t *testing.T) {
 			(SELECT sum(used) FROM quota_buckets WHERE bucket <> 'goods-list') used`)
 	}
 	calls := func() int { return m.calls("add", "update", "delete", "audit", "resetaudit") }
-	rowsBefore, callsBefore := stored(), calls()
+	nothingChanged := watch(t, stored, calls)
 	item, price := m.fresh(), map[string]any{"pricing": fixed("2.00")}
 	for _, ask := range []struct {
 		method, path string
@@ -161,14 +182,7 @@ func TestGoodsValidateOnly(t *testing.T) {
 			t.Errorf("%s %s: %s", ask.method, ask.path, a.Body)
 		}
 	}
-	for name, ask := range map[string]struct {
-		client       *world.Client
-		method, path string
-		body         any
-		headers      []string
-		status       int
-		code         string
-	}{
+	refusedAlike(t, map[string]refusal{
 		"field":             {c, "POST", "/v1/goods", m.fresh("name", ""), nil, 422, "validation_failed"},
 		"reference":         {c, "POST", "/v1/goods", m.fresh("client_reference", "sku-1"), nil, 409, "duplicate_client_reference"},
 		"sets":              {poor, "POST", "/v1/goods", item, nil, 403, "permission_set_missing"},
@@ -181,24 +195,10 @@ func TestGoodsValidateOnly(t *testing.T) {
 		"absent":            {c, "PATCH", "/v1/goods/gds_01jd7k4b2rf6z9t3n7r1s6v2zb", price, nil, 404, "not_found"},
 		"nothing to submit": {c, "POST", approved + "/audits", nil, nil, 409, "goods_audit_state_conflict"},
 		"no audit":          {c, "POST", "/v1/audits/aud_01jd7k4b2sf1a8w4p9x2y7c3de/withdrawal", nil, nil, 404, "not_found"},
-	} {
-		asked := ask.client.Do(ask.method, ask.path+"?validate_only=true", ask.body, ask.headers...)
-		done := ask.client.Do(ask.method, ask.path, ask.body, ask.headers...)
-		if done.Status != ask.status || done.Code() != ask.code {
-			t.Errorf("%s: the write is answered %d %s", name, done.Status, done.Body)
-		}
-		if diff := cmp.Diff(shownProblem(t, done), shownProblem(t, asked)); asked.Status != done.Status || diff != "" {
-			t.Errorf("%s: status %d and %d (-write +validation):\n%s", name, done.Status, asked.Status, diff)
-		}
-	}
+	})
 	c.Do("DELETE", rejected, nil, "If-Match", `"999-00000000"`).WantProblem(412, "version_conflict")
 	c.Do("POST", "/v1/goods", m.fresh(), "Idempotency-Key", "made").WantProblem(422, "idempotency_key_reused")
-	if diff := cmp.Diff(rowsBefore, stored()); diff != "" {
-		t.Errorf("stored (-before +after):\n%s", diff)
-	}
-	if n := calls() - callsBefore; n != 0 {
-		t.Errorf("WeChat was called %d times", n)
-	}
+	nothingChanged()
 	// The key was not claimed.
 	if a := c.Do("POST", withdrawal, nil, "Idempotency-Key", "k").Want(200); a.Get("status") != "withdrawn" || a.Header.Get("Idempotency-Replayed") != "" {
 		t.Errorf("withdrawn: %v %s", a.Header, a.Body)
