@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -72,12 +71,7 @@ func TestEqualReadsAreOneCall(t *testing.T) {
 			})
 		}
 		read(path)
-		m.Eventually("the first call is under way", func() error {
-			if len(m.Journal(call)) != before+1 {
-				return errors.New("not yet")
-			}
-			return nil
-		})
+		m.WaitCalls(call, before+1)
 		for range 20 {
 			read(path)
 		}

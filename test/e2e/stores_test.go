@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/mendian/mendian/internal/sandbox"
@@ -323,20 +322,14 @@ func TestStoreStates(t *testing.T) {
 
 	// Two changes at once: one at a time.
 	s.Fault("wxa/update_store", 1, map[string]any{"delay_ms": 1500})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if a, err := s.client.Try("PATCH", path, phone); err != nil || a.Status != 200 {
-			t.Errorf("%v %v", a, err)
-		}
-	})
-	s.Eventually("it is under way", func() error {
-		if a := s.client.Do("GET", "/v1/operations?status=executing", nil); len(rows(a)) != 1 {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
+	sent := len(s.Journal("wxa/update_store"))
+	first := s.client.Begin("PATCH", path, phone)
+	s.WaitCalls("wxa/update_store", sent+1)
+	if a := s.client.Do("GET", "/v1/operations?status=executing", nil); len(rows(a)) != 1 {
+		a.Fail("one write is executing")
+	}
 	s.client.Do("PATCH", path, phone).WantProblem(409, "operation_in_progress")
-	wg.Wait()
+	first().Want(200)
 
 	// A store that is migrated keeps the number of the old one.
 	s.Control("POST", "accounts", map[string]any{"appid": s.appid, "needs_upgrade": true}, nil)
@@ -353,11 +346,7 @@ func TestStoreStates(t *testing.T) {
 	// is and changes nothing here.
 	s.client.Do("PATCH", path, map[string]string{"contact_phone": "020-8888888"}).Want(200)
 	s.Fault("wxa/get_store_info", 1, map[string]any{"delay_ms": 1000, "before": false})
-	wg.Go(func() {
-		if a, err := s.client.Try("GET", path+"?source=live", nil); err != nil || a.Get("contact_phone") != "020-8888888" {
-			t.Errorf("%v %v", a, err)
-		}
-	})
+	read := s.client.Begin("GET", path+"?source=live", nil)
 	s.Eventually("WeChat has been asked", func() error {
 		var left struct{ Faults []any }
 		if s.Control("GET", "faults", nil, &left); len(left.Faults) > 0 {
@@ -366,7 +355,9 @@ func TestStoreStates(t *testing.T) {
 		return nil
 	})
 	s.client.Do("PATCH", path, map[string]string{"contact_phone": "020-9999999"}).Want(200)
-	wg.Wait()
+	if a := read().Want(200); a.Get("contact_phone") != "020-8888888" {
+		t.Errorf("%s", a.Body)
+	}
 	s.gateway.Stop() // what goes on behind an answer has ended then
 	if got := s.Row(`SELECT fields ->> 'contact_phone' AS phone FROM resources WHERE id = $1`, s.UUID(typeid.Store, active.Get("id")))["phone"]; got != "020-9999999" {
 		t.Errorf("the record has the phone of before: %v", got)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/mendian/mendian/test/world"
@@ -95,20 +94,12 @@ func TestStoreIdempotency(t *testing.T) {
 	// While the first one runs.
 	slow := s.fresh()
 	s.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 3500})
-	var wg sync.WaitGroup
-	var executed *world.Answer
-	wg.Go(func() {
-		var err error
-		if executed, err = s.client.Try("POST", "/v1/stores", slow, "Idempotency-Key", "k4"); err != nil {
-			t.Error(err)
-		}
-	})
-	s.Eventually("it is under way", func() error {
-		if a := s.client.Do("GET", "/v1/operations?status=executing", nil); len(rows(a)) != 1 {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
+	calls := len(s.Journal("wxa/add_store"))
+	running := s.client.Begin("POST", "/v1/stores", slow, "Idempotency-Key", "k4")
+	s.WaitCalls("wxa/add_store", calls+1)
+	if a := s.client.Do("GET", "/v1/operations?status=executing", nil); len(rows(a)) != 1 {
+		a.Fail("one write is executing")
+	}
 	other := s.fresh("map_poi_id", slow["map_poi_id"])
 	if a := s.client.Do("POST", "/v1/stores", other).WantProblem(409, "operation_in_progress"); a.Get("retryable") != "true" {
 		t.Errorf("%s", a.Body)
@@ -116,8 +107,7 @@ func TestStoreIdempotency(t *testing.T) {
 	if a := s.client.Do("POST", "/v1/stores", slow, "Idempotency-Key", "k4").WantProblem(409, "idempotency_in_flight"); a.Header.Get("Retry-After") != "1" {
 		t.Errorf("Retry-After %q: %s", a.Header.Get("Retry-After"), a.Body)
 	}
-	wg.Wait()
-	executed.Want(202)
+	executed := running().Want(202)
 	if a := s.client.Do("POST", "/v1/stores", slow, "Idempotency-Key", "k4").Want(202); a.Get("id") != executed.Get("id") {
 		t.Errorf("%s, then %s", executed.Body, a.Body)
 	}

@@ -79,28 +79,14 @@ func TestTwinOfASlowWrite(t *testing.T) {
 	c := w.Demo(w.Start(nil))
 	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 5000})
 	store := w.NewStore(1)
-	first := make(chan *world.Answer, 1)
-	go func() {
-		a, err := c.Try("POST", "/v1/stores", store, "Idempotency-Key", "slow")
-		if err != nil {
-			t.Error(err)
-		}
-		first <- a
-	}()
-	w.Eventually("the write to be under way", func() error {
-		if n := len(w.Journal("wxa/add_store")); n != 1 {
-			return fmt.Errorf("%d calls", n)
-		}
-		return nil
-	})
+	first := c.Begin("POST", "/v1/stores", store, "Idempotency-Key", "slow")
+	w.WaitCalls("wxa/add_store", 1)
 	twin := c.Do("POST", "/v1/stores", store, "Idempotency-Key", "slow").WantProblem(http.StatusConflict, "idempotency_in_flight")
 	if twin.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After for the twin")
 	}
 	c.Do("POST", "/v1/stores", store).WantProblem(http.StatusConflict, "operation_in_progress") // the same place without the key
-	if a := <-first; a != nil {
-		a.Want(http.StatusAccepted)
-	}
+	first().Want(http.StatusAccepted)
 }
 
 // A revoked key is refused by both processes within five seconds, also while
@@ -181,25 +167,10 @@ func TestTermDuringAWrite(t *testing.T) {
 	w.Hold(true)
 	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 2000})
 	store := w.NewStore(1)
-	answer := make(chan *world.Answer, 1)
-	go func() {
-		a, err := c.Try("POST", "/v1/stores", store)
-		if err != nil {
-			t.Error(err)
-		}
-		answer <- a
-	}()
-	w.Eventually("the write to be under way", func() error {
-		if n := len(w.Journal("wxa/add_store")); n != 1 {
-			return fmt.Errorf("%d calls", n)
-		}
-		return nil
-	})
+	answer := c.Begin("POST", "/v1/stores", store)
+	w.WaitCalls("wxa/add_store", 1)
 	g.Signal(syscall.SIGTERM)
-	a := <-answer
-	if a == nil {
-		return
-	}
+	a := answer()
 	id := a.Want(http.StatusAccepted).Get("id")
 	g.WaitExit(30 * time.Second)
 	if code := g.ExitCode(); code != 0 {

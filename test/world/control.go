@@ -3,6 +3,7 @@ package world
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 )
@@ -57,6 +58,17 @@ func (w *World) Journal(path string) []Request {
 	var j struct{ Requests []Request }
 	w.Control("GET", "journal?path="+path, nil, &j)
 	return j.Requests
+}
+
+// WaitCalls waits until n requests have reached the simulator at path.
+func (w *World) WaitCalls(path string, n int) {
+	w.t.Helper()
+	w.Eventually("call "+path, func() error {
+		if got := len(w.Journal(path)); got != n {
+			return fmt.Errorf("%d calls, want %d", got, n)
+		}
+		return nil
+	})
 }
 
 type (

@@ -115,6 +115,27 @@ func (c *Client) Do(method, path string, body any, headers ...string) *Answer {
 	return a
 }
 
+// Begin is Do that doesn't wait: the answer is what it returns, once it is there.
+func (c *Client) Begin(method, path string, body any, headers ...string) (answer func() *Answer) {
+	type reply struct {
+		*Answer
+		err error
+	}
+	came := make(chan reply, 1)
+	go func() {
+		a, err := c.Try(method, path, body, headers...)
+		came <- reply{a, err}
+	}()
+	return func() *Answer {
+		c.t.Helper()
+		r := <-came
+		if r.err != nil {
+			c.t.Fatal(r.err)
+		}
+		return r.Answer
+	}
+}
+
 // Try is Do where no answer is part of the test. It may be called from other
 // goroutines than the test's own.
 func (c *Client) Try(method, path string, body any, headers ...string) (*Answer, error) {
