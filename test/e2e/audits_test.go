@@ -15,7 +15,7 @@ func TestAuditsAndOperations(t *testing.T) {
 	start := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	approved := s.active()
 	rejected := s.client.Do("POST", "/v1/stores", s.fresh("contact_phone", "020-88880003")).Want(202)
-	s.becomes(rejected.Get("id"), "rejected")
+	s.client.Until("/v1/stores/"+rejected.Get("id"), "rejected")
 	update := s.client.Do("PATCH", "/v1/stores/"+approved.Get("id"), map[string]any{"photos": []string{"http://mmbiz.qpic.cn/new"}, "contact_phone": "020-88880009"}).Want(202)
 	other := s.Authorize(s.gateway, sandbox.LeavingAccount)
 	elsewhere := s.client.For(other).Do("POST", "/v1/stores", s.fresh("contact_phone", "020-88880009")).Want(202)

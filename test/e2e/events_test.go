@@ -22,12 +22,7 @@ func TestEvents(t *testing.T) {
 	store := c.Do("POST", "/v1/stores", world.DocumentsStore()).Want(202)
 	id, auditID := store.Get("id"), store.Get("audit", "id")
 	c.Do("POST", "/v1/operations/"+store.Header.Get("Operation-Id")+"/resolution", map[string]string{"decision": "executed"}).WantProblem(409, "operation_not_resolvable")
-	w.Eventually("the store turns active", func() error {
-		if a := c.Do("GET", "/v1/stores/"+id, nil).Want(200); a.Get("status") != "active" {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
+	c.Until("/v1/stores/"+id, "active")
 	const text = `<xml><ToUserName>gh_x</ToUserName><FromUserName>o1</FromUserName><CreateTime>1800000000</CreateTime><MsgType>text</MsgType><Content>营业到几点？</Content><MsgId>7</MsgId></xml>`
 	w.Control("POST", "messages", map[string]string{"appid": sandbox.DemoOfficialAccount, "xml": text, "name": "text"}, nil)
 

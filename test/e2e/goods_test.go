@@ -67,14 +67,7 @@ func (m *market) decided(item *world.Answer, decision, status string) *world.Ans
 	audit := item.Get("audit", "wechat_audit_id")
 	m.Decide("goods", audit, decision, "")
 	m.Exec(`UPDATE audits SET next_poll_at = now() WHERE wechat_audit_id = $1`, audit)
-	var a *world.Answer
-	m.Eventually("the item is "+status, func() error {
-		if a = m.client.Do("GET", "/v1/goods/"+item.Get("id"), nil).Want(200); a.Get("status") != status {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
-	return a
+	return m.client.Until("/v1/goods/"+item.Get("id"), status)
 }
 
 // sent is the body of the newest call of goods.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mendian/mendian/test/world"
 )
 
 const documentsPicture = "http://mmbiz.qpic.cn/mmbiz_png/tW66AWE2K6ECFPcyAcIZTG8RlcR0sAqBibOm8gao5xOoLfIic9ZJ6MADAktGPxZI7MZLcadZUT36b14NJ2cHRHA/0?wx_fmt=png"
@@ -31,17 +30,6 @@ func TestMapPOIs(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, 0)
 	c := s.client
-	is := func(id, status string) *world.Answer {
-		var a *world.Answer
-		s.Eventually("the place is "+status, func() error {
-			if a = c.Do("GET", "/v1/map-pois/"+id, nil).Want(200); a.Get("status") != status {
-				return fmt.Errorf("%s", a.Body)
-			}
-			return nil
-		})
-		return a
-	}
-
 	made := c.Do("POST", "/v1/map-pois", documentsPlace("client_reference", "place-1"), "Idempotency-Key", "place-1").Want(202)
 	id, base := made.Get("id"), made.Get("base_id")
 	if made.Get("status") != "in_review" || base == "null" || made.Get("rich_id") == "null" || made.Get("map_poi_id") != "null" || made.Get("estimated_days") != "3" ||
@@ -122,13 +110,13 @@ func TestMapPOIs(t *testing.T) {
 		}
 		return nil
 	})
-	approved := is(id, "approved")
+	approved := c.Until("/v1/map-pois/"+id, "approved")
 	if approved.Get("map_poi_id") == "null" || approved.Get("approved", "name") != "hardenzhang" || approved.Get("approved", "location", "latitude") != "23.0974903107" ||
 		approved.Get("estimated_days") != "null" || approved.Get("audit", "status") != "approved" || approved.Get("audit", "decided_at") == "null" || approved.Get("location", "longitude") != "113.323753357" {
 		t.Errorf("approved: %s", approved.Body)
 	}
 	notModified(t, c, "/v1/map-pois/"+id)
-	no := is(rejected.Get("id"), "rejected")
+	no := c.Until("/v1/map-pois/"+rejected.Get("id"), "rejected")
 	if no.Get("map_poi_id") != "null" || no.Get("approved") != "null" || no.Get("remark") != "the input ends in 0003" || no.Get("audit", "reason") != "the input ends in 0003" {
 		t.Errorf("rejected: %s", no.Body)
 	}
@@ -160,7 +148,7 @@ func TestMapPOIs(t *testing.T) {
 	}
 
 	store := s.fresh("map_poi_id", approved.Get("map_poi_id"))
-	s.becomes(c.Do("POST", "/v1/stores", store).Want(202).Get("id"), "active")
+	s.client.Until("/v1/stores/"+c.Do("POST", "/v1/stores", store).Want(202).Get("id"), "active")
 }
 
 // What breaks a rule of a proposed place is named, and never sent.

@@ -201,13 +201,7 @@ func TestLinksOverREST(t *testing.T) {
 		t.Errorf("in Chinese: %s", zh.Body)
 	}
 	w.Control("POST", "authorizations", map[string]string{"appid": sandbox.DemoOfficialAccount, "url": made.Get("url")}, nil)
-	var used *world.Answer
-	w.Eventually("the link is used", func() error {
-		if used = c.Do("GET", path, nil); used.Get("status") != "authorized" {
-			return fmt.Errorf("%s", used.Body)
-		}
-		return nil
-	})
+	used := c.Until(path, "authorized")
 	if a := c.Do("GET", "/v1/merchants/"+used.Get("merchant_id"), nil).Want(200); a.Get("client_reference") != "shop-9" || a.Get("appid") != sandbox.DemoOfficialAccount {
 		t.Errorf("merchant: %s", a.Body)
 	}
@@ -269,13 +263,7 @@ func TestMerchantsSync(t *testing.T) {
 	if a := c.Do("POST", "/v1/merchants/sync", nil, "Idempotency-Key", "sync-1").Want(202); a.Get("id") != begun.Get("id") || a.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("repeated: %v %s", a.Header, a.Body)
 	}
-	var done *world.Answer
-	w.Eventually("the comparison ends", func() error {
-		if done = c.Do("GET", op, nil); done.Get("status") != "succeeded" {
-			return fmt.Errorf("%s", done.Body)
-		}
-		return nil
-	})
+	done := c.Until(op, "succeeded")
 	if done.Get("progress", "done") != "3" || done.Get("progress", "total") != "3" {
 		t.Errorf("progress at the end: %s", done.Body)
 	}
@@ -353,12 +341,7 @@ func TestMerchantTokens(t *testing.T) {
 	c, _ = merchant()
 	w.Fault("wxa/get_store_list", 1, map[string]any{"errcode": 42007})
 	c.Do("GET", "/v1/stores?source=live", nil).WantProblem(409, "merchant_needs_reauthorization")
-	w.Eventually("the merchant is marked", func() error {
-		if a := c.Do("GET", "/v1/merchants/"+c.Merchant, nil); a.Get("status") != "needs_reauthorization" {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
+	c.Until("/v1/merchants/"+c.Merchant, "needs_reauthorization")
 
 	// A rejected token costs one refresh and one more call; if the fresh one is
 	// rejected too the merchant rests, and nothing loops.

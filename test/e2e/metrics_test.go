@@ -83,12 +83,7 @@ func TestMetrics(t *testing.T) {
 	g := w.Start(nil)
 	c := w.Demo(g)
 	created := c.Do("POST", "/v1/stores", w.NewStore(1)).Want(202)
-	w.Eventually("the store turns active", func() error {
-		if a := c.Do("GET", "/v1/stores/"+created.Get("id"), nil); a.Get("status") != "active" {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
+	c.Until("/v1/stores/"+created.Get("id"), "active")
 	c.Do("POST", "/v1/merchants/"+sandbox.DemoOfficialAccount+"/token-refreshes", nil).Want(200)
 	c.As("nonsense").Do("GET", "/v1/me", nil).WantProblem(401, "token_invalid")
 	if resp, err := http.Post(g.URL+"/wechat/"+w.Tenant.Ref+"/component?msg_signature=0&timestamp=1&nonce=1&encrypt_type=aes", "text/xml", strings.NewReader("<xml></xml>")); err != nil || resp.StatusCode != 403 {

@@ -69,19 +69,6 @@ func (m *mover) items(id string) (out []migrated) {
 	return out
 }
 
-// stands waits until a migration has this status, and returns it.
-func (m *mover) stands(id, status string) *world.Answer {
-	m.t.Helper()
-	var a *world.Answer
-	m.Eventually("the migration is "+status, func() error {
-		if a = m.client.Do("GET", "/v1/store-migrations/"+id, nil).Want(200); a.Get("status") != status {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
-	return a
-}
-
 // Legacy stores are listed, planned, moved and reviewed; those that can't move
 // are deleted with consent; and it is over when WeChat's list says so.
 func TestStoreMigration(t *testing.T) {
@@ -95,7 +82,7 @@ func TestStoreMigration(t *testing.T) {
 	if plan.Get("status") != "planning" || plan.Get("phase") != "listing" || plan.Get("percent") != "null" || plan.Header.Get("Location") != path {
 		t.Errorf("begun: %v %s", plan.Header, plan.Body)
 	}
-	planned := m.stands(id, "planned")
+	planned := m.client.Until("/v1/store-migrations/"+id, "planned")
 	if planned.Get("phase") != "planning" || planned.Get("counts", "total") != "12" || planned.Get("counts", "migrated") != "1" || planned.Get("counts", "in_review") != "1" {
 		t.Errorf("planned: %s", planned.Body)
 	}
@@ -133,7 +120,7 @@ func TestStoreMigration(t *testing.T) {
 
 	// Nothing goes on without a person: run, and it stops where it began.
 	c.Do("PATCH", path, map[string]any{"desired_state": "running"}).Want(200)
-	halted := m.stands(id, "running") // one is under review at WeChat
+	halted := m.client.Until("/v1/store-migrations/"+id, "running") // one is under review at WeChat
 	if halted.Get("counts", "blocked") != "10" {
 		t.Errorf("running: %s", halted.Body)
 	}
@@ -197,7 +184,7 @@ func TestStoreMigration(t *testing.T) {
 			m.Decide("store_create", fmt.Sprintf("%.0f", a["id"]), "approve", "")
 		}
 	}
-	a := m.stands(id, "blocked")
+	a := m.client.Until("/v1/store-migrations/"+id, "blocked")
 	if a.Get("counts", "migrated") != "10" || a.Get("counts", "failed") != "1" || a.Get("counts", "blocked") != "1" || a.Get("percent") != "83" || a.Get("eta") != "null" {
 		t.Errorf("blocked: %s", a.Body)
 	}
@@ -239,9 +226,9 @@ func TestStoreMigration(t *testing.T) {
 	if n := len(m.Journal("cgi-bin/poi/delpoi")); n != 0 {
 		t.Errorf("%d deletions without consent", n)
 	}
-	m.stands(id, "blocked")
+	m.client.Until("/v1/store-migrations/"+id, "blocked")
 	change(barred.Number, map[string]any{"action": "delete"})
-	end := m.stands(id, "completed")
+	end := m.client.Until("/v1/store-migrations/"+id, "completed")
 	if end.Get("phase") != "completed" || end.Get("percent") != "100" || end.Get("counts", "deleted") != "1" || end.Get("counts", "migrated") != "11" || end.Get("finished_at") == "null" || end.Get("next_check_at") != "null" {
 		t.Errorf("completed: %s", end.Body)
 	}
@@ -268,7 +255,7 @@ func TestStoreMigration(t *testing.T) {
 	}
 	// Nothing is left to move: a second one is over at once.
 	second := c.Do("POST", "/v1/store-migrations", map[string]any{"mode": "run"}).Want(202)
-	m.stands(second.Get("id"), "completed")
+	m.client.Until("/v1/store-migrations/"+second.Get("id"), "completed")
 	if list := c.Do("GET", "/v1/store-migrations?status=completed&limit=1", nil).Want(200); list.Get("data", "0", "id") != second.Get("id") || list.Get("has_more") != "true" {
 		t.Errorf("list: %s", list.Body)
 	}
@@ -326,7 +313,7 @@ func TestStoreMigrationRefusals(t *testing.T) {
 	id := c.Do("POST", "/v1/store-migrations", map[string]any{"mode": "plan", "items": []any{map[string]any{"legacy_poi_id": "1"}, map[string]any{"legacy_poi_id": "2", "action": "skip"}}},
 		"Idempotency-Key", "k").Want(202).Get("id")
 	path := "/v1/store-migrations/" + id
-	m.stands(id, "planned")
+	m.client.Until("/v1/store-migrations/"+id, "planned")
 	var moved string
 	for _, it := range m.items(id) {
 		if it.Status == "migrated" {
@@ -372,7 +359,7 @@ func TestStoreMigrationRefusals(t *testing.T) {
 
 	// The account withdraws its authorisation in the middle: it says so, and goes on when it is back.
 	second := c.Do("POST", "/v1/store-migrations", map[string]any{"mode": "plan", "items": []any{map[string]any{"legacy_poi_id": first, "credential_number": "c1"}}}).Want(202).Get("id")
-	m.stands(second, "planned")
+	m.client.Until("/v1/store-migrations/"+second, "planned")
 	m.Control("POST", "accounts/"+sandbox.MigratingAccount+"/unauthorize", map[string]any{}, nil)
 	m.Eventually("the account has left", func() error {
 		if a := c.Do("GET", "/v1/merchants/"+sandbox.MigratingAccount, nil); a.Get("status") != "deauthorized" {
@@ -381,7 +368,7 @@ func TestStoreMigrationRefusals(t *testing.T) {
 		return nil
 	})
 	c.Do("PATCH", "/v1/store-migrations/"+second, map[string]any{"desired_state": "running"}).Want(200)
-	if a := m.stands(second, "blocked"); a.Get("error", "code") != "merchant_deauthorized" {
+	if a := m.client.Until("/v1/store-migrations/"+second, "blocked"); a.Get("error", "code") != "merchant_deauthorized" {
 		m.Eventually("why it is blocked", func() error {
 			if a := c.Do("GET", "/v1/store-migrations/"+second, nil); a.Get("error", "code") != "merchant_deauthorized" {
 				return fmt.Errorf("%s", a.Body)

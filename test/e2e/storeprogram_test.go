@@ -35,16 +35,6 @@ func TestStoreProgram(t *testing.T) {
 	m := w.Authorize(g, appid)
 	c := w.Client(g, m)
 	path := "/v1/merchants/" + m + "/store-program"
-	is := func(status string) *world.Answer {
-		var a *world.Answer
-		w.Eventually("the program is "+status, func() error {
-			if a = c.Do("GET", path, nil); a.Get("status") != status {
-				return fmt.Errorf("%s", a.Body)
-			}
-			return nil
-		})
-		return a
-	}
 	waiting := func() string { // WeChat's own number of the audit under way
 		id := ""
 		for _, a := range w.Audits() {
@@ -106,7 +96,7 @@ func TestStoreProgram(t *testing.T) {
 		t.Errorf("the same key: %s", a.Body)
 	}
 	w.Decide("store_program", waiting(), "admin_reject", "not me")
-	if a := is("rejected_by_admin"); a.Get("audit", "reason") != "not me" || a.Get("audit", "wechat_audit_id") == "null" {
+	if a := c.Until(path, "rejected_by_admin"); a.Get("audit", "reason") != "not me" || a.Get("audit", "wechat_audit_id") == "null" {
 		t.Errorf("refused: %s", a.Body)
 	}
 
@@ -119,11 +109,11 @@ func TestStoreProgram(t *testing.T) {
 	if n := len(w.Journal("wxa/get_merchant_audit_info")) - asked; n != 1 {
 		t.Errorf("one reading was %d calls", n)
 	}
-	is("expired")
+	c.Until(path, "expired")
 	// The administrator was only late: WeChat's later word counts.
 	w.Decide("store_program", waiting(), "confirm", "")
 	w.Decide("store_program", waiting(), "approve", "")
-	approved := is("approved")
+	approved := c.Until(path, "approved")
 	if approved.Get("id") != second.Get("id") || approved.Get("upstream_status") != "1" || approved.Get("confirm_before") != "null" || approved.Get("nickname") != "shop two" {
 		t.Errorf("approved: %s", approved.Body)
 	}

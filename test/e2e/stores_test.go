@@ -50,24 +50,12 @@ func (s *shop) fresh(changes ...any) map[string]any {
 	return with(s.NewStore(*s.n), changes...)
 }
 
-// becomes waits for a store's status and returns it.
-func (s *shop) becomes(id, status string) *world.Answer {
-	var a *world.Answer
-	s.Eventually("the store is "+status, func() error {
-		if a = s.client.Do("GET", "/v1/stores/"+id, nil); a.Get("status") != status {
-			return fmt.Errorf("%s", a.Body)
-		}
-		return nil
-	})
-	return a
-}
-
 // active makes a store and waits until WeChat has approved it and told its name.
 func (s *shop) active() *world.Answer {
 	id := s.client.Do("POST", "/v1/stores", s.fresh()).Want(http.StatusAccepted).Get("id")
 	var a *world.Answer
 	s.Eventually("the store has a name", func() error {
-		if a = s.becomes(id, "active"); a.Get("name") == "null" {
+		if a = s.client.Until("/v1/stores/"+id, "active"); a.Get("name") == "null" {
 			return fmt.Errorf("%s", a.Body)
 		}
 		return nil
@@ -338,7 +326,7 @@ func TestStoreStates(t *testing.T) {
 		t.Errorf("%s", needs.Body)
 	}
 	migrated := s.client.Do("POST", "/v1/stores", s.fresh("legacy_poi_id", "271864249")).Want(202)
-	if a := s.becomes(migrated.Get("id"), "active"); a.Get("poi_id") != "271864249" || a.Get("legacy_poi_id") != "271864249" || a.Get("upgraded") != "1" {
+	if a := s.client.Until("/v1/stores/"+migrated.Get("id"), "active"); a.Get("poi_id") != "271864249" || a.Get("legacy_poi_id") != "271864249" || a.Get("upgraded") != "1" {
 		t.Errorf("migrated: %s", a.Body)
 	}
 

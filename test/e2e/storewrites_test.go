@@ -20,7 +20,7 @@ func TestStoreReferences(t *testing.T) {
 	if again.Get("existing") != "/v1/stores/"+rejected.Get("id") {
 		t.Errorf("existing: %s", again.Body)
 	}
-	a := s.becomes(rejected.Get("id"), "rejected")
+	a := s.client.Until("/v1/stores/"+rejected.Get("id"), "rejected")
 	if a.Get("audit", "status") != "rejected" || a.Get("audit", "reason") == "null" || a.Get("poi_id") != "null" || a.Get("upstream_status") != "3" {
 		t.Errorf("rejected: %s", a.Body)
 	}
@@ -39,7 +39,7 @@ func TestStoreReferences(t *testing.T) {
 	if third.Get("previous_id") != failed.Get("data", "0", "id") {
 		t.Errorf("after the failure: %s", third.Body)
 	}
-	s.becomes(third.Get("id"), "active")
+	s.client.Until("/v1/stores/"+third.Get("id"), "active")
 	send().WantProblem(409, "duplicate_client_reference")
 	s.client.Do("DELETE", "/v1/stores/"+third.Get("id"), nil).Want(204)
 	fourth := send().Want(202)
@@ -129,7 +129,7 @@ func TestStoreOutcomeUnknown(t *testing.T) {
 	repeated := s.client.Do("POST", "/v1/stores", "{", "Idempotency-Key", "lost")
 	repeated.WantProblem(400, "malformed_json")
 	s.Hold(false)
-	found := s.becomes(lost.Get("id"), "active")
+	found := s.client.Until("/v1/stores/"+lost.Get("id"), "active")
 	if found.Get("poi_id") == "null" || found.Get("audit", "status") != "approved" || found.Get("operation") != "" {
 		t.Errorf("found: %s", found.Body)
 	}

@@ -115,6 +115,18 @@ func (c *Client) Do(method, path string, body any, headers ...string) *Answer {
 	return a
 }
 
+// Until reads a path until the status there is this one.
+func (c *Client) Until(path, status string) (a *Answer) {
+	c.t.Helper()
+	Eventually(c.t, usual, path+" is "+status, func() error {
+		if a = c.Do("GET", path, nil).Want(http.StatusOK); a.Get("status") != status {
+			return fmt.Errorf("%s", a.Body)
+		}
+		return nil
+	})
+	return a
+}
+
 // Begin is Do that doesn't wait: the answer is what it returns, once it is there.
 func (c *Client) Begin(method, path string, body any, headers ...string) (answer func() *Answer) {
 	type reply struct {

@@ -308,10 +308,13 @@ func (w *World) environ(extra map[string]string) []string {
 	return env
 }
 
+// usual is how long a test waits for what should come soon.
+const usual = 20 * time.Second
+
 // Eventually tries until check returns nil, or fails the test with its last error.
 func (w *World) Eventually(what string, check func() error) {
 	w.t.Helper()
-	Eventually(w.t, 20*time.Second, what, check)
+	Eventually(w.t, usual, what, check)
 }
 
 // Eventually tries for as long as within says.
