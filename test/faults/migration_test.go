@@ -92,8 +92,13 @@ func TestMigrationSurvivesKills(t *testing.T) {
 		if it.Poi == barred {
 			continue
 		}
-		if st := p.c.Do("GET", "/v1/stores/"+*it.Store, nil).Want(200); st.Get("poi_id") != it.Poi || st.Get("status") != "active" {
-			t.Errorf("the store of %s: %s", it.Poi, st.Body)
-		}
+		// The migration heard of it from WeChat's list; the store's own event may
+		// have met no gateway, and then its audit is asked for in time.
+		world.Eventually(t, time.Minute, "the store of "+it.Poi, func() error {
+			if st := p.c.Do("GET", "/v1/stores/"+*it.Store, nil).Want(200); st.Get("poi_id") != it.Poi || st.Get("status") != "active" {
+				return fmt.Errorf("%s", st.Body)
+			}
+			return nil
+		})
 	}
 }
