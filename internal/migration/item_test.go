@@ -2,12 +2,14 @@ package migration
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -218,6 +220,32 @@ func check(t *rapid.T, p Policy, before, after Item, open bool) {
 	if after.Status == Pending && !p.deletes(after) {
 		if d := p.Details(after); d.MapPoiID == "" || d.CredentialNumber == "" || len(d.Photos) == 0 || d.ContactPhone == "" || d.BusinessHours == "" {
 			t.Fatalf("pending without what it needs: %+v", after)
+		}
+	}
+}
+
+// What a list shows again is no news: an item that was saved and read meets it
+// unchanged. News would have WeChat's list read every minute for days.
+func TestTheSameListAgainMovesNothing(t *testing.T) {
+	t.Parallel()
+	for name, i := range map[string]Item{
+		"pending":  {Action: Migrate, Given: Details{CredentialNumber: "c"}},
+		"blocked":  {},
+		"skipped":  {Action: Skip},
+		"deleting": {Action: Delete, Status: Deleting},
+	} {
+		list := ready(wechat.UpgradePending)
+		kept := item{Item: Policy{}.See(i, &list)}
+		p, err := kept.save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := itemOf(dbsqlc.StoreMigrationItem{Status: p.Status, BlockedBy: p.BlockedBy, Action: p.Action, Given: p.Given, Shown: p.Shown})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := (Policy{}).See(read.Item, &list); !reflect.DeepEqual(again, read.Item) {
+			t.Errorf("%s: %+v is news beside %+v", name, again, read.Item)
 		}
 	}
 }

@@ -407,12 +407,15 @@ func policyOf(row dbsqlc.StoreMigration) (Policy, error) {
 // An item is an Item with its row.
 type item struct {
 	Item
-	row dbsqlc.StoreMigrationItem
+	row   dbsqlc.StoreMigrationItem
+	raced bool // somebody else changed it while a turn moved it
 }
 
 func itemOf(row dbsqlc.StoreMigrationItem) (item, error) {
-	it := item{row: row, Item: Item{Status: ItemStatus(row.Status), BlockedBy: row.BlockedBy, Attempt: int(row.Attempt), Deletes: row.Deletes,
-		Ours: row.OperationID != nil}}
+	it := item{row: row, Item: Item{Status: ItemStatus(row.Status), Attempt: int(row.Attempt), Deletes: row.Deletes, Ours: row.OperationID != nil}}
+	if len(row.BlockedBy) > 0 { // nothing is nil in an Item
+		it.BlockedBy = row.BlockedBy
+	}
 	if row.Action != nil {
 		it.Action = Action(*row.Action)
 	}

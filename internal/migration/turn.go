@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,7 +73,6 @@ type turn struct {
 	policy   Policy
 	items    []*item
 	news     bool  // something moved
-	raced    bool  // somebody else changed an item meanwhile
 	listed   bool  // WeChat's list was read in this turn
 	held     error // what keeps all of it from going on
 }
@@ -152,7 +152,7 @@ func (t *turn) settle(ctx context.Context) error {
 		if row.OperationState == nil {
 			continue
 		}
-		o := Outcome{Operation: *row.OperationState, Audit: deref(row.AuditStatus), Reason: deref(row.AuditReason)}
+		o := Outcome{Operation: *row.OperationState, Audit: row.AuditStatus, Reason: row.AuditReason}
 		p := ledger.OperationRecord{Operation: dbsqlc.Operation{ID: *it.row.OperationID, Error: row.OperationError}}.Problem()
 		if o.Operation == "failed" && p != nil {
 			o.Retryable = p.Retryable
@@ -166,16 +166,16 @@ func (t *turn) settle(ctx context.Context) error {
 		}
 		moved = append(moved, &it)
 	}
-	return t.save(ctx, moved)
+	t.news = len(moved) > 0
+	return t.save(ctx, moved...)
 }
 
 // save writes items that have moved. One that somebody else has changed
-// meanwhile is left as it is there: the next turn reads it.
-func (t *turn) save(ctx context.Context, moved []*item) error {
+// meanwhile is left as it is there: the next turn, which comes at once, reads it.
+func (t *turn) save(ctx context.Context, moved ...*item) error {
 	if len(moved) == 0 {
 		return nil
 	}
-	t.news = true
 	saved := make([][]dbsqlc.StoreMigrationItem, len(moved))
 	b := t.DB.NewBatch(t.row.TenantID)
 	for i, it := range moved {
@@ -189,11 +189,9 @@ func (t *turn) save(ctx context.Context, moved []*item) error {
 		return err
 	}
 	for i, it := range moved {
-		if len(saved[i]) == 0 {
-			t.raced = true
-			continue
+		if it.raced = len(saved[i]) == 0; !it.raced {
+			it.row = saved[i][0]
 		}
-		it.row = saved[i][0]
 	}
 	return nil
 }
@@ -231,7 +229,7 @@ func (t *turn) list(ctx context.Context) error {
 		if id != nil {
 			it.row.LegacyStoreID, it.row.Name = id, &name
 		}
-		if ok && !same(before, it.Item) {
+		if ok && !reflect.DeepEqual(before, it.Item) {
 			moved = append(moved, it)
 		}
 	}
@@ -257,9 +255,10 @@ func (t *turn) list(ctx context.Context) error {
 	if err := t.insert(ctx, fresh); err != nil {
 		return err
 	}
-	if err := t.save(ctx, moved); err != nil {
+	if err := t.save(ctx, moved...); err != nil {
 		return err
 	}
+	t.news = t.news || len(fresh) > 0 || len(moved) > 0
 	now := time.Now()
 	t.row.ListedAt, t.listed = &now, true
 	return nil
@@ -272,18 +271,11 @@ func nameOf(f ledger.LegacyFields) string {
 	return f.BusinessName + " (" + f.BranchName + ")"
 }
 
-func same(a, b Item) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && string(x) == string(y)
-}
-
 // insert keeps items that are new to us.
 func (t *turn) insert(ctx context.Context, fresh []*item) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	t.news = true
 	b := t.DB.NewBatch(t.row.TenantID)
 	for _, it := range fresh {
 		p, err := it.save()
@@ -303,8 +295,7 @@ func (t *turn) insert(ctx context.Context, fresh []*item) error {
 func (t *turn) submit(ctx context.Context) error {
 	var writes errgroup.Group
 	writes.SetLimit(int(t.row.Concurrency))
-	var mu sync.Mutex
-	var held error
+	var held atomic.Bool
 	for _, it := range t.items {
 		left := (it.Status == Submitting || it.Status == Deleting) && !it.Ours
 		if it.Status == Pending { // its details may have changed since it was planned
@@ -313,24 +304,19 @@ func (t *turn) submit(ctx context.Context) error {
 		if it.Status != Pending && !left || it.row.LegacyStoreID == nil {
 			continue
 		}
-		mu.Lock()
-		stop := held != nil
-		mu.Unlock()
-		if stop {
+		if held.Load() {
 			break
 		}
+		t.news = true
 		writes.Go(func() error {
 			err := t.write(ctx, it, left)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && held == nil {
-				held = err
+			if err != nil {
+				held.Store(true)
 			}
-			t.news = true
-			return nil
+			return err
 		})
 	}
-	return errors.Join(writes.Wait(), held)
+	return writes.Wait()
 }
 
 // errNotRunning is why no further write is begun: the migration is to rest, or
@@ -377,29 +363,12 @@ func (t *turn) write(ctx context.Context, it *item, left bool) error {
 			it.Ours, it.row.OperationID = true, &id
 		}
 	}
-	return errors.Join(hold, t.saveOne(ctx, it))
+	return errors.Join(hold, t.save(ctx, it))
 }
 
 // holding are the refusals that all items of a merchant would meet.
 var holding = []string{problem.CodePermissionSetMissing, problem.CodeMerchantDeauthorized, problem.CodeMerchantNeedsReauthorization, problem.CodeMerchantDisabled,
 	problem.CodeStoreProgramRequired, problem.CodeWeChatAPINotEnabled}
-
-func (t *turn) saveOne(ctx context.Context, it *item) error {
-	p, err := it.save()
-	if err != nil {
-		return err
-	}
-	var rows []dbsqlc.StoreMigrationItem
-	b := t.DB.NewBatch(t.row.TenantID)
-	postgres.QueueMany(b, dbsqlc.StoreMigrationItemSave, p, &rows)
-	if err := t.DB.Run(ctx, b); err != nil {
-		return err
-	}
-	if len(rows) > 0 {
-		it.row = rows[0]
-	}
-	return nil
-}
 
 // send is the item's write, by the ledger.
 func (t *turn) send(ctx context.Context, it *item) (*ledger.Operation, *uuid.UUID, error) {
@@ -486,7 +455,7 @@ func (t *turn) release(ctx context.Context) error {
 			t.Log.Warn("migration held up", "migration_id", typeid.Format(typeid.StoreMigration, t.row.ID), "err", t.held)
 		}
 		p.NextCheckAt = new(now.Add(t.paced(wait)))
-	case t.raced:
+	case slices.ContainsFunc(t.items, func(it *item) bool { return it.raced }):
 		p.NextCheckAt = &now
 	default:
 		next := p.ListAt
@@ -535,11 +504,4 @@ func Problem(row json.RawMessage) *problem.Error {
 	p := problem.Of(h.Code)
 	p.Detail, p.Retryable, p.Fields, p.Upstream = h.Detail, h.Retryable, h.Fields, h.Upstream
 	return p
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

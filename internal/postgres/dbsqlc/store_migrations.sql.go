@@ -500,7 +500,8 @@ func (q *Queries) StoreMigrationItemSave(ctx context.Context, db DBTX, arg Store
 }
 
 const StoreMigrationItemsWithOutcomes = `-- name: StoreMigrationItemsWithOutcomes :many
-SELECT i.tenant_id, i.migration_id, i.poi_id, i.legacy_store_id, i.name, i.status, i.blocked_by, i.action, i.given, i.shown, i.attempt, i.deletes, i.store_id, i.operation_id, i.audit_id, i.error, i.submitted_at, i.row_version, i.updated_at, o.state AS operation_state, o.error AS operation_error, a.status AS audit_status, a.reason AS audit_reason
+SELECT i.tenant_id, i.migration_id, i.poi_id, i.legacy_store_id, i.name, i.status, i.blocked_by, i.action, i.given, i.shown, i.attempt, i.deletes, i.store_id, i.operation_id, i.audit_id, i.error, i.submitted_at, i.row_version, i.updated_at, o.state AS operation_state, o.error AS operation_error, coalesce(a.status, '')::text AS audit_status,
+    coalesce(a.reason, '')::text AS audit_reason
 FROM store_migration_items i
 LEFT JOIN operations o ON o.tenant_id = $1 AND o.id = i.operation_id
 LEFT JOIN audits a ON a.tenant_id = $1 AND a.id = i.audit_id
@@ -517,8 +518,8 @@ type StoreMigrationItemsWithOutcomesRow struct {
 	StoreMigrationItem StoreMigrationItem
 	OperationState     *string
 	OperationError     json.RawMessage
-	AuditStatus        *string
-	AuditReason        *string
+	AuditStatus        string
+	AuditReason        string
 }
 
 // StoreMigrationItemsWithOutcomes are all items, each with what became of its

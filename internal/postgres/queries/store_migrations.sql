@@ -71,7 +71,8 @@ GROUP BY migration_id, status;
 -- StoreMigrationItemsWithOutcomes are all items, each with what became of its
 -- newest write and the audit that followed.
 -- name: StoreMigrationItemsWithOutcomes :many
-SELECT sqlc.embed(i), o.state AS operation_state, o.error AS operation_error, a.status AS audit_status, a.reason AS audit_reason
+SELECT sqlc.embed(i), o.state AS operation_state, o.error AS operation_error, coalesce(a.status, '')::text AS audit_status,
+    coalesce(a.reason, '')::text AS audit_reason
 FROM store_migration_items i
 LEFT JOIN operations o ON o.tenant_id = @tenant_id AND o.id = i.operation_id
 LEFT JOIN audits a ON a.tenant_id = @tenant_id AND a.id = i.audit_id
