@@ -72,7 +72,7 @@ type Wish struct {
 	Action Action `json:"action,omitempty"`
 }
 
-// A Migration is what is known of one.
+// A Migration is what is known of one: a row of StoreMigrations.
 type Migration struct {
 	dbsqlc.StoreMigration
 	Counts    Counts
@@ -145,15 +145,12 @@ func (s *Migrations) Create(ctx context.Context, r ledger.Request, n Begin) (_ M
 	}
 	var row dbsqlc.StoreMigration
 	err = s.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
-		err := s.q.StoreMigrationInsert(ctx, tx, p)
-		if err != nil {
+		var err error
+		if row, err = s.q.StoreMigrationInsert(ctx, tx, p); err != nil {
 			return err
 		}
 		if r.ValidateOnly {
 			return ledger.ErrValid
-		}
-		if row, err = s.q.StoreMigrationGet(ctx, tx, dbsqlc.StoreMigrationGetParams{TenantID: m.TenantID, ID: p.ID}); err != nil {
-			return err
 		}
 		return s.changed(ctx, tx, r.Caller, row, "store_migration.create", nil,
 			map[string]any{"merchant_id": typeid.Format(typeid.Merchant, m.ID), "desired": p.Desired, "on_not_allowed": p.OnNotAllowed, "items": n.Items})
@@ -179,21 +176,14 @@ func (s *Migrations) allowed(m authorizer.Merchant) error {
 
 // seen finds the migration that an earlier request with the same key began.
 func (s *Migrations) seen(ctx context.Context, r ledger.Request) (Migration, bool, error) {
-	var rows []dbsqlc.StoreMigration
-	b := s.DB.NewBatch(r.Merchant.TenantID)
-	postgres.QueueMany(b, dbsqlc.StoreMigrationByKey, dbsqlc.StoreMigrationByKeyParams{TenantID: r.Merchant.TenantID, MerchantID: r.Merchant.ID,
-		IdempotencyKey: &r.IdempotencyKey}, &rows)
-	if err := s.DB.Run(ctx, b); err != nil || len(rows) == 0 {
+	rows, err := s.read(ctx, dbsqlc.StoreMigrationsParams{TenantID: r.Merchant.TenantID, MerchantIds: []uuid.UUID{r.Merchant.ID}, IdempotencyKey: &r.IdempotencyKey, N: 1})
+	switch {
+	case err != nil || len(rows) == 0:
 		return Migration{}, false, err
-	}
-	if !bytes.Equal(rows[0].Fingerprint, r.Fingerprint) {
+	case !bytes.Equal(rows[0].Fingerprint, r.Fingerprint):
 		return Migration{}, false, problem.Of(problem.CodeIdempotencyKeyReused)
 	}
-	out, err := s.counted(ctx, r.Merchant.TenantID, rows)
-	if err != nil {
-		return Migration{}, false, err
-	}
-	return out[0], true, nil
+	return rows[0], true, nil
 }
 
 func (s *Migrations) mustHaveSeen(ctx context.Context, r ledger.Request, cause error) (Migration, bool, error) {
@@ -233,20 +223,14 @@ func (s *Migrations) changed(ctx context.Context, tx postgres.DBTX, who tenant.C
 
 // Get reads one. Errors: not_found.
 func (s *Migrations) Get(ctx context.Context, tenantID, id uuid.UUID) (Migration, error) {
-	var rows []dbsqlc.StoreMigration
-	b := s.DB.NewBatch(tenantID)
-	postgres.QueueMany(b, dbsqlc.StoreMigrationGet, dbsqlc.StoreMigrationGetParams{TenantID: tenantID, ID: id}, &rows)
-	if err := s.DB.Run(ctx, b); err != nil {
-		return Migration{}, err
+	rows, err := s.read(ctx, dbsqlc.StoreMigrationsParams{TenantID: tenantID, ID: &id, N: 1})
+	if err == nil && len(rows) == 0 {
+		err = problem.Of(problem.CodeNotFound)
 	}
-	if len(rows) == 0 {
-		return Migration{}, problem.Of(problem.CodeNotFound)
-	}
-	out, err := s.counted(ctx, tenantID, rows)
 	if err != nil {
 		return Migration{}, err
 	}
-	return out[0], nil
+	return rows[0], nil
 }
 
 // A Filter narrows a list of migrations; zero fields don't.
@@ -259,40 +243,13 @@ type Filter struct {
 
 // List lists migrations, newest first.
 func (s *Migrations) List(ctx context.Context, tenantID uuid.UUID, f Filter) ([]Migration, error) {
-	var rows []dbsqlc.StoreMigration
-	b := s.DB.NewBatch(tenantID)
-	postgres.QueueMany(b, dbsqlc.StoreMigrationList, dbsqlc.StoreMigrationListParams{TenantID: tenantID, MerchantIds: f.Merchants, Status: f.Status,
-		Before: f.Before, N: int32(f.Limit)}, &rows)
-	if err := s.DB.Run(ctx, b); err != nil {
-		return nil, err
-	}
-	return s.counted(ctx, tenantID, rows)
+	return s.read(ctx, dbsqlc.StoreMigrationsParams{TenantID: tenantID, MerchantIds: f.Merchants, Status: f.Status, Before: f.Before, N: int32(f.Limit)})
 }
 
-// counted adds to migrations how their items stand.
-func (s *Migrations) counted(ctx context.Context, tenantID uuid.UUID, rows []dbsqlc.StoreMigration) ([]Migration, error) {
-	out := make([]Migration, len(rows))
-	at, ids := map[uuid.UUID]*Migration{}, make([]uuid.UUID, len(rows))
-	for i, row := range rows {
-		out[i] = Migration{StoreMigration: row, Counts: Counts{}}
-		at[row.ID], ids[i] = &out[i], row.ID
-	}
-	if len(rows) == 0 {
-		return out, nil
-	}
-	var counts []dbsqlc.StoreMigrationCountsRow
-	b := s.DB.NewBatch(tenantID)
-	postgres.QueueMany(b, dbsqlc.StoreMigrationCounts, dbsqlc.StoreMigrationCountsParams{TenantID: tenantID, MigrationIds: ids}, &counts)
-	if err := s.DB.Run(ctx, b); err != nil {
-		return nil, err
-	}
-	for _, c := range counts {
-		m := at[c.MigrationID]
-		if m.Counts[ItemStatus(c.Status)] = int(c.N); ItemStatus(c.Status) == InReview {
-			m.Submitted = c.SubmittedAt
-		}
-	}
-	return out, nil
+func (s *Migrations) read(ctx context.Context, p dbsqlc.StoreMigrationsParams) (rows []Migration, _ error) {
+	b := s.DB.NewBatch(p.TenantID)
+	postgres.QueueMany(b, dbsqlc.StoreMigrations, p, &rows)
+	return rows, s.DB.Run(ctx, b)
 }
 
 // Items lists a migration's items by their numbers, those after one, if given.
@@ -307,11 +264,7 @@ func (s *Migrations) Items(ctx context.Context, tenantID, id uuid.UUID, status, 
 // Steer says what is wanted of a migration from now on. Errors: not_found,
 // migration_ended; ledger.ErrValid where it was only to be validated.
 func (s *Migrations) Steer(ctx context.Context, who tenant.Caller, id uuid.UUID, want Desired, validateOnly bool) (Migration, error) {
-	now, err := s.Get(ctx, who.TenantID, id)
-	if err != nil {
-		return now, err
-	}
-	err = s.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
+	err := s.DB.InTenant(ctx, who.TenantID, func(tx postgres.DBTX) error {
 		row, err := s.locked(ctx, tx, who.TenantID, id)
 		switch {
 		case err != nil:
@@ -324,12 +277,15 @@ func (s *Migrations) Steer(ctx context.Context, who tenant.Caller, id uuid.UUID,
 		// Whether anything is left to do is for the next turn to say.
 		status := Stand(want, row.ListedAt != nil, Counts{Pending: 1}, false)
 		p := dbsqlc.StoreMigrationSteerParams{Desired: string(want), Status: string(status), TenantID: who.TenantID, ID: id}
-		if now.StoreMigration, err = s.q.StoreMigrationSteer(ctx, tx, p); err != nil {
+		if err := s.q.StoreMigrationSteer(ctx, tx, p); err != nil {
 			return err
 		}
 		return s.changed(ctx, tx, who, row, "store_migration.update", map[string]string{"desired": row.Desired}, map[string]string{"desired": string(want)})
 	})
-	return now, err
+	if err != nil {
+		return Migration{}, err
+	}
+	return s.Get(ctx, who.TenantID, id)
 }
 
 // locked reads a migration that may be changed. Errors: not_found,

@@ -42,115 +42,42 @@ func (q *Queries) StoreMigrationActive(ctx context.Context, db DBTX, arg StoreMi
 	return items, nil
 }
 
-const StoreMigrationByKey = `-- name: StoreMigrationByKey :many
-SELECT tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at FROM store_migrations WHERE tenant_id = $1 AND merchant_id = $2 AND idempotency_key = $3
+const StoreMigrationInsert = `-- name: StoreMigrationInsert :one
+INSERT INTO store_migrations (tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by,
+    idempotency_key, fingerprint, next_check_at)
+VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7, $8, $9,
+    $10, $11, now())
+RETURNING tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at
 `
 
-type StoreMigrationByKeyParams struct {
+type StoreMigrationInsertParams struct {
 	TenantID       uuid.UUID
+	ID             uuid.UUID
 	MerchantID     uuid.UUID
+	Desired        string
+	OnNotAllowed   string
+	Concurrency    int32
+	Defaults       json.RawMessage
+	Given          json.RawMessage
+	RequestedBy    string
 	IdempotencyKey *string
+	Fingerprint    []byte
 }
 
-func (q *Queries) StoreMigrationByKey(ctx context.Context, db DBTX, arg StoreMigrationByKeyParams) ([]StoreMigration, error) {
-	rows, err := db.Query(ctx, StoreMigrationByKey, arg.TenantID, arg.MerchantID, arg.IdempotencyKey)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []StoreMigration
-	for rows.Next() {
-		var i StoreMigration
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.ID,
-			&i.MerchantID,
-			&i.Desired,
-			&i.Status,
-			&i.OnNotAllowed,
-			&i.Concurrency,
-			&i.Defaults,
-			&i.Given,
-			&i.RequestedBy,
-			&i.IdempotencyKey,
-			&i.Fingerprint,
-			&i.Error,
-			&i.ListedAt,
-			&i.ListAt,
-			&i.ListN,
-			&i.NextCheckAt,
-			&i.LeaseOwner,
-			&i.LeaseUntil,
-			&i.RowVersion,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.FinishedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const StoreMigrationCounts = `-- name: StoreMigrationCounts :many
-SELECT migration_id, status, count(*)::bigint AS n, coalesce(max(submitted_at), 'epoch')::timestamptz AS submitted_at FROM store_migration_items
-WHERE tenant_id = $1 AND migration_id = ANY ($2::uuid[])
-GROUP BY migration_id, status
-`
-
-type StoreMigrationCountsParams struct {
-	TenantID     uuid.UUID
-	MigrationIds []uuid.UUID
-}
-
-type StoreMigrationCountsRow struct {
-	MigrationID uuid.UUID
-	Status      string
-	N           int64
-	SubmittedAt time.Time
-}
-
-// StoreMigrationCounts are what views of migrations show of their items.
-func (q *Queries) StoreMigrationCounts(ctx context.Context, db DBTX, arg StoreMigrationCountsParams) ([]StoreMigrationCountsRow, error) {
-	rows, err := db.Query(ctx, StoreMigrationCounts, arg.TenantID, arg.MigrationIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []StoreMigrationCountsRow
-	for rows.Next() {
-		var i StoreMigrationCountsRow
-		if err := rows.Scan(
-			&i.MigrationID,
-			&i.Status,
-			&i.N,
-			&i.SubmittedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const StoreMigrationGet = `-- name: StoreMigrationGet :one
-SELECT tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at FROM store_migrations WHERE tenant_id = $1 AND id = $2
-`
-
-type StoreMigrationGetParams struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) StoreMigrationGet(ctx context.Context, db DBTX, arg StoreMigrationGetParams) (StoreMigration, error) {
-	row := db.QueryRow(ctx, StoreMigrationGet, arg.TenantID, arg.ID)
+func (q *Queries) StoreMigrationInsert(ctx context.Context, db DBTX, arg StoreMigrationInsertParams) (StoreMigration, error) {
+	row := db.QueryRow(ctx, StoreMigrationInsert,
+		arg.TenantID,
+		arg.ID,
+		arg.MerchantID,
+		arg.Desired,
+		arg.OnNotAllowed,
+		arg.Concurrency,
+		arg.Defaults,
+		arg.Given,
+		arg.RequestedBy,
+		arg.IdempotencyKey,
+		arg.Fingerprint,
+	)
 	var i StoreMigration
 	err := row.Scan(
 		&i.TenantID,
@@ -178,44 +105,6 @@ func (q *Queries) StoreMigrationGet(ctx context.Context, db DBTX, arg StoreMigra
 		&i.FinishedAt,
 	)
 	return i, err
-}
-
-const StoreMigrationInsert = `-- name: StoreMigrationInsert :exec
-INSERT INTO store_migrations (tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by,
-    idempotency_key, fingerprint, next_check_at)
-VALUES ($1, $2, $3, $4, 'planning', $5, $6, $7, $8, $9,
-    $10, $11, now())
-`
-
-type StoreMigrationInsertParams struct {
-	TenantID       uuid.UUID
-	ID             uuid.UUID
-	MerchantID     uuid.UUID
-	Desired        string
-	OnNotAllowed   string
-	Concurrency    int32
-	Defaults       json.RawMessage
-	Given          json.RawMessage
-	RequestedBy    string
-	IdempotencyKey *string
-	Fingerprint    []byte
-}
-
-func (q *Queries) StoreMigrationInsert(ctx context.Context, db DBTX, arg StoreMigrationInsertParams) error {
-	_, err := db.Exec(ctx, StoreMigrationInsert,
-		arg.TenantID,
-		arg.ID,
-		arg.MerchantID,
-		arg.Desired,
-		arg.OnNotAllowed,
-		arg.Concurrency,
-		arg.Defaults,
-		arg.Given,
-		arg.RequestedBy,
-		arg.IdempotencyKey,
-		arg.Fingerprint,
-	)
-	return err
 }
 
 const StoreMigrationItemClaim = `-- name: StoreMigrationItemClaim :many
@@ -568,73 +457,6 @@ func (q *Queries) StoreMigrationItemsWithOutcomes(ctx context.Context, db DBTX, 
 	return items, nil
 }
 
-const StoreMigrationList = `-- name: StoreMigrationList :many
-SELECT tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at FROM store_migrations
-WHERE tenant_id = $1
-  AND ($2::uuid[] IS NULL OR merchant_id = ANY ($2::uuid[]))
-  AND ($3::text IS NULL OR status = $3)
-  AND ($4::uuid IS NULL OR id < $4)
-ORDER BY id DESC LIMIT $5
-`
-
-type StoreMigrationListParams struct {
-	TenantID    uuid.UUID
-	MerchantIds []uuid.UUID
-	Status      *string
-	Before      *uuid.UUID
-	N           int32
-}
-
-func (q *Queries) StoreMigrationList(ctx context.Context, db DBTX, arg StoreMigrationListParams) ([]StoreMigration, error) {
-	rows, err := db.Query(ctx, StoreMigrationList,
-		arg.TenantID,
-		arg.MerchantIds,
-		arg.Status,
-		arg.Before,
-		arg.N,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []StoreMigration
-	for rows.Next() {
-		var i StoreMigration
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.ID,
-			&i.MerchantID,
-			&i.Desired,
-			&i.Status,
-			&i.OnNotAllowed,
-			&i.Concurrency,
-			&i.Defaults,
-			&i.Given,
-			&i.RequestedBy,
-			&i.IdempotencyKey,
-			&i.Fingerprint,
-			&i.Error,
-			&i.ListedAt,
-			&i.ListAt,
-			&i.ListN,
-			&i.NextCheckAt,
-			&i.LeaseOwner,
-			&i.LeaseUntil,
-			&i.RowVersion,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.FinishedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const StoreMigrationLock = `-- name: StoreMigrationLock :one
 SELECT tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at FROM store_migrations WHERE tenant_id = $1 AND id = $2 FOR UPDATE
 `
@@ -764,13 +586,12 @@ func (q *Queries) StoreMigrationStand(ctx context.Context, db DBTX, arg StoreMig
 	return i, err
 }
 
-const StoreMigrationSteer = `-- name: StoreMigrationSteer :one
+const StoreMigrationSteer = `-- name: StoreMigrationSteer :exec
 UPDATE store_migrations SET desired = $1, status = $2, row_version = row_version + 1, updated_at = now(),
     list_at = CASE WHEN $1::text = 'running' THEN now() ELSE list_at END, list_n = 0,
     finished_at = CASE WHEN $2::text = 'cancelled' THEN now() END,
     next_check_at = CASE WHEN $2::text IN ('planning', 'running', 'blocked') THEN now() END
 WHERE tenant_id = $3 AND id = $4
-RETURNING tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at
 `
 
 type StoreMigrationSteerParams struct {
@@ -781,40 +602,14 @@ type StoreMigrationSteerParams struct {
 }
 
 // StoreMigrationSteer is what a person wants of it from now on.
-func (q *Queries) StoreMigrationSteer(ctx context.Context, db DBTX, arg StoreMigrationSteerParams) (StoreMigration, error) {
-	row := db.QueryRow(ctx, StoreMigrationSteer,
+func (q *Queries) StoreMigrationSteer(ctx context.Context, db DBTX, arg StoreMigrationSteerParams) error {
+	_, err := db.Exec(ctx, StoreMigrationSteer,
 		arg.Desired,
 		arg.Status,
 		arg.TenantID,
 		arg.ID,
 	)
-	var i StoreMigration
-	err := row.Scan(
-		&i.TenantID,
-		&i.ID,
-		&i.MerchantID,
-		&i.Desired,
-		&i.Status,
-		&i.OnNotAllowed,
-		&i.Concurrency,
-		&i.Defaults,
-		&i.Given,
-		&i.RequestedBy,
-		&i.IdempotencyKey,
-		&i.Fingerprint,
-		&i.Error,
-		&i.ListedAt,
-		&i.ListAt,
-		&i.ListN,
-		&i.NextCheckAt,
-		&i.LeaseOwner,
-		&i.LeaseUntil,
-		&i.RowVersion,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.FinishedAt,
-	)
-	return i, err
+	return err
 }
 
 const StoreMigrationTake = `-- name: StoreMigrationTake :many
@@ -895,4 +690,95 @@ type StoreMigrationWakeParams struct {
 func (q *Queries) StoreMigrationWake(ctx context.Context, db DBTX, arg StoreMigrationWakeParams) error {
 	_, err := db.Exec(ctx, StoreMigrationWake, arg.TenantID, arg.ID)
 	return err
+}
+
+const StoreMigrations = `-- name: StoreMigrations :many
+SELECT m.tenant_id, m.id, m.merchant_id, m.desired, m.status, m.on_not_allowed, m.concurrency, m.defaults, m.given, m.requested_by, m.idempotency_key, m.fingerprint, m.error, m.listed_at, m.list_at, m.list_n, m.next_check_at, m.lease_owner, m.lease_until, m.row_version, m.created_at, m.updated_at, m.finished_at, coalesce(i.counts, '{}')::jsonb AS counts, coalesce(i.submitted_at, 'epoch')::timestamptz AS submitted_at
+FROM store_migrations m
+LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(s.status, s.n) AS counts, max(s.submitted_at) FILTER (WHERE s.status = 'in_review') AS submitted_at
+    FROM (
+        SELECT status, count(*) AS n, max(submitted_at) AS submitted_at FROM store_migration_items
+        WHERE tenant_id = m.tenant_id AND migration_id = m.id GROUP BY status
+    ) s
+) i ON true
+WHERE m.tenant_id = $1
+  AND ($2::uuid IS NULL OR m.id = $2)
+  AND ($3::text IS NULL OR m.idempotency_key = $3)
+  AND ($4::uuid[] IS NULL OR m.merchant_id = ANY ($4::uuid[]))
+  AND ($5::text IS NULL OR m.status = $5)
+  AND ($6::uuid IS NULL OR m.id < $6)
+ORDER BY m.id DESC LIMIT $7
+`
+
+type StoreMigrationsParams struct {
+	TenantID       uuid.UUID
+	ID             *uuid.UUID
+	IdempotencyKey *string
+	MerchantIds    []uuid.UUID
+	Status         *string
+	Before         *uuid.UUID
+	N              int32
+}
+
+type StoreMigrationsRow struct {
+	StoreMigration StoreMigration
+	Counts         json.RawMessage
+	SubmittedAt    time.Time
+}
+
+// StoreMigrations are those that the filters leave, the newest first, each with
+// how its items stand at the same moment.
+func (q *Queries) StoreMigrations(ctx context.Context, db DBTX, arg StoreMigrationsParams) ([]StoreMigrationsRow, error) {
+	rows, err := db.Query(ctx, StoreMigrations,
+		arg.TenantID,
+		arg.ID,
+		arg.IdempotencyKey,
+		arg.MerchantIds,
+		arg.Status,
+		arg.Before,
+		arg.N,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StoreMigrationsRow
+	for rows.Next() {
+		var i StoreMigrationsRow
+		if err := rows.Scan(
+			&i.StoreMigration.TenantID,
+			&i.StoreMigration.ID,
+			&i.StoreMigration.MerchantID,
+			&i.StoreMigration.Desired,
+			&i.StoreMigration.Status,
+			&i.StoreMigration.OnNotAllowed,
+			&i.StoreMigration.Concurrency,
+			&i.StoreMigration.Defaults,
+			&i.StoreMigration.Given,
+			&i.StoreMigration.RequestedBy,
+			&i.StoreMigration.IdempotencyKey,
+			&i.StoreMigration.Fingerprint,
+			&i.StoreMigration.Error,
+			&i.StoreMigration.ListedAt,
+			&i.StoreMigration.ListAt,
+			&i.StoreMigration.ListN,
+			&i.StoreMigration.NextCheckAt,
+			&i.StoreMigration.LeaseOwner,
+			&i.StoreMigration.LeaseUntil,
+			&i.StoreMigration.RowVersion,
+			&i.StoreMigration.CreatedAt,
+			&i.StoreMigration.UpdatedAt,
+			&i.StoreMigration.FinishedAt,
+			&i.Counts,
+			&i.SubmittedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

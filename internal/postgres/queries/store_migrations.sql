@@ -1,29 +1,36 @@
--- name: StoreMigrationInsert :exec
+-- name: StoreMigrationInsert :one
 INSERT INTO store_migrations (tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by,
     idempotency_key, fingerprint, next_check_at)
 VALUES (@tenant_id, @id, @merchant_id, @desired, 'planning', @on_not_allowed, @concurrency, @defaults, @given, @requested_by,
-    @idempotency_key, @fingerprint, now());
-
--- name: StoreMigrationByKey :many
-SELECT * FROM store_migrations WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND idempotency_key = @idempotency_key;
+    @idempotency_key, @fingerprint, now())
+RETURNING *;
 
 -- name: StoreMigrationActive :many
 SELECT id FROM store_migrations WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND status NOT IN ('completed', 'incomplete', 'cancelled');
-
--- name: StoreMigrationGet :one
-SELECT * FROM store_migrations WHERE tenant_id = @tenant_id AND id = @id;
 
 -- StoreMigrationLock is for whoever is to change it by what it reads.
 -- name: StoreMigrationLock :one
 SELECT * FROM store_migrations WHERE tenant_id = @tenant_id AND id = @id FOR UPDATE;
 
--- name: StoreMigrationList :many
-SELECT * FROM store_migrations
-WHERE tenant_id = @tenant_id
-  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
-  AND (sqlc.narg('status')::text IS NULL OR status = sqlc.narg('status'))
-  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
-ORDER BY id DESC LIMIT @n;
+-- StoreMigrations are those that the filters leave, the newest first, each with
+-- how its items stand at the same moment.
+-- name: StoreMigrations :many
+SELECT sqlc.embed(m), coalesce(i.counts, '{}')::jsonb AS counts, coalesce(i.submitted_at, 'epoch')::timestamptz AS submitted_at
+FROM store_migrations m
+LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(s.status, s.n) AS counts, max(s.submitted_at) FILTER (WHERE s.status = 'in_review') AS submitted_at
+    FROM (
+        SELECT status, count(*) AS n, max(submitted_at) AS submitted_at FROM store_migration_items
+        WHERE tenant_id = m.tenant_id AND migration_id = m.id GROUP BY status
+    ) s
+) i ON true
+WHERE m.tenant_id = @tenant_id
+  AND (sqlc.narg('id')::uuid IS NULL OR m.id = sqlc.narg('id'))
+  AND (sqlc.narg('idempotency_key')::text IS NULL OR m.idempotency_key = sqlc.narg('idempotency_key'))
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR m.merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND (sqlc.narg('status')::text IS NULL OR m.status = sqlc.narg('status'))
+  AND (sqlc.narg('before')::uuid IS NULL OR m.id < sqlc.narg('before'))
+ORDER BY m.id DESC LIMIT @n;
 
 -- StoreMigrationTake lets one process look after it. What wakes it meanwhile is
 -- seen in next_check_at, which is empty as long as nothing does.
@@ -49,24 +56,17 @@ WHERE tenant_id = @tenant_id AND id = @id AND status <> @status AND desired = @d
 RETURNING *;
 
 -- StoreMigrationSteer is what a person wants of it from now on.
--- name: StoreMigrationSteer :one
+-- name: StoreMigrationSteer :exec
 UPDATE store_migrations SET desired = @desired, status = @status, row_version = row_version + 1, updated_at = now(),
     list_at = CASE WHEN @desired::text = 'running' THEN now() ELSE list_at END, list_n = 0,
     finished_at = CASE WHEN @status::text = 'cancelled' THEN now() END,
     next_check_at = CASE WHEN @status::text IN ('planning', 'running', 'blocked') THEN now() END
-WHERE tenant_id = @tenant_id AND id = @id
-RETURNING *;
+WHERE tenant_id = @tenant_id AND id = @id;
 
 -- StoreMigrationWake lets it go on at once.
 -- name: StoreMigrationWake :exec
 UPDATE store_migrations SET next_check_at = now(), row_version = row_version + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND status IN ('running', 'blocked');
-
--- StoreMigrationCounts are what views of migrations show of their items.
--- name: StoreMigrationCounts :many
-SELECT migration_id, status, count(*)::bigint AS n, coalesce(max(submitted_at), 'epoch')::timestamptz AS submitted_at FROM store_migration_items
-WHERE tenant_id = @tenant_id AND migration_id = ANY (@migration_ids::uuid[])
-GROUP BY migration_id, status;
 
 -- StoreMigrationItemsWithOutcomes are all items, each with what became of its
 -- newest write and the audit that followed.
