@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/gcj02"
@@ -49,6 +50,9 @@ func (s *Server) searchMap(ctx context.Context, p oapi.ListMapPOIsParams) (oapi.
 		if missing {
 			return out, badParameter(stateOf(ctx), name, ruleRequired, "")
 		}
+	}
+	if strings.TrimSpace(*p.Keyword) == "" {
+		return out, badParameter(stateOf(ctx), "keyword", ruleBlank, "")
 	}
 	if err := unfiltered(ctx, map[string]bool{"status": p.Status != nil, "client_reference": p.ClientReference != nil, "base_id": p.BaseID != nil,
 		"map_poi_id": p.MapPoiID != nil, "updated_after": p.UpdatedAfter != nil, "limit": p.Limit != nil, "cursor": p.Cursor != nil}); err != nil {

@@ -18,6 +18,7 @@ var (
 	ruleRequired         = rule{"required", [2]string{"is required", "为必填项"}}
 	ruleType             = rule{"wrong_type", [2]string{"must be %s", "类型必须为 %s"}}
 	ruleNull             = rule{"wrong_type", [2]string{"must not be null", "不能为 null"}}
+	ruleBlank            = rule{"pattern", [2]string{"must hold more than blanks", "不能只有空白字符"}}
 	rulePattern          = rule{"pattern", [2]string{"must match %s", "必须匹配 %s"}}
 	ruleFormat           = rule{"format", [2]string{"must be a %s", "格式必须为 %s"}}
 	ruleTooLong          = rule{"too_long", [2]string{"has at most %s characters", "最多 %s 个字符"}}

@@ -94,7 +94,8 @@ func TestReferenceData(t *testing.T) {
 		t.Errorf("nothing found: %s", a.Body)
 	}
 	c.Do("GET", "/v1/map-pois?district_id=440105&keyword="+strings.Repeat("店", 64), nil).Want(200)
-	for _, query := range []string{"district_id=440105&keyword=" + strings.Repeat("x", 65), "district_id=440105&keyword=", "district_id=440105", "keyword=x", "keyword=x&district_id=y", "keyword=%07&district_id=440105"} {
+	for _, query := range []string{"district_id=440105&keyword=" + strings.Repeat("x", 65), "district_id=440105&keyword=", "district_id=440105", "keyword=x", "keyword=x&district_id=y", "keyword=%07&district_id=440105",
+		"keyword=%20%E3%80%80&district_id=440105"} {
 		c.Do("GET", "/v1/map-pois?"+query, nil).WantProblem(400, "invalid_parameter")
 	}
 	c.Do("GET", "/v1/map-pois?keyword=x&district_id=1", nil).WantProblem(422, "invalid_argument")

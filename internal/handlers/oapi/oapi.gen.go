@@ -4110,7 +4110,7 @@ type UpdateLegacyStoreParams struct {
 
 // ListMapPOIsParams defines parameters for ListMapPOIs.
 type ListMapPOIsParams struct {
-	// Keyword What to search for, 1 to 64 characters. It needs `district_id`.
+	// Keyword What to search for, 1 to 64 characters that aren't all blank. It needs `district_id`.
 	Keyword *string `form:"keyword,omitempty" json:"keyword,omitempty"`
 
 	// DistrictID The district to search in, for example 440105. It needs `keyword`.
