@@ -170,7 +170,7 @@ func (s *Server) ListChanges(ctx context.Context, req oapi.ListChangesRequestObj
 	if p.TenantID != nil {
 		id, err := typeid.Parse(typeid.Tenant, *p.TenantID)
 		if err != nil {
-			return nil, problem.Of(problem.CodeInvalidParameter).WithFields(problem.Field{Pointer: "tenant_id", Code: "invalid", Detail: "is no tenant's id"}).WithErr(err)
+			return nil, badParameter(stateOf(ctx), "tenant_id", ruleTenantID, "").WithErr(err)
 		}
 		f.TenantID = &id
 	}

@@ -119,7 +119,7 @@ func (s *Server) RotateAPIKey(ctx context.Context, req oapi.RotateAPIKeyRequestO
 	overlap := 24 * time.Hour
 	if o := req.Body.Overlap; o != nil {
 		if overlap, err = isoDuration(*o); err != nil {
-			return nil, problem.Of(problem.CodeValidationFailed).WithFields(problem.Field{Pointer: "/overlap", Code: "invalid", Detail: "an ISO 8601 duration up to seven days, such as PT24H"}).WithErr(err)
+			return nil, problem.Of(problem.CodeValidationFailed).WithFields(field(stateOf(ctx), "/overlap", ruleOverlap, "")).WithErr(err)
 		}
 	}
 	var expires time.Time

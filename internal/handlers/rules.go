@@ -60,6 +60,9 @@ var (
 	ruleEmptyFile   = rule{"too_small", [2]string{"is empty", "文件为空"}}
 	rulePicture     = rule{"format", [2]string{"is no whole picture of a format that is taken here", "不是此处支持格式的完整图片"}}
 	rulePixels      = rule{"too_large", [2]string{"has at most %s pixels on a side", "每边最多 %s 像素"}}
+	ruleOfCompany   = rule{"required", [2]string{"is required when company_name is given", "填写 company_name 时必填"}}
+	ruleTenantID    = rule{"invalid", [2]string{"is no tenant's id", "不是租户 ID"}}
+	ruleOverlap     = rule{"invalid", [2]string{"an ISO 8601 duration up to seven days, such as PT24H", "ISO 8601 时长，最长七天，例如 PT24H"}}
 	ruleInvalid     = rule{"invalid", [2]string{"breaks a rule of the contract", "不符合接口约定"}}
 	ruleHours       = rule{"not_after_open", [2]string{"is not after open; WeChat may refuse it", "不晚于 open；微信可能拒绝"}}
 )

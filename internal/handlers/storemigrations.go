@@ -91,7 +91,7 @@ func companyFields(ctx context.Context, at string, company *string, documents *[
 	if company == nil || documents != nil && len(*documents) > 0 {
 		return nil
 	}
-	return []problem.Field{field(stateOf(ctx), at+"/qualification_media_ids", ruleRequired, "")}
+	return []problem.Field{field(stateOf(ctx), at+"/qualification_media_ids", ruleOfCompany, "")}
 }
 
 func list(v *[]string) []string {
@@ -112,9 +112,9 @@ func hoursOf(ctx context.Context, h *oapi.BusinessHours) string {
 // merchant_not_allowed.
 func (s *Server) migrationOf(ctx context.Context, segment string) (migration.Migration, error) {
 	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.StoreMigration, segment)
+	id, err := pathID(typeid.StoreMigration, segment)
 	if err != nil {
-		return migration.Migration{}, problem.Of(problem.CodeNotFound).WithErr(err)
+		return migration.Migration{}, err
 	}
 	m, err := s.Migrations.Get(ctx, who.TenantID, id)
 	switch {

@@ -70,9 +70,8 @@ func (s *Server) CreateStore(ctx context.Context, req oapi.CreateStoreRequestObj
 		return nil, err
 	}
 	b := *req.Body
-	if b.CompanyName != nil && (b.QualificationMediaIds == nil || len(*b.QualificationMediaIds) == 0) {
-		return nil, problem.Of(problem.CodeValidationFailed).WithFields(problem.Field{Pointer: "/qualification_media_ids", Code: "required",
-			Detail: "is required when company_name is given"})
+	if broken := companyFields(ctx, "", b.CompanyName, b.QualificationMediaIds); broken != nil {
+		return nil, problem.Of(problem.CodeValidationFailed).WithFields(broken...)
 	}
 	if err := s.Authorizer.Check(m, wechat.AddStore); err != nil {
 		return nil, err
