@@ -23,7 +23,7 @@ func (s *Server) ListAudits(ctx context.Context, req oapi.ListAuditsRequestObjec
 	}
 	who := CallerFrom(ctx)
 	f := ledger.AuditFilter{Merchants: merchants, Kind: deref(p.Kind), Status: deref(p.Status), WechatAuditID: deref(p.WechatAuditID),
-		SubmittedAfter: p.SubmittedAfter, Limit: limitOf(p.Limit) + 1}
+		SubmittedAfter: p.SubmittedAfter}
 	if p.Subject != nil {
 		id, ok := subjectID(*p.Subject)
 		if !ok {
@@ -33,25 +33,21 @@ func (s *Server) ListAudits(ctx context.Context, req oapi.ListAuditsRequestObjec
 	}
 	scope := ListScope{Operation: "listAudits", Tenant: who.TenantID, Filters: []string{fmt.Sprint(merchants), f.Kind, f.Status, f.WechatAuditID,
 		deref(p.Subject), formatTime(p.SubmittedAfter)}}
-	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	page, err := s.page(scope, p.Cursor, p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		f.Before = &at.Before
-	}
+	f.Before, f.Limit = page.Before, page.Limit+1
 	audits, err := s.Ledger.Audits(ctx, who.TenantID, f)
 	if err != nil {
 		return nil, err
 	}
 	out := oapi.AuditList{Data: []oapi.Audit{}}
-	if out.HasMore = len(audits) >= f.Limit; out.HasMore {
-		audits = audits[:f.Limit-1]
-		next, err := EncodeCursor(s.cursors, scope, position{audits[len(audits)-1].ID})
-		if err != nil {
+	if out.HasMore = len(audits) > page.Limit; out.HasMore {
+		audits = audits[:page.Limit]
+		if out.NextCursor, err = s.next(scope, audits[len(audits)-1].ID); err != nil {
 			return nil, err
 		}
-		out.NextCursor = &next
 	}
 	for _, a := range audits {
 		out.Data = append(out.Data, auditToAPI(a))
@@ -61,17 +57,9 @@ func (s *Server) ListAudits(ctx context.Context, req oapi.ListAuditsRequestObjec
 
 // GetAudit implements GET /v1/audits/{id}.
 func (s *Server) GetAudit(ctx context.Context, req oapi.GetAuditRequestObject) (oapi.GetAuditResponseObject, error) {
-	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Audit, req.ID)
-	if err != nil {
-		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
-	}
-	a, err := s.Ledger.Audit(ctx, who.TenantID, id)
+	a, err := s.auditOf(ctx, req.ID)
 	if err != nil {
 		return nil, err
-	}
-	if !who.MayActFor(a.MerchantID) {
-		return nil, problem.Of(problem.CodeMerchantNotAllowed)
 	}
 	body := auditToAPI(a)
 	etag, err := etagOf(a.UpdatedAt, body)
@@ -96,20 +84,28 @@ func (s *Server) RefreshAudit(ctx context.Context, req oapi.RefreshAuditRequestO
 	return oapi.RefreshAudit200JSONResponse{Body: auditToAPI(a)}, nil
 }
 
-// auditToWrite reads an audit for a caller who may change what it is about.
-func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit, authorizer.Merchant, error) {
+// auditOf reads an audit for a caller who may see it. Errors: not_found,
+// merchant_not_allowed.
+func (s *Server) auditOf(ctx context.Context, segment string) (ledger.Audit, error) {
 	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Audit, segment)
+	id, err := pathID(typeid.Audit, segment)
 	if err != nil {
-		return ledger.Audit{}, authorizer.Merchant{}, problem.Of(problem.CodeNotFound).WithErr(err)
+		return ledger.Audit{}, err
 	}
 	a, err := s.Ledger.Audit(ctx, who.TenantID, id)
+	if err == nil && !who.MayActFor(a.MerchantID) {
+		err = problem.Of(problem.CodeMerchantNotAllowed)
+	}
+	return a, err
+}
+
+// auditToWrite reads an audit for a caller who may change what it is about.
+func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit, authorizer.Merchant, error) {
+	a, err := s.auditOf(ctx, segment)
 	if err != nil {
 		return a, authorizer.Merchant{}, err
 	}
-	if !who.MayActFor(a.MerchantID) {
-		return a, authorizer.Merchant{}, problem.Of(problem.CodeMerchantNotAllowed)
-	}
+	who := CallerFrom(ctx)
 	if scope := subjectType(a.SubjectType).Scope + ":write"; !who.Can(scope) {
 		return a, authorizer.Merchant{}, problem.Of(problem.CodeScopeMissing).With("required", scope)
 	}
@@ -120,9 +116,13 @@ func (s *Server) auditToWrite(ctx context.Context, segment string) (ledger.Audit
 	return a, m, err
 }
 
-// reachFiltered is reach where a query parameter may narrow it too.
-func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]uuid.UUID, error) {
-	if header != nil && filter != nil && *header != *filter {
+// narrowed is the merchant that a header or a query parameter names; nil: neither
+// does. Errors: merchant_mismatch, and acting's where they differ.
+func (s *Server) narrowed(ctx context.Context, header, filter *string) (*string, error) {
+	if filter == nil {
+		return header, nil
+	}
+	if header != nil && *header != *filter { // an id and an appid may be of one
 		a, err := s.acting(ctx, header)
 		if err != nil {
 			return nil, err
@@ -135,10 +135,16 @@ func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]u
 			return nil, problem.Of(problem.CodeMerchantMismatch)
 		}
 	}
-	if filter != nil {
-		header = filter
+	return filter, nil
+}
+
+// reachFiltered is reach where a query parameter may narrow it too.
+func (s *Server) reachFiltered(ctx context.Context, header, filter *string) ([]uuid.UUID, error) {
+	named, err := s.narrowed(ctx, header, filter)
+	if err != nil {
+		return nil, err
 	}
-	merchants, _, err := s.reach(ctx, header)
+	merchants, _, err := s.reach(ctx, named)
 	return merchants, err
 }
 

@@ -44,9 +44,9 @@ func (s *Server) ListEvents(ctx context.Context, req oapi.ListEventsRequestObjec
 // GetEvent implements GET /v1/events/{id}.
 func (s *Server) GetEvent(ctx context.Context, req oapi.GetEventRequestObject) (oapi.GetEventResponseObject, error) {
 	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Event, req.ID)
+	id, err := pathID(typeid.Event, req.ID)
 	if err != nil {
-		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
+		return nil, err
 	}
 	row, err := outbox.Get(ctx, s.DB, who.TenantID, id)
 	if err != nil {

@@ -44,20 +44,18 @@ func (s *Server) ListMerchants(ctx context.Context, req oapi.ListMerchantsReques
 	p, who := req.Params, CallerFrom(ctx)
 	f := authorizer.Filter{
 		Within: who.Merchants, Status: deref(p.Status), AppID: deref(p.Appid), ClientReference: deref(p.ClientReference),
-		UpdatedAfter: p.UpdatedAfter, Limit: limitOf(p.Limit),
+		UpdatedAfter: p.UpdatedAfter,
 	}
 	if p.PermissionSet != nil {
 		f.PermissionSet = *p.PermissionSet
 	}
 	scope := ListScope{Operation: "listMerchants", Tenant: who.TenantID, Filters: []string{
 		fmt.Sprint(who.Merchants), f.Status, f.AppID, strconv.Itoa(int(f.PermissionSet)), f.ClientReference, formatTime(f.UpdatedAfter)}}
-	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	page, err := s.page(scope, p.Cursor, p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		f.Before = &at.Before
-	}
+	f.Before, f.Limit = page.Before, page.Limit
 	views, more, err := s.Authorizer.List(ctx, who.TenantID, f)
 	if err != nil {
 		return nil, err

@@ -22,27 +22,23 @@ func (s *Server) ListOperations(ctx context.Context, req oapi.ListOperationsRequ
 		return nil, err
 	}
 	who := CallerFrom(ctx)
-	f := ledger.OperationFilter{Merchants: merchants, State: deref(p.Status), Kind: deref(p.Kind), UpdatedAfter: p.UpdatedAfter, Limit: limitOf(p.Limit) + 1}
+	f := ledger.OperationFilter{Merchants: merchants, State: deref(p.Status), Kind: deref(p.Kind), UpdatedAfter: p.UpdatedAfter}
 	scope := ListScope{Operation: "listOperations", Tenant: who.TenantID, Filters: []string{fmt.Sprint(merchants), f.State, f.Kind, formatTime(p.UpdatedAfter)}}
-	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	page, err := s.page(scope, p.Cursor, p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		f.Before = &at.Before
-	}
+	f.Before, f.Limit = page.Before, page.Limit+1
 	ops, err := s.Ledger.Operations(ctx, who.TenantID, f)
 	if err != nil {
 		return nil, err
 	}
 	out := oapi.OperationList{Data: []oapi.Operation{}}
-	if out.HasMore = len(ops) >= f.Limit; out.HasMore {
-		ops = ops[:f.Limit-1]
-		next, err := EncodeCursor(s.cursors, scope, position{ops[len(ops)-1].ID})
-		if err != nil {
+	if out.HasMore = len(ops) > page.Limit; out.HasMore {
+		ops = ops[:page.Limit]
+		if out.NextCursor, err = s.next(scope, ops[len(ops)-1].ID); err != nil {
 			return nil, err
 		}
-		out.NextCursor = &next
 	}
 	for _, op := range ops {
 		out.Data = append(out.Data, operationToAPI(ctx, op))
@@ -53,9 +49,9 @@ func (s *Server) ListOperations(ctx context.Context, req oapi.ListOperationsRequ
 // GetOperation implements GET /v1/operations/{id}.
 func (s *Server) GetOperation(ctx context.Context, req oapi.GetOperationRequestObject) (oapi.GetOperationResponseObject, error) {
 	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Operation, req.ID)
+	id, err := pathID(typeid.Operation, req.ID)
 	if err != nil {
-		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
+		return nil, err
 	}
 	op, err := s.Ledger.Operation(ctx, who.TenantID, id)
 	if err != nil {
@@ -78,9 +74,9 @@ func (s *Server) GetOperation(ctx context.Context, req oapi.GetOperationRequestO
 // ResolveOperation implements POST /v1/operations/{id}/resolution.
 func (s *Server) ResolveOperation(ctx context.Context, req oapi.ResolveOperationRequestObject) (oapi.ResolveOperationResponseObject, error) {
 	who := CallerFrom(ctx)
-	id, err := typeid.Parse(typeid.Operation, req.ID)
+	id, err := pathID(typeid.Operation, req.ID)
 	if err != nil {
-		return nil, problem.Of(problem.CodeNotFound).WithErr(err)
+		return nil, err
 	}
 	op, err := s.Ledger.Operation(ctx, who.TenantID, id)
 	switch {
@@ -110,19 +106,17 @@ func (s *Server) ResolveOperation(ctx context.Context, req oapi.ResolveOperation
 // ListAllOperations implements GET /v1/admin/operations.
 func (s *Server) ListAllOperations(ctx context.Context, req oapi.ListAllOperationsRequestObject) (oapi.ListAllOperationsResponseObject, error) {
 	p := req.Params
-	f := ledger.OperationFilter{State: deref(p.Status), Kind: deref(p.Kind), Limit: limitOf(p.Limit) + 1}
+	f := ledger.OperationFilter{State: deref(p.Status), Kind: deref(p.Kind)}
 	scope := ListScope{Operation: "listAllOperations", Filters: []string{deref(p.TenantID), f.State, f.Kind}}
-	at, ok, err := DecodeCursor[position](s.cursors, scope, p.Cursor)
+	page, err := s.page(scope, p.Cursor, p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		f.Before = &at.Before
-	}
+	f.Before, f.Limit = page.Before, page.Limit+1
 	var only uuid.UUID
 	if p.TenantID != nil {
 		if only, err = typeid.Parse(typeid.Tenant, *p.TenantID); err != nil {
-			return nil, problem.Of(problem.CodeInvalidParameter).WithFields(problem.Field{Pointer: "tenant_id", Code: "invalid", Detail: "is no tenant's id"}).WithErr(err)
+			return nil, badParameter(stateOf(ctx), "tenant_id", ruleTenantID, "").WithErr(err)
 		}
 	}
 	ops, err := s.Ledger.AllOperations(ctx, only, f)
@@ -130,13 +124,11 @@ func (s *Server) ListAllOperations(ctx context.Context, req oapi.ListAllOperatio
 		return nil, err
 	}
 	out := oapi.AdminOperationList{Data: []oapi.AdminOperation{}}
-	if out.HasMore = len(ops) >= f.Limit; out.HasMore {
-		ops = ops[:f.Limit-1]
-		next, err := EncodeCursor(s.cursors, scope, position{ops[len(ops)-1].ID})
-		if err != nil {
+	if out.HasMore = len(ops) > page.Limit; out.HasMore {
+		ops = ops[:page.Limit]
+		if out.NextCursor, err = s.next(scope, ops[len(ops)-1].ID); err != nil {
 			return nil, err
 		}
-		out.NextCursor = &next
 	}
 	for _, op := range ops {
 		out.Data = append(out.Data, oapi.AdminOperation{TenantID: typeid.Format(typeid.Tenant, op.TenantID), Operation: operationToAPI(ctx, op)})

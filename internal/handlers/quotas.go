@@ -10,7 +10,6 @@ import (
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
-	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
@@ -50,17 +49,11 @@ func (s *Server) SyncQuotas(ctx context.Context, req oapi.SyncQuotasRequestObjec
 
 // actingFiltered is acting where a query parameter may name the merchant too.
 func (s *Server) actingFiltered(ctx context.Context, header, filter *string) (authorizer.Merchant, error) {
-	if filter == nil {
-		return s.acting(ctx, header)
+	named, err := s.narrowed(ctx, header, filter)
+	if err != nil {
+		return authorizer.Merchant{}, err
 	}
-	m, err := s.acting(ctx, filter)
-	if err == nil && header != nil {
-		var other authorizer.Merchant
-		if other, err = s.acting(ctx, header); err == nil && other.ID != m.ID {
-			err = problem.Of(problem.CodeMerchantMismatch)
-		}
-	}
-	return m, err
+	return s.acting(ctx, named)
 }
 
 func (s *Server) quotas(ctx context.Context, m authorizer.Merchant) (oapi.QuotaList, error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -27,22 +29,18 @@ func records[F any](ctx context.Context, s *Server, c *ledger.Collection[F], ope
 	f.Merchants = merchants
 	scope := ListScope{Operation: operation, Tenant: who.TenantID, Filters: []string{"local", fmt.Sprint(merchants), f.Status, f.ClientReference,
 		fmt.Sprint(f.Numbers), f.MapPoiID, formatTime(f.UpdatedAfter)}}
-	at, _, err := DecodeCursor[position](s.cursors, scope, cursor)
+	page, err := s.page(scope, cursor, limit)
 	if err != nil {
 		return nil, nil, err
 	}
-	n := limitOf(limit)
-	f.Limit = n + 1
-	if at.Before != uuid.Nil {
-		f.Before = &at.Before
-	}
+	f.Before, f.Limit = page.Before, page.Limit+1
 	rows, err := c.List(ctx, who.TenantID, f)
-	if err != nil || len(rows) <= n {
+	if err != nil || len(rows) <= page.Limit {
 		return rows, nil, err
 	}
-	rows = rows[:n]
-	next, err := EncodeCursor(s.cursors, scope, position{rows[n-1].ID})
-	return rows, &next, err
+	rows = rows[:page.Limit]
+	next, err := s.next(scope, rows[len(rows)-1].ID)
+	return rows, next, err
 }
 
 // livePage is a page of one of WeChat's lists, the cursor of the next one, nil
@@ -65,12 +63,16 @@ func livePage[T any](s *Server, m authorizer.Merchant, operation string, cursor 
 
 // unfiltered refuses filters of a live list.
 func unfiltered(ctx context.Context, given map[string]bool) error {
-	for name, on := range given {
-		if on {
-			return badParameter(stateOf(ctx), name, ruleLiveFilter, "")
+	var broken []problem.Field
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if given[name] {
+			broken = append(broken, field(stateOf(ctx), name, ruleLiveFilter, ""))
 		}
 	}
-	return nil
+	if broken == nil {
+		return nil
+	}
+	return problem.Of(problem.CodeInvalidParameter).WithFields(broken...)
 }
 
 var wechatNumber = regexp.MustCompile(`^[0-9]{1,20}$`)
