@@ -112,6 +112,8 @@ type Outcome struct {
 	Err     *problem.Error
 	Errno   int64 // WeChat's errcode
 	RID     string
+	// Change is the line of the change log, where a person settled it.
+	Change *dbsqlc.ChangeInsertParams
 }
 
 // The sources of knowledge, as the id ledger records them.

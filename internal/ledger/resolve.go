@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/authorizer"
-	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/typeid"
@@ -47,19 +46,18 @@ func (l *Ledger) Resolve(ctx context.Context, who tenant.Caller, m authorizer.Me
 		return OperationRecord{}, problem.Of(problem.CodeValidationFailed).WithFields(
 			problem.Field{Pointer: "/wechat_ids", Code: "not_allowed", Detail: "what was not executed has no ids"})
 	}
+	line, err := tenant.ChangeLine(who, &m.TenantID, "operation.resolve", typeid.Format(typeid.Operation, id),
+		map[string]any{"status": op.State}, map[string]any{"status": state(out), "wechat_ids": r.WechatIDs, "note": r.Note})
+	if err != nil {
+		return OperationRecord{}, err
+	}
+	out.Change = &line
+	seen := op.UpdatedAt
 	if err := l.settle(ctx, op, out, nil); err != nil {
 		return OperationRecord{}, err
 	}
-	if op.State != state(out) { // it was settled otherwise since it was read
+	if !op.UpdatedAt.Equal(seen) { // settle had to read it again: somebody else had settled it
 		return OperationRecord{}, problem.Of(problem.CodeOperationNotResolvable)
-	}
-	name := typeid.Format(typeid.Operation, id)
-	err = l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
-		return tenant.RecordChange(ctx, tx, who, &m.TenantID, "operation.resolve", name,
-			map[string]any{"status": "needs_attention"}, map[string]any{"status": op.State, "wechat_ids": r.WechatIDs, "note": r.Note})
-	})
-	if err != nil {
-		return OperationRecord{}, err
 	}
 	return l.Operation(ctx, m.TenantID, id)
 }

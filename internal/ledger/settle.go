@@ -159,6 +159,9 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 			return nil, err
 		}
 	}
+	if out.Change != nil {
+		b.Queue(dbsqlc.ChangeInsert, *out.Change)
+	}
 	if read != nil {
 		read(b)
 	}

@@ -40,20 +40,24 @@ var errNoActor = errors.New("record a change: nobody is named as its actor")
 // secret; nil where there is none. The action starts with the kind of its
 // subject and a dot.
 func RecordChange(ctx context.Context, tx postgres.DBTX, who Caller, tenant *uuid.UUID, action, subject string, before, after any) error {
+	line, err := ChangeLine(who, tenant, action, subject, before, after)
+	if err != nil {
+		return err
+	}
+	return dbsqlc.New().ChangeInsert(ctx, tx, line)
+}
+
+// ChangeLine is what RecordChange writes, for changes that are a batch.
+func ChangeLine(who Caller, tenant *uuid.UUID, action, subject string, before, after any) (line dbsqlc.ChangeInsertParams, err error) {
 	if who.Actor == "" {
-		return errNoActor
+		return line, errNoActor
 	}
-	b, err := marshal(before)
-	if err != nil {
-		return err
+	line = dbsqlc.ChangeInsertParams{ID: typeid.New(), OfTenant: tenant, Actor: who.Actor, Action: action, Subject: subject}
+	if line.Before, err = marshal(before); err != nil {
+		return line, err
 	}
-	a, err := marshal(after)
-	if err != nil {
-		return err
-	}
-	return dbsqlc.New().ChangeInsert(ctx, tx, dbsqlc.ChangeInsertParams{
-		ID: typeid.New(), OfTenant: tenant, Actor: who.Actor, Action: action, Subject: subject, Before: b, After: a,
-	})
+	line.After, err = marshal(after)
+	return line, err
 }
 
 func marshal(v any) (json.RawMessage, error) {
