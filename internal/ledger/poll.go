@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -40,12 +42,14 @@ func (l *Ledger) PollDue(ctx context.Context) error {
 	}
 	var polls errgroup.Group
 	polls.SetLimit(pollsAtOnce)
+	var unread []error // of tenants whose audits can't be read: they keep nobody else's from being polled
 	for tenant, ids := range byTenant {
 		var rows []dbsqlc.Audit
 		b := l.DB.NewBatch(tenant)
 		postgres.QueueMany(b, dbsqlc.AuditsByID, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: ids}, &rows)
 		if err := l.DB.Run(ctx, b); err != nil {
-			return err
+			unread = append(unread, fmt.Errorf("audits of tenant %s: %w", tenant, err))
+			continue
 		}
 		type group struct {
 			merchant uuid.UUID
@@ -63,7 +67,7 @@ func (l *Ledger) PollDue(ctx context.Context) error {
 			})
 		}
 	}
-	return polls.Wait()
+	return errors.Join(append(unread, polls.Wait())...)
 }
 
 func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind string) error {
