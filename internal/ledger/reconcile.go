@@ -195,7 +195,7 @@ func (l *Ledger) replay(ctx context.Context, r spool.Record) error {
 	if op.Merchant, err = l.Authorizer.MerchantByID(ctx, r.Tenant, r.Merchant); err != nil {
 		return err
 	}
-	op.Attempt = r.Attempt
+	op.Attempt, op.unwatched = r.Attempt, r.Unwatched
 	out := judge(op, wechat.Reply{Status: r.Status, Body: r.Body}, nil, FromSpool)
 	if err := l.settle(ctx, op, out, nil); err != nil {
 		l.saveIDs(op, out)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/mendian/mendian/test/world"
 )
@@ -123,8 +124,18 @@ func TestStoreProgramAnswerLost(t *testing.T) {
 	}
 
 	// The fifth change is the last of the month (85049), and its answer is lost:
-	// that the next attempt is refused doesn't mean that it wasn't executed.
-	last := "/v1/operations/" + lose(map[string]any{"truncate_to": 5}, "the last tea")
+	// that the next attempt is refused doesn't mean that it wasn't executed, not
+	// even where the next process finds that refusal in the spool.
+	p.restart("after_spool:kill:2")
+	p.Fault(modify, 1, map[string]any{"truncate_to": 5})
+	body := map[string]string{"introduction": "the last tea"}
+	one.c = one.c.At(p.g)
+	one.c.Do("PATCH", one.path, body, "Idempotency-Key", "last").Want(http.StatusAccepted)
+	p.g.WaitExit(20 * time.Second)
+	p.start("")
+	one.c = one.c.At(p.g)
+	again := one.c.Do("PATCH", one.path, body, "Idempotency-Key", "last").Want(http.StatusAccepted)
+	last := "/v1/operations/" + again.Header.Get("Operation-Id")
 	p.Eventually("two more attempts were refused", func() error {
 		if op := one.c.Do("GET", last, nil); op.Get("attempts", "2", "errcode") != "85049" || op.Get("status") != "reconciling" {
 			return fmt.Errorf("%s", op.Body)

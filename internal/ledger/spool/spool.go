@@ -45,6 +45,9 @@ type Record struct {
 	Status    int       `json:"status"`
 	Body      []byte    `json:"body"`
 	At        time.Time `json:"at"`
+	// Unwatched says that the reconciler sent the attempt, after one whose fate
+	// nobody knows: a refusal may then mean something else.
+	Unwatched bool `json:"unwatched,omitempty"`
 	// Done says that the database has it: there is nothing to replay.
 	Done bool `json:"done,omitempty"`
 }
