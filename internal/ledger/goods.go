@@ -194,6 +194,15 @@ func (l *Ledger) askOneGoods(ctx context.Context, m authorizer.Merchant, number 
 	return goods[0], true, nil
 }
 
+// askGoodsOf reads the item that op, which names it alone, is about.
+func (l *Ledger) askGoodsOf(ctx context.Context, op *Operation) (_ wechat.Goods, found bool, _ error) {
+	var sent wechat.GoodsRef
+	if err := op.Unmarshal(&sent); err != nil {
+		return wechat.Goods{}, false, err
+	}
+	return l.askOneGoods(ctx, op.Merchant, sent.GoodsID.String())
+}
+
 // eachGoods reads all of the merchant's goods of one status, page by page.
 func (l *Ledger) eachGoods(ctx context.Context, m authorizer.Merchant, status int, yield func(wechat.Goods)) error {
 	return eachPage(func(offset int) (n, total int, err error) {

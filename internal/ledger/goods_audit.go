@@ -136,11 +136,7 @@ func afterOneOfOurs(codes ...int64) func(*Operation, wechat.Class, *wechat.Error
 // proveGoodsAudit: an item that was submitted is neither unreviewed nor, for as
 // long as WeChat takes, rejected.
 func proveGoodsAudit(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
-	var sent wechat.GoodsRef
-	if err := op.Unmarshal(&sent); err != nil {
-		return Proof{}, err
-	}
-	w, found, err := l.askOneGoods(ctx, op.Merchant, sent.GoodsID.String())
+	w, found, err := l.askGoodsOf(ctx, op)
 	switch {
 	case err != nil:
 		return Proof{}, err
@@ -211,10 +207,7 @@ func settleGoodsWithdraw(b *postgres.Batch, op *Operation, out Outcome) error {
 	if err := op.Unmarshal(&sent); err != nil {
 		return err
 	}
-	source := out.Source
-	if source == FromSpool {
-		source = FromResponse
-	}
+	source := out.told()
 	event, err := outbox.Row(op.TenantID, outbox.Event{ID: derived(op.ID, "withdrawn"), Type: outbox.GoodsAuditDecided, MerchantID: op.Merchant.ID,
 		PreviousStatus: string(InReview), Object: map[string]any{
 			"id": typeid.Format(typeid.Audit, of.Audit), "kind": goodsAudit.AuditKind, "status": Withdrawn, "reason": nil, "wechat_audit_id": sent.AuditID.String(),
@@ -232,11 +225,7 @@ func settleGoodsWithdraw(b *postgres.Batch, op *Operation, out Outcome) error {
 
 // proveGoodsWithdraw: an item that was withdrawn is unreviewed.
 func proveGoodsWithdraw(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
-	var sent wechat.ResetGoodsAuditRequest
-	if err := op.Unmarshal(&sent); err != nil {
-		return Proof{}, err
-	}
-	w, found, err := l.askOneGoods(ctx, op.Merchant, sent.GoodsID.String())
+	w, found, err := l.askGoodsOf(ctx, op)
 	switch {
 	case err != nil:
 		return Proof{}, err

@@ -5,8 +5,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/mendian/mendian/internal/postgres"
-	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -26,13 +24,8 @@ var goodsDelete = register(&Kind{
 		return class
 	},
 	Confirm: confirmGoodsDelete,
-	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
-		if out.Class == wechat.Executed {
-			b.Queue(dbsqlc.ResourceDeleted, dbsqlc.ResourceDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
-		}
-		return nil
-	},
-	Prove: proveGoodsDelete,
+	Settle:  settleDeletion,
+	Prove:   proveGoodsDelete,
 })
 
 // DeleteGoods deletes an item at WeChat for good. Its record and ids stay here,
@@ -65,11 +58,7 @@ func illegalParameter(said *problem.Error) *problem.Error {
 }
 
 func proveGoodsDelete(ctx context.Context, l *Ledger, op *Operation) (Proof, error) {
-	var sent wechat.GoodsRef
-	if err := op.Unmarshal(&sent); err != nil {
-		return Proof{}, err
-	}
-	_, there, err := l.askOneGoods(ctx, op.Merchant, sent.GoodsID.String())
+	_, there, err := l.askGoodsOf(ctx, op)
 	if err != nil {
 		return Proof{}, err
 	}

@@ -129,6 +129,14 @@ const (
 // settled reports whether nothing more is to be found out.
 func (o Outcome) settled() bool { return o.Class != wechat.Ambiguous || o.GivenUp }
 
+// told is the source that a history shows.
+func (o Outcome) told() string {
+	if o.Source == FromSpool {
+		return FromResponse // WeChat's own answer, only later
+	}
+	return o.Source
+}
+
 // ID returns the outcome's id of this type, or "".
 func (o Outcome) ID(typ string) string {
 	for _, id := range o.IDs {

@@ -5,8 +5,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/mendian/mendian/internal/postgres"
-	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -16,14 +14,9 @@ import (
 // §4.13). A store that is gone already was deleted.
 var legacyDelete = register(&Kind{
 	Name: "legacy_store.delete", Subject: "legacy_store", Endpoint: wechat.DelPoi,
-	Judge: goneIsDeleted,
-	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
-		if out.Class == wechat.Executed {
-			b.Queue(dbsqlc.ResourceDeleted, dbsqlc.ResourceDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
-		}
-		return nil
-	},
-	Prove: proveLegacyDelete,
+	Judge:  goneIsDeleted,
+	Settle: settleDeletion,
+	Prove:  proveLegacyDelete,
 })
 
 // DeleteLegacyStore deletes a legacy store at WeChat. Its record and ids stay

@@ -184,10 +184,7 @@ func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 	if op.Kind.AuditKind == "" || op.AuditID == nil || (wechatID == "" && !out.Audited && !op.Kind.Audited && op.Kind.Endpoint.Risk == wechat.Overwrite) {
 		return // an overwrite without an audit id is not audited
 	}
-	source := out.Source
-	if source == FromSpool {
-		source = FromResponse // WeChat's own answer, only later
-	}
+	source := out.told()
 	kind := auditKinds[op.Kind.AuditKind]
 	status := cmp.Or(out.Audit, kind.First, InReview)
 	p := dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,

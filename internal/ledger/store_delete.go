@@ -34,6 +34,14 @@ func goneIsDeleted(_ *Operation, class wechat.Class, err *wechat.Error) wechat.C
 	return class
 }
 
+// settleDeletion is Kind.Settle of a deletion.
+func settleDeletion(b *postgres.Batch, op *Operation, out Outcome) error {
+	if out.Class == wechat.Executed {
+		b.Queue(dbsqlc.ResourceDeleted, dbsqlc.ResourceDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
+	}
+	return nil
+}
+
 // saysGone reports whether err is WeChat's word that there is no such store.
 func saysGone(err error) bool {
 	p, ok := problem.As(err)
@@ -61,10 +69,9 @@ func (l *Ledger) DeleteStore(ctx context.Context, r Request, id uuid.UUID, versi
 }
 
 func settleStoreDelete(b *postgres.Batch, op *Operation, out Outcome) error {
-	if out.Class != wechat.Executed {
-		return nil
+	if err := settleDeletion(b, op, out); err != nil || out.Class != wechat.Executed {
+		return err
 	}
-	b.Queue(dbsqlc.ResourceDeleted, dbsqlc.ResourceDeletedParams{TenantID: op.TenantID, ID: *op.SubjectID})
 	return outbox.Queue(b, op.TenantID, outbox.Event{ID: derived(op.ID, "deleted"), Type: outbox.StoreDeleted, MerchantID: op.Merchant.ID,
 		Object: map[string]any{"id": typeid.Format(typeid.Store, *op.SubjectID), "status": "deleted"}})
 }
