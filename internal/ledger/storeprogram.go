@@ -128,7 +128,7 @@ func (l *Ledger) ApplyStoreProgram(ctx context.Context, r Request, f StoreProgra
 
 // noProgramOpen refuses a second application beside one that is under way.
 func (l *Ledger) noProgramOpen(ctx context.Context, m authorizer.Merchant) error {
-	p, err := l.CurrentStoreProgram(ctx, m)
+	p, err := l.newestProgram(ctx, m)
 	if problem.HasCode(err, problem.CodeNotFound) {
 		return nil
 	}
@@ -145,6 +145,15 @@ func (l *Ledger) noProgramOpen(ctx context.Context, m authorizer.Merchant) error
 // CurrentStoreProgram is the merchant's newest application that WeChat did not
 // refuse. Errors: not_found.
 func (l *Ledger) CurrentStoreProgram(ctx context.Context, m authorizer.Merchant) (StoreProgram, error) {
+	p, err := l.newestProgram(ctx, m)
+	if err != nil {
+		return p, err
+	}
+	return l.StorePrograms.Get(ctx, m.TenantID, p.ID)
+}
+
+// newestProgram is CurrentStoreProgram without its newest write.
+func (l *Ledger) newestProgram(ctx context.Context, m authorizer.Merchant) (StoreProgram, error) {
 	rows, err := l.StorePrograms.List(ctx, m.TenantID, Filter{Merchants: []uuid.UUID{m.ID}, Limit: 1})
 	if err != nil {
 		return StoreProgram{}, err
@@ -152,7 +161,7 @@ func (l *Ledger) CurrentStoreProgram(ctx context.Context, m authorizer.Merchant)
 	if len(rows) == 0 {
 		return StoreProgram{}, problem.Of(problem.CodeNotFound)
 	}
-	return l.StorePrograms.Get(ctx, m.TenantID, rows[0].ID) // with its newest write
+	return rows[0], nil
 }
 
 // underAudit is WeChat's "Under audit. Do not submit again".
@@ -181,7 +190,7 @@ func proveStoreProgramApply(ctx context.Context, l *Ledger, op *Operation) (Proo
 	if err != nil {
 		return Proof{}, err
 	}
-	if id := string(now.Data.AuditID); id != "" && id != "0" && id != before.AuditID {
+	if id := string(now.Data.AuditID); id != "" && id != before.AuditID {
 		return Proof{Verdict: Present, IDs: []ID{{AuditID, id}}}, nil
 	}
 	return Proof{Verdict: Absent}, nil
@@ -210,18 +219,27 @@ var _ = registerAudit("store_program", auditKind{
 	},
 })
 
+// askProgram asks WeChat where the merchant's program stands, and keeps that
+// with the merchant.
 func (l *Ledger) askProgram(ctx context.Context, m authorizer.Merchant) (wechat.GetMerchantAuditInfoReply, error) {
-	return authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
+	reply, err := authorizer.Call[wechat.GetMerchantAuditInfoReply](ctx, l.Authorizer, m, wechat.GetMerchantAuditInfo, nil, nil)
+	if reply.Data.AuditID == "0" {
+		reply.Data.AuditID = "" // there is none
+	}
+	shown, ok := programShown[reply.Data.Status]
+	if err != nil || !ok { // a number that no document names tells us nothing
+		return reply, err
+	}
+	b := l.DB.NewBatch(m.TenantID)
+	b.Queue(dbsqlc.MerchantStoreProgram, dbsqlc.MerchantStoreProgramParams{StoreProgram: &shown.status, TenantID: m.TenantID, ID: m.ID})
+	return reply, l.DB.Run(ctx, b)
 }
 
 // HasStoreProgram asks WeChat whether the merchant's Store Mini Program was
 // approved.
 func (l *Ledger) HasStoreProgram(ctx context.Context, m authorizer.Merchant) (bool, error) {
 	reply, err := l.askProgram(ctx, m)
-	if err != nil {
-		return false, err
-	}
-	return reply.Data.Status == wechat.MerchantApproved, l.noteProgram(ctx, m, reply)
+	return reply.Data.Status == wechat.MerchantApproved, err
 }
 
 // pollStoreProgram reads how the application stands, and gives up one that the
@@ -230,9 +248,6 @@ func pollStoreProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, aud
 	asked := time.Now()
 	reply, err := l.askProgram(ctx, m)
 	if err != nil {
-		return err
-	}
-	if err := l.noteProgram(ctx, m, reply); err != nil {
 		return err
 	}
 	return l.decideProgram(ctx, m, audits, reply, asked)
@@ -265,7 +280,7 @@ func (l *Ledger) decideProgram(ctx context.Context, m authorizer.Merchant, audit
 // programNews reports whether what WeChat shows under this audit_id is about
 // audit a: WeChat may go on showing the application before it.
 func (l *Ledger) programNews(ctx context.Context, a dbsqlc.Audit, id string) (bool, error) {
-	if id == "" || id == "0" || a.OperationID == nil {
+	if id == "" || a.OperationID == nil {
 		return false, nil
 	}
 	if a.WechatAuditID != nil {
@@ -279,17 +294,6 @@ func (l *Ledger) programNews(ctx context.Context, a dbsqlc.Audit, id string) (bo
 	return before.AuditID != id, json.Unmarshal(op.Baseline, &before)
 }
 
-// noteProgram keeps where the merchant's program stands with the merchant.
-func (l *Ledger) noteProgram(ctx context.Context, m authorizer.Merchant, reply wechat.GetMerchantAuditInfoReply) error {
-	shown, ok := programShown[reply.Data.Status]
-	if !ok {
-		return nil // a number that no document names tells us nothing
-	}
-	return l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
-		return l.q.MerchantStoreProgram(ctx, tx, dbsqlc.MerchantStoreProgramParams{StoreProgram: &shown.status, TenantID: m.TenantID, ID: m.ID})
-	})
-}
-
 // RefreshStoreProgram asks WeChat how the merchant's program stands, where we
 // may, and brings our record up to it.
 func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant) error {
@@ -301,13 +305,10 @@ func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant)
 	if err != nil {
 		return err
 	}
-	if err := l.noteProgram(ctx, m, reply); err != nil {
-		return err
-	}
 	if _, err := l.StorePrograms.project(ctx, m, shownProgram(m, reply), asked); err != nil {
 		return err
 	}
-	p, err := l.CurrentStoreProgram(ctx, m)
+	p, err := l.newestProgram(ctx, m)
 	if err != nil || p.Audit == nil || AuditStatus(p.Audit.Status).Final() {
 		return err
 	}
@@ -324,9 +325,6 @@ func inventoryOfProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, y
 	if err != nil {
 		return true, err
 	}
-	if err := l.noteProgram(ctx, m, reply); err != nil {
-		return true, err
-	}
 	for _, s := range shownProgram(m, reply) {
 		yield(s)
 	}
@@ -336,7 +334,7 @@ func inventoryOfProgram(ctx context.Context, l *Ledger, m authorizer.Merchant, y
 // shownProgram is the program in an answer, or none.
 func shownProgram(m authorizer.Merchant, reply wechat.GetMerchantAuditInfoReply) []Shown {
 	shown, id := programShown[reply.Data.Status], string(reply.Data.AuditID)
-	if shown.audit == "" || id == "" || id == "0" {
+	if shown.audit == "" || id == "" {
 		return nil
 	}
 	return []Shown{{Number: id, Natural: m.AppID, Upstream: int(reply.Data.Status), Status: shown.status,
