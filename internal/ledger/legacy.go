@@ -167,10 +167,8 @@ func (l *Ledger) AllLegacyStores(ctx context.Context, m authorizer.Merchant) ([]
 	if err := l.eachLegacy(ctx, m, func(w wechat.LegacyStore) { shown = append(shown, shownLegacy(w)) }); err != nil {
 		return nil, err
 	}
-	for page := range slices.Chunk(shown, projectedAtOnce) {
-		if _, err := l.LegacyStores.project(ctx, m, page, asked); err != nil {
-			return nil, err
-		}
+	if err := l.LegacyStores.projectAll(ctx, m, shown, asked); err != nil {
+		return nil, err
 	}
 	return l.LegacyStores.live(ctx, m, shown, asked)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -38,19 +39,29 @@ var _ = registerAudit("legacy_store_update", auditKind{
 
 // pollLegacy reads the stores of these audits, one by one.
 func pollLegacy(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []dbsqlc.Audit) error {
+	stores, err := l.LegacyStores.ofAudits(ctx, m, audits)
+	if err != nil {
+		return err
+	}
+	updates, err := l.writesOf(ctx, m, audits, legacyUpdate)
+	if err != nil {
+		return err
+	}
 	for _, a := range audits {
-		if err := l.pollLegacyStore(ctx, m, a); err != nil {
+		s, ok := stores[a.ID]
+		if !ok {
+			return problem.Of(problem.CodeNotFound)
+		}
+		if err := l.pollLegacyStore(ctx, m, a, s, updates[a.ID]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Ledger) pollLegacyStore(ctx context.Context, m authorizer.Merchant, a dbsqlc.Audit) error {
-	s, err := l.LegacyStores.Get(ctx, m.TenantID, a.SubjectID)
-	if err != nil {
-		return err
-	}
+// pollLegacyStore asks for the store of one audit. update is what began it, nil
+// where that was a creation.
+func (l *Ledger) pollLegacyStore(ctx context.Context, m authorizer.Merchant, a dbsqlc.Audit, s LegacyStore, update *Operation) error {
 	n := News{Kind: a.Kind, Natural: s.Known.Sid, Source: FromPoll, At: time.Now()}
 	w, err := l.findLegacy(ctx, m, s)
 	switch {
@@ -59,7 +70,7 @@ func (l *Ledger) pollLegacyStore(ctx context.Context, m authorizer.Merchant, a d
 	case err != nil || w == nil:
 		return err
 	default:
-		if n.Status, err = l.legacyAuditStatus(ctx, a, *w); err != nil {
+		if n.Status, err = legacyAuditStatus(update, *w); err != nil {
 			return err
 		}
 		shown := shownLegacy(*w)
@@ -92,19 +103,16 @@ func (l *Ledger) findLegacy(ctx context.Context, m authorizer.Merchant, s Legacy
 }
 
 // legacyAuditStatus is how an audit ended by what WeChat shows of the store;
-// "": it goes on. An update whose fields aren't there was not adopted.
-func (l *Ledger) legacyAuditStatus(ctx context.Context, a dbsqlc.Audit, w wechat.LegacyStore) (AuditStatus, error) {
-	if a.Kind == legacyCreate.AuditKind || a.OperationID == nil {
+// "": it goes on. An update, nil where the store was created, whose fields
+// aren't there was not adopted.
+func legacyAuditStatus(update *Operation, w wechat.LegacyStore) (AuditStatus, error) {
+	if update == nil {
 		return map[int]AuditStatus{wechat.LegacyApproved: Approved, wechat.LegacyRejected: Rejected}[int(w.AvailableState)], nil
 	}
 	if w.UpdateStatus == 1 {
 		return "", nil
 	}
-	op, err := l.load(ctx, a.TenantID, *a.OperationID, nil)
-	if err != nil {
-		return "", err
-	}
-	sent, err := sentLegacyUpdate(op)
+	sent, err := sentLegacyUpdate(update)
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -193,6 +194,16 @@ func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown [
 	return left, c.l.DB.Run(ctx, b)
 }
 
+// projectAll is project of a whole list.
+func (c *collection) projectAll(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) error {
+	for page := range slices.Chunk(shown, projectedAtOnce) {
+		if _, err := c.project(ctx, m, page, asked); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // recordOf finds our record of what is shown: by its number, or the one of ours
 // that waits for its number and has the same natural value.
 func (c *collection) recordOf(rows []dbsqlc.ResourcesToProjectRow, s Shown) *dbsqlc.ResourcesToProjectRow {
@@ -311,12 +322,8 @@ func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has 
 	if err != nil {
 		return has, err
 	}
-	for len(shown) > 0 {
-		n := min(len(shown), projectedAtOnce)
-		if _, err := c.project(ctx, m, shown[:n], started); err != nil {
-			return has, err
-		}
-		shown = shown[n:]
+	if err := c.projectAll(ctx, m, shown, started); err != nil {
+		return has, err
 	}
 	return has, c.l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
 		if has {

@@ -170,6 +170,33 @@ func (c *Collection[F]) ofAudits(ctx context.Context, m authorizer.Merchant, aud
 	return out, nil
 }
 
+// writesOf reads at once the writes of kind k that began these audits, by the
+// audit's id.
+func (l *Ledger) writesOf(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit, k *Kind) (map[uuid.UUID]*Operation, error) {
+	rows := make([]dbsqlc.Operation, len(audits))
+	b := l.DB.NewBatch(m.TenantID)
+	for i, a := range audits {
+		if a.Kind == k.AuditKind && a.OperationID != nil {
+			postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: m.TenantID, ID: *a.OperationID}, &rows[i])
+		}
+	}
+	if err := l.DB.Run(ctx, b); err != nil {
+		return nil, err
+	}
+	out := map[uuid.UUID]*Operation{}
+	for i, a := range audits {
+		if rows[i].ID == uuid.Nil {
+			continue
+		}
+		op, err := l.opened(rows[i])
+		if err != nil {
+			return nil, err
+		}
+		out[a.ID] = op
+	}
+	return out, nil
+}
+
 // Audits of stores are decided in one to seven working days and told by
 // events; a poll finds what an event that was lost would have told.
 var (
@@ -185,12 +212,14 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 	if _, err := inventoryOfStores(ctx, l, m, func(s Shown) { shown = append(shown, s) }); err != nil {
 		return err
 	}
-	for page := range slices.Chunk(shown, projectedAtOnce) {
-		if _, err := l.Stores.project(ctx, m, page, asked); err != nil {
-			return err
-		}
+	if err := l.Stores.projectAll(ctx, m, shown, asked); err != nil {
+		return err
 	}
 	stores, err := l.Stores.ofAudits(ctx, m, audits)
+	if err != nil {
+		return err
+	}
+	updates, err := l.writesOf(ctx, m, audits, storeUpdate)
 	if err != nil {
 		return err
 	}
@@ -203,7 +232,7 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 		if i < 0 || a.SubmittedAt.After(asked) {
 			continue // not shown yet, or asked before it was submitted
 		}
-		status, err := l.storeAuditStatus(ctx, a, shown[i])
+		status, err := storeAuditStatus(updates[a.ID], shown[i])
 		if err != nil {
 			return err
 		}
@@ -222,22 +251,19 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 }
 
 // storeAuditStatus is how a store's audit ended by what WeChat shows of the
-// store; "": it goes on. New pictures are shown once they are approved.
-func (l *Ledger) storeAuditStatus(ctx context.Context, a dbsqlc.Audit, s Shown) (AuditStatus, error) {
+// store; "": it goes on. New pictures are shown once they are approved: update
+// is what sent them, nil for the audit of a creation.
+func storeAuditStatus(update *Operation, s Shown) (AuditStatus, error) {
 	switch {
 	case s.Upstream == wechat.StoreFailed:
 		return Rejected, nil
 	case s.Upstream != wechat.StoreApproved:
 		return "", nil
-	case a.Kind == storeCreate.AuditKind || a.OperationID == nil:
+	case update == nil:
 		return Approved, nil
 	}
-	op, err := l.load(ctx, a.TenantID, *a.OperationID, nil)
-	if err != nil {
-		return "", err
-	}
 	var sent wechat.UpdateStoreRequest
-	if err := op.Unmarshal(&sent); err != nil {
+	if err := update.Unmarshal(&sent); err != nil {
 		return "", err
 	}
 	if slices.Equal(s.Fields.(StoreFields).Photos, sent.PicList) {

@@ -144,14 +144,11 @@ func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
 	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	op := &Operation{Operation: rows[0], Kind: kinds[rows[0].Kind], unwatched: true}
-	if op.Kind == nil {
-		return nil, errUnknownKind
-	}
-	var err error
-	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
+	op, err := l.opened(rows[0])
+	if err != nil {
 		return nil, err
 	}
+	op.unwatched = true
 	if op.MerchantID != nil {
 		op.Merchant, err = l.Authorizer.MerchantByID(ctx, d.Tenant, *op.MerchantID)
 	}

@@ -124,18 +124,14 @@ func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error 
 // load reads an operation whole, its request opened, and what read queues, in
 // one round trip after the id is known.
 func (l *Ledger) load(ctx context.Context, tenant, id uuid.UUID, read func(*postgres.Batch, *Operation)) (*Operation, error) {
-	op := &Operation{}
-	op.TenantID = tenant
+	var row dbsqlc.Operation
 	b := l.DB.NewBatch(tenant)
-	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: tenant, ID: id}, &op.Operation)
+	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: tenant, ID: id}, &row)
 	if err := l.DB.Run(ctx, b); err != nil {
 		return nil, err
 	}
-	if op.Kind = kinds[op.Operation.Kind]; op.Kind == nil {
-		return nil, errUnknownKind
-	}
-	var err error
-	if op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt); err != nil {
+	op, err := l.opened(row)
+	if err != nil {
 		return nil, err
 	}
 	if read != nil {
@@ -146,4 +142,15 @@ func (l *Ledger) load(ctx context.Context, tenant, id uuid.UUID, read func(*post
 		}
 	}
 	return op, nil
+}
+
+// opened is the operation of a row, with its request. Errors: errUnknownKind.
+func (l *Ledger) opened(row dbsqlc.Operation) (*Operation, error) {
+	op := &Operation{Operation: row, Kind: kinds[row.Kind]}
+	if op.Kind == nil {
+		return nil, errUnknownKind
+	}
+	var err error
+	op.Body, err = l.Keyset.Open(requestPlace(op), op.RequestCt)
+	return op, err
 }
