@@ -69,7 +69,8 @@ type Resource[F any] struct {
 
 func resourceFrom[F any](row dbsqlc.Resource) (Resource[F], error) {
 	r := Resource[F]{Resource: row}
-	return r, json.Unmarshal(row.Fields, &r.Known)
+	err := json.Unmarshal(row.Fields, &r.Known)
+	return r, err
 }
 
 // A Collection is all resources of one type. It is safe for concurrent use.

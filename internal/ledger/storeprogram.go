@@ -291,7 +291,8 @@ func (l *Ledger) programNews(ctx context.Context, a dbsqlc.Audit, id string) (bo
 		return false, err
 	}
 	var before programBefore
-	return before.AuditID != id, json.Unmarshal(op.Baseline, &before)
+	err = json.Unmarshal(op.Baseline, &before)
+	return before.AuditID != id, err
 }
 
 // RefreshStoreProgram asks WeChat how the merchant's program stands, where we
