@@ -39,16 +39,8 @@ func (s *Server) ListTenants(ctx context.Context, req oapi.ListTenantsRequestObj
 // CreateTenant implements POST /v1/admin/tenants.
 func (s *Server) CreateTenant(ctx context.Context, req oapi.CreateTenantRequestObject) (oapi.CreateTenantResponseObject, error) {
 	b := req.Body
-	n := tenant.NewTenant{Name: b.Name, ComponentAppID: b.ComponentAppid}
-	if b.ReturnURLAllowList != nil {
-		n.ReturnURLAllowList = *b.ReturnURLAllowList
-	}
-	if b.CorsOrigins != nil {
-		n.CORSOrigins = *b.CorsOrigins
-	}
-	if b.ReleaseCheck != nil {
-		n.ReleaseCheck = *b.ReleaseCheck
-	}
+	n := tenant.NewTenant{Name: b.Name, ComponentAppID: b.ComponentAppid, ReturnURLAllowList: valueOf(b.ReturnURLAllowList), CORSOrigins: valueOf(b.CorsOrigins),
+		ReleaseCheck: valueOf(b.ReleaseCheck)}
 	if b.Limits != nil {
 		n.Limits = limitsFromAPI(*b.Limits)
 	}

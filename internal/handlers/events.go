@@ -21,9 +21,7 @@ func (s *Server) ListEvents(ctx context.Context, req oapi.ListEventsRequestObjec
 	}
 	who := CallerFrom(ctx)
 	f := outbox.Filter{Merchants: merchants, Type: deref(p.Type), Limit: limitOf(p.Limit) + 1}
-	if p.After != nil {
-		f.After = *p.After
-	}
+	f.After = valueOf(p.After)
 	rows, err := outbox.List(ctx, s.DB, who.TenantID, f)
 	if err != nil {
 		return nil, err

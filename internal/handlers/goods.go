@@ -24,10 +24,7 @@ func (s *Server) ListGoods(ctx context.Context, req oapi.ListGoodsRequestObject)
 	if err != nil {
 		return nil, err
 	}
-	f := ledger.Filter{Status: deref(p.Status), ClientReference: deref(p.ClientReference), UpdatedAfter: p.UpdatedAfter}
-	if p.GoodsID != nil {
-		f.Numbers = *p.GoodsID
-	}
+	f := ledger.Filter{Status: deref(p.Status), ClientReference: deref(p.ClientReference), UpdatedAfter: p.UpdatedAfter, Numbers: valueOf(p.GoodsID)}
 	rows, next, err := records(ctx, s, s.Ledger.Goods, "listGoods", merchants, f, p.Cursor, p.Limit)
 	if err != nil {
 		return nil, err

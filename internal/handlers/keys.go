@@ -59,13 +59,7 @@ func (s *Server) next(scope ListScope, last uuid.UUID) (*string, error) {
 // CreateAPIKey implements POST /v1/api-keys.
 func (s *Server) CreateAPIKey(ctx context.Context, req oapi.CreateAPIKeyRequestObject) (oapi.CreateAPIKeyResponseObject, error) {
 	b := req.Body
-	n := tenant.NewKey{Name: b.Name, Scopes: b.Scopes}
-	if b.MerchantIds != nil {
-		n.Merchants = *b.MerchantIds
-	}
-	if b.ExpiresAt != nil {
-		n.ExpiresAt = *b.ExpiresAt
-	}
+	n := tenant.NewKey{Name: b.Name, Scopes: b.Scopes, Merchants: valueOf(b.MerchantIds), ExpiresAt: valueOf(b.ExpiresAt)}
 	if b.RateLimit != nil {
 		n.RateLimit = &tenant.RateLimit{PerSecond: b.RateLimit.PerSecond, Burst: int(b.RateLimit.Burst)}
 	}
@@ -122,11 +116,7 @@ func (s *Server) RotateAPIKey(ctx context.Context, req oapi.RotateAPIKeyRequestO
 			return nil, problem.Of(problem.CodeValidationFailed).WithFields(field(stateOf(ctx), "/overlap", ruleOverlap, "")).WithErr(err)
 		}
 	}
-	var expires time.Time
-	if req.Body.ExpiresAt != nil {
-		expires = *req.Body.ExpiresAt
-	}
-	key, token, err := s.Keys.Rotate(ctx, CallerFrom(ctx), id, overlap, expires)
+	key, token, err := s.Keys.Rotate(ctx, CallerFrom(ctx), id, overlap, valueOf(req.Body.ExpiresAt))
 	if err != nil {
 		return nil, err
 	}

@@ -84,9 +84,7 @@ func (s *Server) CreateLegacyStore(ctx context.Context, req oapi.CreateLegacySto
 		Phone: b.Phone, CategoryPath: b.CategoryPath, OffsetType: slices.Index(coordinateSystems, b.CoordinateSystem) + 1,
 		Location:       &ledger.Location{Latitude: b.Location.Latitude, Longitude: b.Location.Longitude},
 		Recommendation: deref(b.Recommendation), Special: deref(b.Special), Introduction: deref(b.Introduction)}
-	if b.Photos != nil {
-		f.Photos = *b.Photos
-	}
+	f.Photos = valueOf(b.Photos)
 	if b.BusinessHours != nil {
 		f.BusinessHoursText = hours(ctx, *b.BusinessHours)
 	}
@@ -158,9 +156,7 @@ func (s *Server) UpdateLegacyStore(ctx context.Context, req oapi.UpdateLegacySto
 	if change.IfVersion, err = IfMatch(req.Params.IfMatch); err != nil {
 		return nil, err
 	}
-	if b.Photos != nil {
-		change.Photos = *b.Photos
-	}
+	change.Photos = valueOf(b.Photos)
 	if b.BusinessHours != nil {
 		change.Hours = new(hours(ctx, *b.BusinessHours))
 	}

@@ -46,9 +46,7 @@ func (s *Server) ListMerchants(ctx context.Context, req oapi.ListMerchantsReques
 		Within: who.Merchants, Status: deref(p.Status), AppID: deref(p.Appid), ClientReference: deref(p.ClientReference),
 		UpdatedAfter: p.UpdatedAfter,
 	}
-	if p.PermissionSet != nil {
-		f.PermissionSet = *p.PermissionSet
-	}
+	f.PermissionSet = valueOf(p.PermissionSet)
 	scope := ListScope{Operation: "listMerchants", Tenant: who.TenantID, Filters: []string{
 		fmt.Sprint(who.Merchants), f.Status, f.AppID, strconv.Itoa(int(f.PermissionSet)), f.ClientReference, formatTime(f.UpdatedAfter)}}
 	page, err := s.page(scope, p.Cursor, p.Limit)

@@ -92,10 +92,7 @@ func (s *Server) ResolveOperation(ctx context.Context, req oapi.ResolveOperation
 		return nil, err
 	}
 	b := *req.Body
-	r := ledger.Resolution{Executed: b.Decision == oapi.OperationResolutionDecisionExecuted, Note: deref(b.Note)}
-	if b.WechatIds != nil {
-		r.WechatIDs = *b.WechatIds
-	}
+	r := ledger.Resolution{Executed: b.Decision == oapi.OperationResolutionDecisionExecuted, Note: deref(b.Note), WechatIDs: valueOf(b.WechatIds)}
 	op, err = s.Ledger.Resolve(ctx, who, m, id, r)
 	if err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func (s *Server) CreateStoreMigration(ctx context.Context, req oapi.CreateStoreM
 	}
 	var broken []problem.Field
 	if d := b.Defaults; d != nil {
-		n.Defaults = migration.Details{CredentialNumber: deref(d.CredentialNumber), CompanyName: deref(d.CompanyName), CardID: deref(d.CardID), QualificationMediaIDs: list(d.QualificationMediaIds)}
+		n.Defaults = migration.Details{CredentialNumber: deref(d.CredentialNumber), CompanyName: deref(d.CompanyName), CardID: deref(d.CardID), QualificationMediaIDs: valueOf(d.QualificationMediaIds)}
 		broken = append(broken, companyFields(ctx, "/defaults", d.CompanyName, d.QualificationMediaIds)...)
 	}
 	if b.Items != nil {
@@ -66,7 +66,7 @@ func (s *Server) CreateStoreMigration(ctx context.Context, req oapi.CreateStoreM
 			broken = append(broken, companyFields(ctx, at, it.CompanyName, it.QualificationMediaIds)...)
 			n.Items[it.LegacyPoiID] = migration.Wish{Action: migration.Action(deref(it.Action)), Details: migration.Details{
 				MapPoiID: deref(it.MapPoiID), CredentialNumber: deref(it.CredentialNumber), CompanyName: deref(it.CompanyName), CardID: deref(it.CardID),
-				QualificationMediaIDs: list(it.QualificationMediaIds), Photos: list(it.Photos), ContactPhone: deref(it.ContactPhone), BusinessHours: hoursOf(ctx, it.BusinessHours)}}
+				QualificationMediaIDs: valueOf(it.QualificationMediaIds), Photos: valueOf(it.Photos), ContactPhone: deref(it.ContactPhone), BusinessHours: hoursOf(ctx, it.BusinessHours)}}
 		}
 	}
 	if len(broken) > 0 {
@@ -92,13 +92,6 @@ func companyFields(ctx context.Context, at string, company *string, documents *[
 		return nil
 	}
 	return []problem.Field{field(stateOf(ctx), at+"/qualification_media_ids", ruleOfCompany, "")}
-}
-
-func list(v *[]string) []string {
-	if v == nil {
-		return nil
-	}
-	return *v
 }
 
 func hoursOf(ctx context.Context, h *oapi.BusinessHours) string {
@@ -215,7 +208,7 @@ func (s *Server) UpdateStoreMigrationItem(ctx context.Context, req oapi.UpdateSt
 	}
 	c := migration.Change{Action: (*migration.Action)(b.Action), Details: migration.Details{
 		MapPoiID: deref(b.MapPoiID), CredentialNumber: deref(b.CredentialNumber), CompanyName: deref(b.CompanyName), CardID: deref(b.CardID),
-		QualificationMediaIDs: list(b.QualificationMediaIds), Photos: list(b.Photos), ContactPhone: deref(b.ContactPhone), BusinessHours: hoursOf(ctx, b.BusinessHours)}}
+		QualificationMediaIDs: valueOf(b.QualificationMediaIds), Photos: valueOf(b.Photos), ContactPhone: deref(b.ContactPhone), BusinessHours: hoursOf(ctx, b.BusinessHours)}}
 	row, err := s.Migrations.ChangeItem(ctx, CallerFrom(ctx), m.ID, req.LegacyPoiID, c, validateOnly(ctx))
 	if err != nil {
 		return nil, err

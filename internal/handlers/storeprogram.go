@@ -52,12 +52,8 @@ func (s *Server) ApplyStoreProgram(ctx context.Context, req oapi.ApplyStoreProgr
 		PrimaryCategoryID: b.PrimaryCategoryID, SecondaryCategoryID: b.SecondaryCategoryID, Nickname: b.Nickname, Introduction: b.Introduction,
 		HeadImageMediaID: b.HeadImageMediaID, OrganizationCodeMediaID: b.OrganizationCodeMediaID,
 	}
-	if b.QualificationMediaIds != nil {
-		f.QualificationMediaIDs = *b.QualificationMediaIds
-	}
-	if b.OtherFileMediaIds != nil {
-		f.OtherFileMediaIDs = *b.OtherFileMediaIds
-	}
+	f.QualificationMediaIDs = valueOf(b.QualificationMediaIds)
+	f.OtherFileMediaIDs = valueOf(b.OtherFileMediaIds)
 	fields := append(nicknameFields(ctx, f.Nickname), s.categoryFields(ctx, m, f)...)
 	if len(fields) > 0 {
 		return nil, problem.Of(problem.CodeValidationFailed).WithFields(fields...)

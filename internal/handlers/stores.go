@@ -83,9 +83,7 @@ func (s *Server) CreateStore(ctx context.Context, req oapi.CreateStoreRequestObj
 	n := ledger.NewStore{MapPoiID: b.MapPoiID, Photos: b.Photos, ContactPhone: b.ContactPhone, Hours: hours(ctx, b.BusinessHours),
 		CredentialNumber: b.CredentialNumber, CompanyName: deref(b.CompanyName), CardID: deref(b.CardID), LegacyPoiID: deref(b.LegacyPoiID),
 		ClientReference: deref(b.ClientReference)}
-	if b.QualificationMediaIds != nil {
-		n.QualificationMediaIDs = *b.QualificationMediaIds
-	}
+	n.QualificationMediaIDs = valueOf(b.QualificationMediaIds)
 	st, done, err := s.Ledger.CreateStore(ctx, r, n)
 	if err != nil {
 		return nil, err
@@ -150,9 +148,7 @@ func (s *Server) UpdateStore(ctx context.Context, req oapi.UpdateStoreRequestObj
 	if b.BusinessHours != nil {
 		change.Hours = new(hours(ctx, *b.BusinessHours))
 	}
-	if b.Photos != nil {
-		change.Photos = *b.Photos
-	}
+	change.Photos = valueOf(b.Photos)
 	r, err := request(ctx, m, req.Params.IdempotencyKey, "updateStore", found.ID, b)
 	if err != nil {
 		return nil, err

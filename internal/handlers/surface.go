@@ -136,6 +136,14 @@ func deref[T ~string](p *T) string {
 	return string(*p)
 }
 
+// valueOf is *p, and the zero value where nothing was sent.
+func valueOf[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
 func optional(s string) *string {
 	if s == "" {
 		return nil
