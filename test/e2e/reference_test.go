@@ -98,6 +98,12 @@ func TestReferenceData(t *testing.T) {
 		"keyword=%20%E3%80%80&district_id=440105"} {
 		c.Do("GET", "/v1/map-pois?"+query, nil).WantProblem(400, "invalid_parameter")
 	}
+	if a := c.Do("GET", "/v1/map-pois?keyword=%E3%80%80&district_id=440105", nil, "Accept-Language", "zh"); a.Get("errors", "0", "pointer") != "keyword" || a.Get("errors", "0", "detail") != "不能只有空白字符" {
+		t.Errorf("blanks: %s", a.Body)
+	}
+	if a := c.Do("GET", "/v1/map-pois?keyword=x&district_id=440105&status=approved&base_id=1", nil); a.Get("errors", "0", "pointer") != "base_id" || a.Get("errors", "1", "pointer") != "status" {
+		t.Errorf("two filters that a search hasn't: %s", a.Body)
+	}
 	c.Do("GET", "/v1/map-pois?keyword=x&district_id=1", nil).WantProblem(422, "invalid_argument")
 	poor.Do("GET", "/v1/map-pois?keyword=x&district_id=440105", nil).WantProblem(403, "permission_set_missing")
 }
