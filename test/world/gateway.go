@@ -1,11 +1,11 @@
 package world
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
+	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -53,47 +53,37 @@ func (w *World) Launch(env map[string]string) *Gateway {
 	g := &Gateway{t: w.t, exited: make(chan struct{}), URL: "http://" + all["GATEWAY_ADDR"], AdminURL: "http://" + all["GATEWAY_ADMIN_ADDR"]}
 	g.cmd = exec.Command(w.Binary, "serve")
 	g.cmd.Env, g.cmd.Dir = w.environ(all), w.Dir
-	stdout, err := g.cmd.StdoutPipe()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	stderr, err := g.cmd.StderrPipe()
-	if err != nil {
-		w.t.Fatal(err)
+	g.cmd.Stdout, g.cmd.Stderr = g, g
+	if w.logDir != "" {
+		log, err := os.Create(filepath.Join(w.logDir, fmt.Sprintf("%05d.log", len(w.Gateways))))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer log.Close() // the process has its own
+		g.cmd.Stdout, g.cmd.Stderr = log, log
 	}
 	if err := g.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	var pipes sync.WaitGroup
-	for _, p := range []io.Reader{stdout, stderr} {
-		pipes.Go(func() { g.collect(p) })
-	}
 	go func() {
-		pipes.Wait()
 		_ = g.cmd.Wait()
 		close(g.exited)
 	}()
 	w.Gateways = append(w.Gateways, g)
 	w.t.Cleanup(func() {
 		g.Kill()
-		if w.t.Failed() {
+		if w.t.Failed() && w.logDir == "" {
 			w.t.Logf("gateway %s said:\n%s", g.URL, g.Tail(60))
 		}
 	})
 	return g
 }
 
-func (g *Gateway) collect(r io.Reader) {
-	br := bufio.NewReader(r)
-	for {
-		line, err := br.ReadBytes('\n')
-		g.mu.Lock()
-		g.output.Write(line)
-		g.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
+// Write keeps what the process says.
+func (g *Gateway) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.output.Write(b)
 }
 
 // Output is all that the process has written.
@@ -160,10 +150,18 @@ func (g *Gateway) Kill() {
 // WaitExit waits for the process to end by itself, or by its own signal.
 func (g *Gateway) WaitExit(within time.Duration) {
 	g.t.Helper()
+	if !g.ExitsWithin(within) {
+		g.t.Fatalf("gateway still runs after %s:\n%s", within, g.Tail(30))
+	}
+}
+
+// ExitsWithin reports whether the process ends by itself in that time.
+func (g *Gateway) ExitsWithin(d time.Duration) bool {
 	select {
 	case <-g.exited:
-	case <-time.After(within):
-		g.t.Fatalf("gateway still runs after %s:\n%s", within, g.Tail(30))
+		return true
+	case <-time.After(d):
+		return false
 	}
 }
 

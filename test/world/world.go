@@ -30,54 +30,54 @@ import (
 	"github.com/mendian/mendian/internal/sandbox"
 )
 
-var builds = struct {
-	sync.Mutex
-	paths map[string]string // by tags: what this process has built already
-}{paths: map[string]string{}}
+var builds sync.Map // by name: func() (path string, err error)
 
 // Binary builds cmd/gateway with these build tags and returns its path. All
 // test binaries of a checkout share it, so that it is linked once a change.
 func Binary(t testing.TB, tags ...string) string {
 	t.Helper()
-	builds.Lock()
-	defer builds.Unlock()
 	name := strings.Join(append([]string{"gateway"}, tags...), "-")
-	if path, ok := builds.paths[name]; ok {
-		return path
+	once, _ := builds.LoadOrStore(name, sync.OnceValues(func() (string, error) { return build(name, tags) }))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("build the gateway: %v", err)
 	}
+	return path
+}
+
+func build(name string, tags []string) (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		t.Fatalf("find the module: %v", err)
+		return "", err
 	}
 	sum := sha256.Sum256(root)
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("mendian-test-bin-%d-%x", os.Geteuid(), sum[:4]))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	path := filepath.Join(dir, name)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	path := filepath.Join(dir, name)
-	args := []string{"build", "-o", path}
-	if len(tags) > 0 {
-		args = append(args, "-tags", strings.Join(tags, ","))
+	// go build leaves a file alone that is up to date. Linking is quicker
+	// without DWARF.
+	cmd := exec.Command("go", "build", "-ldflags=-w", "-tags", strings.Join(tags, ","), "-o", path, "github.com/mendian/mendian/cmd/gateway")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
 	}
-	// go build leaves a file alone that is up to date.
-	if out, err := exec.Command("go", append(args, "github.com/mendian/mendian/cmd/gateway")...).CombinedOutput(); err != nil {
-		t.Fatalf("build the gateway: %v\n%s", err, out)
-	}
-	builds.paths[name] = path
-	return path
+	return path, nil
 }
 
 // A World is a database, a simulator, a tenant, and gateways.
 type World struct {
 	t testing.TB
+
+	logDir string
 
 	Dir    string // keyset, spools
 	DSN    string // of the database's owner
@@ -109,6 +109,7 @@ type Options struct {
 	Component Component // zero: the simulator's own
 	Env       map[string]string
 	DSN       string // "": a new database
+	LogDir    string // where each gateway's output goes; "": memory, shown when the test fails
 }
 
 // A Component is a third-party platform as WeChat knows it.
@@ -123,7 +124,7 @@ type Component struct {
 // gateway yet: Start does. All of it ends with the test.
 func New(t testing.TB, o Options) *World {
 	t.Helper()
-	w := &World{t: t, Dir: t.TempDir(), Binary: Binary(t, o.Tags...), DSN: o.DSN, Output: &bytes.Buffer{}}
+	w := &World{t: t, Dir: t.TempDir(), Binary: Binary(t, o.Tags...), DSN: o.DSN, Output: &bytes.Buffer{}, logDir: o.LogDir}
 	if w.DSN == "" {
 		w.DSN = pgtest.DSN(t)
 	}
