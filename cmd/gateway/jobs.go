@@ -61,9 +61,10 @@ func (g *gateway) tellTickets(ctx context.Context) error {
 
 // run does the job until ctx ends, never twice at once.
 func (j job) run(ctx context.Context, background *observe.Background) {
+	every := pace(j.every)
 	for {
 		// Spread, so that processes started together don't look together.
-		wait := j.every/2 + rand.N(j.every) // #nosec G404 -- jitter
+		wait := every/2 + rand.N(every) // #nosec G404 -- jitter
 		select {
 		case <-ctx.Done():
 			return

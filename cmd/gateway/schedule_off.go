@@ -2,6 +2,12 @@
 
 package main
 
-import "github.com/mendian/mendian/internal/ledger"
+import (
+	"time"
+
+	"github.com/mendian/mendian/internal/ledger"
+)
 
 func schedule() ledger.Schedule { return ledger.DefaultSchedule }
+
+func pace(every time.Duration) time.Duration { return every }
