@@ -7,3 +7,6 @@ package fault
 
 // At does nothing.
 func At(string) {}
+
+// AtAttempt does nothing.
+func AtAttempt(int32, string) {}

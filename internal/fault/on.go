@@ -14,27 +14,27 @@ import (
 
 // GATEWAY_FAILPOINT is NAME:ACTION or NAME:ACTION:N. ACTION is kill (SIGKILL)
 // or stop (SIGSTOP); it happens on the Nth time that NAME is passed, the
-// first by default.
+// first by default. GATEWAY_FAILPOINT_FILE names a file that holds the same and
+// is read each time a point is passed: so a running process is made to die.
 var (
-	name, action string
-	nth          int64 = 1
-	passed       atomic.Int64
+	armed  = os.Getenv("GATEWAY_FAILPOINT")
+	file   = os.Getenv("GATEWAY_FAILPOINT_FILE")
+	passed atomic.Int64
 )
 
-func init() {
-	parts := strings.Split(os.Getenv("GATEWAY_FAILPOINT"), ":")
-	if len(parts) < 2 {
+// At does what the environment says when its name is this one.
+func At(point string) {
+	order := armed
+	if file != "" {
+		b, _ := os.ReadFile(file)
+		order = strings.TrimSpace(string(b))
+	}
+	name, rest, _ := strings.Cut(order, ":")
+	if point != name {
 		return
 	}
-	name, action = parts[0], parts[1]
-	if len(parts) > 2 {
-		nth, _ = strconv.ParseInt(parts[2], 10, 64)
-	}
-}
-
-// At does what GATEWAY_FAILPOINT says when its name is this one.
-func At(point string) {
-	if point != name || passed.Add(1) != nth {
+	action, count, _ := strings.Cut(rest, ":")
+	if nth, _ := strconv.ParseInt(count, 10, 64); passed.Add(1) != max(1, nth) {
 		return
 	}
 	sig := syscall.SIGKILL
@@ -45,4 +45,14 @@ func At(point string) {
 	if sig == syscall.SIGKILL {
 		select {} // never one more instruction of ours
 	}
+}
+
+// AtAttempt is At on the way of an attempt at a write. Attempts after the first
+// pass a point of another name, again_…: so a suite hits the request that it
+// sent, and no repetition in the background.
+func AtAttempt(n int32, point string) {
+	if n > 1 {
+		point = "again_" + point
+	}
+	At(point)
 }

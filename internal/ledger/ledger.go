@@ -243,7 +243,7 @@ func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {
 
 // attempt sends op once and settles it. The end of ctx changes nothing.
 func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
-	fault.At("after_t1")
+	fault.AtAttempt(op.Attempt, "after_t1")
 	l.work.Add(1)
 	defer l.work.Done()
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.Kind.Endpoint.Deadline())
@@ -253,7 +253,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		body = op.file
 	}
 	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
-	fault.At("after_upstream")
+	fault.AtAttempt(op.Attempt, "after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
 		Status: reply.Status, Body: reply.Body, At: time.Now().UTC(), Unwatched: op.unwatched}
 	spooled := false
@@ -263,7 +263,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		} else {
 			spooled = true
 		}
-		fault.At("after_spool")
+		fault.AtAttempt(op.Attempt, "after_spool")
 	}
 	out := judge(op, reply, err, FromResponse)
 	quota.TellSpent(ctx, op.Merchant.ID, op.Kind.Endpoint, out.Errno)
