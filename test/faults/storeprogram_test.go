@@ -126,7 +126,7 @@ func TestStoreProgramAnswerLost(t *testing.T) {
 	// The fifth change is the last of the month (85049), and its answer is lost:
 	// that the next attempt is refused doesn't mean that it wasn't executed, not
 	// even where the next process finds that refusal in the spool.
-	p.restart("after_spool:kill:2")
+	p.restart("again_after_spool:kill")
 	p.Fault(modify, 1, map[string]any{"truncate_to": 5})
 	body := map[string]string{"introduction": "the last tea"}
 	one.c = one.c.At(p.g)

@@ -207,9 +207,11 @@ func nobodys(k kind, value string) string {
 
 var requestID = regexp.MustCompile(`req_[0-9a-z]{26}|"rid":"[0-9a-f-]+"`) // ours and WeChat's
 
-// plainly is an answer without what differs from request to request.
+// plainly is an answer without what differs from request to request. value
+// counts as a word only: a short number may stand within a time.
 func plainly(a *world.Answer, value string) string {
-	return fmt.Sprint(a.Status, " ", strings.ReplaceAll(requestID.ReplaceAllString(string(a.Body), ""), value, "…"))
+	asked := regexp.MustCompile(`\b` + regexp.QuoteMeta(value) + `\b`)
+	return fmt.Sprint(a.Status, " ", asked.ReplaceAllString(requestID.ReplaceAllString(string(a.Body), ""), "…"))
 }
 
 // beside tells a header that names the acting merchant where the path names
