@@ -233,7 +233,7 @@ func TestOneLooks(t *testing.T) {
 	b := setup(t)
 	op := b.began(t, "one")
 	due := postgres.Due{Tenant: op.TenantID, ID: op.ID}
-	if early, err := b.ledgers[1].take(t.Context(), due); early != nil || err != nil {
+	if early, err := b.ledgers[1].take(t.Context(), due, nil); early != nil || err != nil {
 		t.Fatalf("another process took what is being executed: %v, %v", early, err)
 	}
 	b.texts(t, `UPDATE operations SET next_check_at = now() - interval '1 second' RETURNING state`)
@@ -242,7 +242,7 @@ func TestOneLooks(t *testing.T) {
 		var lookers sync.WaitGroup
 		for i := range 20 {
 			lookers.Go(func() {
-				got, err := b.ledgers[i%2].take(t.Context(), due)
+				got, err := b.ledgers[i%2].take(t.Context(), due, nil)
 				if err != nil {
 					t.Error(err)
 				}
@@ -258,7 +258,7 @@ func TestOneLooks(t *testing.T) {
 		b.texts(t, `UPDATE operations SET next_check_at = now() - interval '1 second' RETURNING state`)
 	}
 	// Both want to send it again: one does.
-	if _, err := b.ledgers[0].take(t.Context(), due); err != nil {
+	if _, err := b.ledgers[0].take(t.Context(), due, nil); err != nil {
 		t.Fatal(err)
 	}
 	mine, theirs := *op, *op
@@ -267,6 +267,62 @@ func TestOneLooks(t *testing.T) {
 	}
 	if err := b.ledgers[1].restart(t.Context(), &theirs, "reconciling"); !postgres.IsCode(err, postgres.RefusedState) || theirs.Attempt != 1 {
 		t.Errorf("the second one sends too: attempt %d, %v", theirs.Attempt, err)
+	}
+}
+
+// What a dead process on the same spool directory was executing, or looking at,
+// is its successor's at once, though no lease has ended; nobody else's, and not
+// what the successor itself has taken up meanwhile.
+func TestSuccessorTakesOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	dead, other := b.ledgers[0], b.ledgers[1]
+	executing, looked := b.beganOf(t, sound, "executing"), b.beganOf(t, sound, "looked at")
+	b.texts(t, `UPDATE operations SET next_check_at = now() - interval '1 second' WHERE id = $1 RETURNING state`, looked.ID)
+	if op, err := dead.take(t.Context(), postgres.Due{Tenant: looked.TenantID, ID: looked.ID}, nil); op == nil || err != nil {
+		t.Fatalf("no look began: %v", err)
+	}
+	if err := other.Replay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other.work.Wait()
+	if got := b.texts(t, `SELECT state FROM operations ORDER BY state`); got != "executing,reconciling" {
+		t.Errorf("a stranger took over: %s", got)
+	}
+
+	successor := New(dead.Deps)
+	left, err := successor.left(t.Context())
+	if err != nil || len(left) != 2 {
+		t.Fatalf("left behind: %v, %v", left, err)
+	}
+	for d, at := range left {
+		var taken atomic.Int64
+		var lookers sync.WaitGroup
+		for range 8 {
+			lookers.Go(func() {
+				if op, err := successor.take(t.Context(), d, &at); err != nil {
+					t.Error(err)
+				} else if op != nil {
+					taken.Add(1)
+				}
+			})
+		}
+		lookers.Wait()
+		if n := taken.Load(); n != 1 {
+			t.Errorf("%d took it over", n)
+		}
+	}
+
+	// The successor died too, in those looks.
+	last := New(dead.Deps)
+	if err := last.Replay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last.work.Wait()
+	for _, op := range []*Operation{executing, looked} {
+		if got := b.texts(t, `SELECT state FROM operations WHERE id = $1`, op.ID); got != "succeeded" {
+			t.Errorf("%s: %s", *op.SubjectID, got)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mendian/mendian/internal/fault"
@@ -42,21 +43,22 @@ func (l *Ledger) ReconcileDue(ctx context.Context) error {
 	looks.SetLimit(looksAtOnce)
 	for _, d := range due {
 		looks.Go(func() error {
-			l.look(ctx, d)
+			l.look(ctx, d, nil)
 			return nil
 		})
 	}
 	return looks.Wait()
 }
 
-// look reconciles one operation; that it can't keeps it from no other.
-func (l *Ledger) look(ctx context.Context, d postgres.Due) {
-	l.Background.Run(ctx, "look at an operation", func(ctx context.Context) error { return l.reconcile(ctx, d) },
+// look reconciles one operation; that it can't keeps it from no other. asLeft is
+// for take.
+func (l *Ledger) look(ctx context.Context, d postgres.Due, asLeft *time.Time) {
+	l.Background.Run(ctx, "look at an operation", func(ctx context.Context) error { return l.reconcile(ctx, d, asLeft) },
 		slog.String("operation_id", typeid.Format(typeid.Operation, d.ID)))
 }
 
-func (l *Ledger) reconcile(ctx context.Context, d postgres.Due) error {
-	op, err := l.take(ctx, d)
+func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Time) error {
+	op, err := l.take(ctx, d, asLeft)
 	if op == nil || err != nil {
 		return err
 	}
@@ -136,11 +138,15 @@ func repeatable(r wechat.Risk) bool {
 // errForgotten is of an attempt whose process died before it could tell.
 var errForgotten = errors.New("the process that sent it has ended")
 
-// take leases an operation for one look; nil if somebody else has it.
-func (l *Ledger) take(ctx context.Context, d postgres.Due) (*Operation, error) {
+// take leases an operation for one look; nil if somebody else has it. asLeft,
+// where not nil, says that a dead process on this spool directory held it, and
+// when that wrote to it last: its lease is ours, unless this process has taken
+// the operation up since.
+func (l *Ledger) take(ctx context.Context, d postgres.Due, asLeft *time.Time) (*Operation, error) {
 	var rows []dbsqlc.Operation
 	b := l.DB.NewBatch(d.Tenant)
-	postgres.QueueMany(b, dbsqlc.OperationTake, dbsqlc.OperationTakeParams{LeaseOwner: new(l.Spool.Instance()), Lease: lookLease, TenantID: d.Tenant, ID: d.ID}, &rows)
+	postgres.QueueMany(b, dbsqlc.OperationTake, dbsqlc.OperationTakeParams{LeaseOwner: new(l.Spool.Instance()), Lease: lookLease,
+		TenantID: d.Tenant, ID: d.ID, AsLeft: asLeft}, &rows)
 	if err := l.DB.Run(ctx, b); err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -225,18 +231,45 @@ func (l *Ledger) Replay(ctx context.Context) error {
 			l.Log.Error("spooled answer not applied", "operation_id", typeid.Format(typeid.Operation, r.Operation), "err", err)
 		}
 	}
-	left, err := l.DB.Due(ctx, postgres.OperationsOfOwner, 1000, l.Spool.Instance())
+	left, err := l.left(ctx)
 	if err != nil {
 		return err
 	}
 	// Beside what comes: WeChat is asked, which may take its time.
 	l.work.Go(func() {
-		for _, d := range left {
+		for d, at := range left {
 			if l.ctx.Err() != nil {
 				return
 			}
-			l.look(l.ctx, d)
+			l.look(l.ctx, d, &at)
 		}
 	})
 	return nil
+}
+
+// left is what an earlier process on this spool directory was executing or
+// looking at, and when it wrote to it last. Call it before this process does
+// either: the lease says the directory's name only.
+func (l *Ledger) left(ctx context.Context) (map[postgres.Due]time.Time, error) {
+	held, err := l.DB.Due(ctx, postgres.OperationsOfOwner, 1000, l.Spool.Instance())
+	if err != nil {
+		return nil, err
+	}
+	ids := map[uuid.UUID][]uuid.UUID{}
+	for _, d := range held {
+		ids[d.Tenant] = append(ids[d.Tenant], d.ID)
+	}
+	left := map[postgres.Due]time.Time{}
+	for tenant, ids := range ids {
+		var rows []dbsqlc.OperationsLeftRow
+		b := l.DB.NewBatch(tenant)
+		postgres.QueueMany(b, dbsqlc.OperationsLeft, dbsqlc.OperationsLeftParams{TenantID: tenant, Ids: ids}, &rows)
+		if err := l.DB.Run(ctx, b); err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			left[postgres.Due{Tenant: tenant, ID: r.ID}] = r.UpdatedAt
+		}
+	}
+	return left, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -154,10 +153,6 @@ func (p *place) die(w write, d death, key string) {
 	}
 	if d.second != "" {
 		p.Launch(p.environ(d.second)).WaitExit(20 * time.Second)
-		if strings.HasPrefix(d.second, "reconcile_taken") {
-			// The lease of a look lasts longer than a test may: let it be over.
-			p.Exec(`UPDATE operations SET lease_until = now(), next_check_at = now() WHERE state = 'reconciling'`)
-		}
 	}
 	p.start("")
 

@@ -547,7 +547,7 @@ const OperationTake = `-- name: OperationTake :one
 UPDATE operations SET state = 'reconciling', lease_owner = $1, lease_until = now() + $2::interval,
     next_check_at = now() + $2::interval, check_n = check_n + 1, updated_at = now()
 WHERE tenant_id = $3 AND id = $4 AND state IN ('executing', 'reconciling')
-  AND (next_check_at <= now() OR (state = 'executing' AND lease_owner = $1))
+  AND (next_check_at <= now() OR (lease_owner = $1 AND updated_at = $5))
 RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key, request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, check_n, next_check_at, absent_since, result, error, candidates, created_at, updated_at, finished_at
 `
 
@@ -556,15 +556,18 @@ type OperationTakeParams struct {
 	Lease      time.Duration
 	TenantID   uuid.UUID
 	ID         uuid.UUID
+	AsLeft     *time.Time
 }
 
-// OperationTake lets one process look at what is left open.
+// OperationTake lets one process look at what is left open: what is due, or
+// what its predecessor held, as it was left.
 func (q *Queries) OperationTake(ctx context.Context, db DBTX, arg OperationTakeParams) (Operation, error) {
 	row := db.QueryRow(ctx, OperationTake,
 		arg.LeaseOwner,
 		arg.Lease,
 		arg.TenantID,
 		arg.ID,
+		arg.AsLeft,
 	)
 	var i Operation
 	err := row.Scan(
@@ -607,6 +610,41 @@ SELECT require(false, 'MD004')
 func (q *Queries) OperationValidated(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, OperationValidated)
 	return err
+}
+
+const OperationsLeft = `-- name: OperationsLeft :many
+SELECT id, updated_at FROM operations WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
+`
+
+type OperationsLeftParams struct {
+	TenantID uuid.UUID
+	Ids      []uuid.UUID
+}
+
+type OperationsLeftRow struct {
+	ID        uuid.UUID
+	UpdatedAt time.Time
+}
+
+// OperationsLeft tells when these were last written to.
+func (q *Queries) OperationsLeft(ctx context.Context, db DBTX, arg OperationsLeftParams) ([]OperationsLeftRow, error) {
+	rows, err := db.Query(ctx, OperationsLeft, arg.TenantID, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OperationsLeftRow
+	for rows.Next() {
+		var i OperationsLeftRow
+		if err := rows.Scan(&i.ID, &i.UpdatedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const WechatIDRecord = `-- name: WechatIDRecord :exec

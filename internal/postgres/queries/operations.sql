@@ -55,13 +55,18 @@ WITH o AS (
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
 
--- OperationTake lets one process look at what is left open.
+-- OperationTake lets one process look at what is left open: what is due, or
+-- what its predecessor held, as it was left.
 -- name: OperationTake :one
 UPDATE operations SET state = 'reconciling', lease_owner = @lease_owner, lease_until = now() + @lease::interval,
     next_check_at = now() + @lease::interval, check_n = check_n + 1, updated_at = now()
 WHERE tenant_id = @tenant_id AND id = @id AND state IN ('executing', 'reconciling')
-  AND (next_check_at <= now() OR (state = 'executing' AND lease_owner = @lease_owner))
+  AND (next_check_at <= now() OR (lease_owner = @lease_owner AND updated_at = sqlc.narg('as_left')))
 RETURNING *;
+
+-- OperationsLeft tells when these were last written to.
+-- name: OperationsLeft :many
+SELECT id, updated_at FROM operations WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
 
 -- OperationProgress tells how far a long operation is, and renews its lease.
 -- name: OperationProgress :exec
