@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
@@ -89,7 +88,7 @@ func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits 
 			continue
 		}
 		n := News{Kind: a.Kind, AuditID: deref(a.WechatAuditID), Number: number, Status: news, Source: FromPoll, At: asked}
-		if _, err := l.ApplyNews(ctx, m, n); err != nil && !errors.Is(err, ErrUnmatched) {
+		if err := l.applyPolled(ctx, m, n); err != nil {
 			return err
 		}
 	}

@@ -82,8 +82,7 @@ func (l *Ledger) pollLegacyStore(ctx context.Context, m authorizer.Merchant, a d
 	if n.Status == "" {
 		return nil
 	}
-	_, err = l.ApplyNews(ctx, m, n)
-	return err
+	return l.applyPolled(ctx, m, n)
 }
 
 // findLegacy reads s from WeChat, by its number or, as long as WeChat has told

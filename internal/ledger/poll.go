@@ -104,6 +104,17 @@ func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind stri
 	return asked
 }
 
+// applyPolled is ApplyNews for what a poll told. News of an audit that can't be
+// told from another keep nothing from those that follow.
+func (l *Ledger) applyPolled(ctx context.Context, m authorizer.Merchant, n News) error {
+	_, err := l.ApplyNews(ctx, m, n)
+	if errors.Is(err, ErrUnmatched) {
+		l.Log.InfoContext(ctx, "a poll's news match no audit", "kind", n.Kind, "merchant_id", m.ID, "status", n.Status)
+		return nil
+	}
+	return err
+}
+
 // pollWait is how long before the poll after n; 0: there is none.
 func (l *Ledger) pollWait(k auditKind, n int) time.Duration {
 	if len(k.Waits) == 0 {
@@ -243,7 +254,7 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 		if status != Approved {
 			n.Number = ""
 		}
-		if _, err := l.ApplyNews(ctx, m, n); err != nil {
+		if err := l.applyPolled(ctx, m, n); err != nil {
 			return err
 		}
 	}

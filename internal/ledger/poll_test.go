@@ -2,9 +2,14 @@ package ledger
 
 import (
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
 )
 
 // due is an audit to be polled in the bundle's merchant.
@@ -43,5 +48,35 @@ func TestPollDueBesideATenantThatCantBeRead(t *testing.T) {
 	}
 	if got := b.texts(t, `SELECT poll_n::text FROM audits`); got != "1" {
 		t.Errorf("the other tenant's audit was polled %s times, want once", got)
+	}
+}
+
+// What a poll tells of an audit that can't be told from another keeps nothing
+// from the others that it tells of.
+func TestUnmatchedAuditKeepsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l, op := b.ledgers[0], b.began(t, "here")
+	add := func(operation, wechatID any) {
+		b.texts(t, `INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, submitted_at, deadline_at)
+			VALUES ($1, $2, $3, 'store_program', 'store_program', $2, $4, $5, 'awaiting_admin_confirmation', 10, 'response', now() - interval '2 days', now() - interval '1 day') RETURNING ''`,
+			b.merchant.TenantID, typeid.New(), b.merchant.ID, operation, wechatID)
+	}
+	add(nil, nil) // these two are given up by their deadline, which names neither
+	add(nil, nil)
+	add(op.ID, "7")
+	var audits []dbsqlc.Audit
+	batch := b.db.NewBatch(b.merchant.TenantID)
+	postgres.QueueMany(batch, `SELECT * FROM audits WHERE tenant_id = $1 ORDER BY wechat_audit_id NULLS FIRST`, struct{ TenantID uuid.UUID }{b.merchant.TenantID}, &audits)
+	if err := b.db.Run(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	var reply wechat.GetMerchantAuditInfoReply
+	reply.Data.AuditID, reply.Data.Status = "7", wechat.MerchantApproved
+	if err := l.decideProgram(t.Context(), b.merchant, audits, reply, time.Now()); err != nil {
+		t.Errorf("decideProgram = %v", err)
+	}
+	if got := b.texts(t, `SELECT status FROM audits WHERE wechat_audit_id = '7'`); got != "approved" {
+		t.Errorf("the audit that WeChat has decided: %s", got)
 	}
 }

@@ -270,7 +270,7 @@ func (l *Ledger) decideProgram(ctx context.Context, m authorizer.Merchant, audit
 		default:
 			continue
 		}
-		if _, err := l.ApplyNews(ctx, m, n); err != nil {
+		if err := l.applyPolled(ctx, m, n); err != nil {
 			return err
 		}
 	}
