@@ -125,7 +125,7 @@ func proveGoodsUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 		sent.CoverImgURL != "" && before.CoverImageURL != "" && shown.CoverImageURL == before.CoverImageURL:
 		return Proof{Verdict: Absent}, nil
 	case sent.CoverImgURL != "" && before.CoverImageURL == "":
-		return unreadable(op), nil // no address to compare with
+		return Proof{Verdict: Unshown}, nil // no address to compare with
 	}
 	return Proof{Verdict: Present}, nil
 }

@@ -25,7 +25,7 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 			out.Class = we.Class
 		}
 		out.Err = shown(err)
-		return out.givenUp(op)
+		return out.of(op)
 	}
 	if op.Kind.IDs != nil {
 		out.IDs = op.Kind.IDs(reply)
@@ -48,12 +48,21 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Code: out.Errno, Err: fmt.Errorf("a success without %s", need)})
 	}
 	out.Class = class
-	return out.givenUp(op)
+	return out.of(op)
 }
 
-// givenUp ends an attempt that nobody has to know the fate of.
-func (o Outcome) givenUp(op *Operation) Outcome {
-	o.GivenUp = o.Class == wechat.Ambiguous && op.Kind.Endpoint.Risk == wechat.Harmless
+// of is what an attempt's outcome is for its operation. Where the attempt before
+// may have been executed, this one not being so proves nothing, unless WeChat
+// refuses for good what it would have refused before: not what the first one
+// itself may have used up or fenced off. And nobody has to know the fate of a
+// Harmless one.
+func (o Outcome) of(op *Operation) Outcome {
+	risk := op.Kind.Endpoint.Risk
+	forGood := o.Class == wechat.Refused && risk == wechat.Overwrite && o.Err != nil && !o.Err.Retryable
+	if op.unproven && o.Class != wechat.Executed && !forGood {
+		o.Class = wechat.Ambiguous
+	}
+	o.GivenUp = o.Class == wechat.Ambiguous && risk == wechat.Harmless
 	return o
 }
 

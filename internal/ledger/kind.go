@@ -90,6 +90,7 @@ type Operation struct {
 
 	file      []byte // what WeChat is sent, where Endpoint.Part is set; never kept
 	unwatched bool   // its caller has left with 202: the reconciler goes on with it
+	unproven  bool   // the attempt follows one whose fate nobody knows (Unshown)
 }
 
 // Unmarshal reads the request that was, or will be, sent.
@@ -165,6 +166,10 @@ const (
 	Inconclusive Verdict = iota
 	Present
 	Absent
+	// Unshown: WeChat shows nothing by which the effect could be told. The same
+	// is sent again, a few times, where a second execution changes nothing, but
+	// only an answer to that tells.
+	Unshown
 )
 
 // A Candidate is something at WeChat that may be an operation's effect.

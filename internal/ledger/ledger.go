@@ -255,7 +255,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
 	fault.AtAttempt(op.Attempt, "after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
-		Status: reply.Status, Body: reply.Body, At: time.Now().UTC(), Unwatched: op.unwatched}
+		Status: reply.Status, Body: reply.Body, At: time.Now().UTC(), Unwatched: op.unwatched, Unproven: op.unproven}
 	spooled := false
 	if err == nil {
 		if serr := l.Spool.Append(record); serr != nil {

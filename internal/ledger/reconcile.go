@@ -69,7 +69,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 	}
 	now := time.Now()
 	unknown := Outcome{Class: wechat.Ambiguous, Source: FromReconciler, Err: op.Problem()}
-	if out := unknown.givenUp(op); out.GivenUp {
+	if out := unknown.of(op); out.GivenUp {
 		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Err: errForgotten})
 		return l.settle(ctx, op, out, nil)
 	}
@@ -92,6 +92,15 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 			return l.attention(ctx, op, proof.Candidates)
 		}
 		return l.settle(ctx, op, unknown, nil)
+	case Unshown:
+		if mayRepeat(op) {
+			break
+		}
+		// Its audit's event may still tell.
+		if op.Kind.AuditKind == "" || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+			return l.attention(ctx, op, nil)
+		}
+		return l.settle(ctx, op, unknown, nil)
 	}
 	certain, since := l.Schedule.Absence(sentAt(op), now, op.AbsentSince)
 	op.AbsentSince = since
@@ -101,10 +110,11 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 	case proof.Refused != nil:
 		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: proof.Refused}
 		return l.settle(ctx, op, out, nil)
-	case op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && repeatable(op.Kind.Endpoint.Risk):
+	case mayRepeat(op):
+		op.unproven = proof.Verdict == Unshown
 		err := l.restart(ctx, op, "reconciling")
 		if p, ok := problem.As(err); ok && quota.Exhausted(err) {
-			return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
+			return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}.of(op), nil)
 		}
 		if err != nil {
 			return err
@@ -120,19 +130,12 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 	return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}, nil)
 }
 
-// unreadable is what a look proves of a change that WeChat shows nowhere: it is
-// sent again, which overwrites it with the same, and at last left to a person.
-func unreadable(op *Operation) Proof {
-	if op.Attempt < maxAttempts {
-		return Proof{Verdict: Absent}
-	}
-	return Proof{Verdict: Inconclusive}
-}
-
-// repeatable reports whether WeChat itself keeps a second execution from
-// doing anything, should the proof of absence ever be wrong.
-func repeatable(r wechat.Risk) bool {
-	return r == wechat.Overwrite || r == wechat.SelfFencing
+// mayRepeat reports whether the reconciler may send op once more: WeChat itself
+// keeps a second execution from doing anything, should the proof of absence
+// ever be wrong.
+func mayRepeat(op *Operation) bool {
+	r := op.Kind.Endpoint.Risk
+	return op.Attempt < maxAttempts && time.Since(op.CreatedAt) < retryFor && (r == wechat.Overwrite || r == wechat.SelfFencing)
 }
 
 // errForgotten is of an attempt whose process died before it could tell.
@@ -198,7 +201,7 @@ func (l *Ledger) replay(ctx context.Context, r spool.Record) error {
 	if op.Merchant, err = l.Authorizer.MerchantByID(ctx, r.Tenant, r.Merchant); err != nil {
 		return err
 	}
-	op.Attempt, op.unwatched = r.Attempt, r.Unwatched
+	op.Attempt, op.unwatched, op.unproven = r.Attempt, r.Unwatched, r.Unproven
 	out := judge(op, wechat.Reply{Status: r.Status, Body: r.Body}, nil, FromSpool)
 	if err := l.settle(ctx, op, out, nil); err != nil {
 		l.saveIDs(op, out)

@@ -193,7 +193,7 @@ func proveStoreProgramApply(ctx context.Context, l *Ledger, op *Operation) (Proo
 	if id := string(now.Data.AuditID); id != "" && id != before.AuditID {
 		return Proof{Verdict: Present, IDs: []ID{{AuditID, id}}}, nil
 	}
-	return Proof{Verdict: Absent}, nil
+	return Proof{Verdict: Unshown}, nil
 }
 
 // The event is apply_merchant_audit_info (document 000 §4.2).
@@ -345,18 +345,11 @@ func shownProgram(m authorizer.Merchant, reply wechat.GetMerchantAuditInfoReply)
 // storeProgramModify is PATCH /v1/merchants/{m}/store-program:
 // wxa/modify_merchant (document 000 §4.4). WeChat shows neither picture nor
 // introduction, so an attempt whose answer was lost can't be proven; the same
-// one again changes nothing.
+// one again changes nothing. A refusal that passes with time, as that the month's
+// changes are used up (85049), doesn't tell what became of the attempt before:
+// it may have been the last that was allowed.
 var storeProgramModify = register(&Kind{
 	Name: "store_program.modify", Subject: "store_program", Endpoint: wechat.ModifyMerchant,
-	// A refusal that passes with time, as that the month's changes are used up
-	// (85049), doesn't tell what became of the attempt before: it may have been
-	// the last that was allowed.
-	Judge: func(op *Operation, class wechat.Class, err *wechat.Error) wechat.Class {
-		if class == wechat.Refused && op.unwatched && shown(err).Retryable {
-			return wechat.Ambiguous
-		}
-		return class
-	},
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		if out.Class != wechat.Executed {
 			return nil
@@ -369,7 +362,7 @@ var storeProgramModify = register(&Kind{
 		b.Queue(dbsqlc.ResourceChanged, dbsqlc.ResourceChangedParams{TenantID: op.TenantID, ID: *op.SubjectID, Changed: changed})
 		return err
 	},
-	Prove: func(_ context.Context, _ *Ledger, op *Operation) (Proof, error) { return unreadable(op), nil },
+	Prove: func(context.Context, *Ledger, *Operation) (Proof, error) { return Proof{Verdict: Unshown}, nil },
 })
 
 // ModifyStoreProgram changes picture or introduction; "" leaves one as it is.

@@ -45,9 +45,11 @@ type Record struct {
 	Status    int       `json:"status"`
 	Body      []byte    `json:"body"`
 	At        time.Time `json:"at"`
-	// Unwatched says that the reconciler sent the attempt, after one whose fate
-	// nobody knows: a refusal may then mean something else.
+	// Unwatched says that the reconciler sent the attempt: nobody waits for it.
 	Unwatched bool `json:"unwatched,omitempty"`
+	// Unproven says that it followed one whose fate nobody knows: a refusal may
+	// then mean something else.
+	Unproven bool `json:"unproven,omitempty"`
 	// Done says that the database has it: there is nothing to replay.
 	Done bool `json:"done,omitempty"`
 }
