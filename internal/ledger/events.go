@@ -83,8 +83,8 @@ func registerAudit(name string, k auditKind) struct{} {
 var ErrUnmatched = errors.New("no audit with this id is known yet")
 
 // ApplyNews moves the audit that n tells of and what hangs on it, in one
-// transaction. It may be called any number of times, in any order.
-// Errors: ErrUnmatched.
+// transaction. It may be called any number of times, in any order. The ids that
+// n tells are recorded also where its audit isn't known. Errors: ErrUnmatched.
 func (l *Ledger) ApplyNews(ctx context.Context, m authorizer.Merchant, n News) (dbsqlc.Audit, error) {
 	a, err := l.applyNews(ctx, m, n)
 	if open, ok := errors.AsType[unproven](err); ok {
@@ -107,10 +107,34 @@ func (l *Ledger) ApplyNews(ctx context.Context, m authorizer.Merchant, n News) (
 		return a, err
 	}
 	adopted, aerr := l.adopt(ctx, m, n)
-	if aerr != nil || !adopted {
+	if aerr != nil {
 		return a, errors.Join(err, aerr)
 	}
-	return l.applyNews(ctx, m, n)
+	if adopted {
+		if a, err = l.applyNews(ctx, m, n); !errors.Is(err, ErrUnmatched) {
+			return a, err
+		}
+	}
+	// Whose they are may be found out later; that the merchant has these ids is
+	// known now.
+	return a, errors.Join(err, l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
+		return l.recordNews(ctx, tx, m, n, nil)
+	}))
+}
+
+// recordNews writes down every id that n tells, and the operation that they are
+// of, if that is known.
+func (l *Ledger) recordNews(ctx context.Context, tx postgres.DBTX, m authorizer.Merchant, n News, operation *uuid.UUID) error {
+	for _, id := range []ID{{AuditID, n.AuditID}, {auditKinds[n.Kind].Type.Number, n.Number}, {MapPoiID, n.MapPoiID}} {
+		if id.Value == "" {
+			continue
+		}
+		if err := l.q.WechatIDRecord(ctx, tx, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: id.Type,
+			WechatID: id.Value, Source: n.Source, OperationID: operation}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Ledger) applyNews(ctx context.Context, m authorizer.Merchant, n News) (a dbsqlc.Audit, _ error) {
@@ -120,14 +144,8 @@ func (l *Ledger) applyNews(ctx context.Context, m authorizer.Merchant, n News) (
 		if a, err = l.auditOf(ctx, tx, m, kind, n); err != nil {
 			return err
 		}
-		for _, id := range []ID{{AuditID, n.AuditID}, {kind.Type.Number, n.Number}, {MapPoiID, n.MapPoiID}} {
-			if id.Value == "" {
-				continue
-			}
-			if err := l.q.WechatIDRecord(ctx, tx, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: id.Type,
-				WechatID: id.Value, Source: n.Source, OperationID: a.OperationID}); err != nil {
-				return err
-			}
+		if err := l.recordNews(ctx, tx, m, n, a.OperationID); err != nil {
+			return err
 		}
 		p := dbsqlc.AuditAdvanceParams{Status: string(n.Status), StatusRank: n.Status.rank(), Reason: optional(n.Reason),
 			Source: n.Source, WechatAuditID: optional(n.AuditID), TenantID: m.TenantID, ID: a.ID}

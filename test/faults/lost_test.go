@@ -217,6 +217,9 @@ func TestAnotherStoresEvent(t *testing.T) {
 	if rows := query(p.World, `SELECT wechat_audit_id FROM audits WHERE wechat_audit_id = '777000111'`); len(rows) != 0 {
 		t.Errorf("the audit of another store was given to this one")
 	}
+	if rows := query(p.World, `SELECT wechat_id FROM wechat_id_ledger WHERE id_type = 'audit_id' AND source = 'event' AND operation_id IS NULL`); len(rows) != 1 || rows[0] != "777000111" {
+		t.Errorf("ids of nobody's audits: %v: this one isn't written down", rows)
+	}
 
 	// Nor when the creation is known to have succeeded, and only its audit's id
 	// was lost.
