@@ -42,7 +42,7 @@ func TestMakeHelp(t *testing.T) {
 	if got := run(t, "make"); got != help {
 		t.Errorf("make says something else than make help:\n%s", got)
 	}
-	want := []string{"build", "check", "dev", "generate", "help", "test"}
+	want := []string{"build", "check", "dev", "generate", "help", "test", "torture"}
 	var got []string
 	for name, text := range targets(t) {
 		if text == "" {

@@ -1,0 +1,135 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A Death is a moment of a write at which its process is killed, and what is
+// left of it.
+type Death struct {
+	Point     string // of the process that makes the write
+	Second    string // of its successor, which dies too
+	NoSpool   bool   // the disk is lost with it
+	Forgotten bool   // nothing of ours holds WeChat's reply
+}
+
+func (d Death) String() string {
+	n := d.Point
+	if d.Second != "" {
+		n += ", then " + d.Second
+	}
+	if d.NoSpool {
+		n += ", spool lost"
+	}
+	return n
+}
+
+// Deaths are the steps of the protocol (docs/reliability.md).
+var Deaths = []Death{
+	{Point: "before_t1"},
+	{Point: "after_t1"},
+	{Point: "after_upstream", Forgotten: true},
+	{Point: "after_spool"},
+	{Point: "before_t2"},
+	{Point: "after_t2"},
+	{Point: "after_spool", Second: "spool_replayed"},
+	{Point: "after_spool", Second: "before_t2"},
+	{Point: "after_spool", NoSpool: true, Forgotten: true},
+	{Point: "after_upstream", Second: "reconcile_taken", Forgotten: true},
+}
+
+// Each write kind is killed at each step. WeChat keeps every push and audit
+// back until the ids were read from the processes that came after: the spool is
+// what tells them.
+func TestMatrix(t *testing.T) {
+	run(t, *matrixKills, func(a *Arena, r *rand.Rand, f *Figures, goal int) {
+		lanes := a.Slots
+		var files []string
+		for i, s := range lanes {
+			files = append(files, filepath.Join(a.Dir, fmt.Sprintf("failpoint-%d", i)))
+			s.Up(map[string]string{"GATEWAY_FAILPOINT_FILE": files[i]})
+		}
+		type fate struct {
+			w *Write
+			d Death
+		}
+		for round := 0; f.Kills < goal; round++ {
+			// A round takes one step of each kind, another one next time.
+			writes := a.Prepare(min(len(Deaths), max(1, (goal-f.Kills+len(Kinds)-1)/len(Kinds))), Kinds...)
+			r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
+			n := map[string]int{}
+			fates := make(chan fate, len(writes))
+			for _, w := range writes {
+				fates <- fate{w, Deaths[(round+n[w.Kind])%len(Deaths)]}
+				n[w.Kind]++
+			}
+			close(fates)
+			a.Hold(true)
+			var kills atomic.Int64
+			var wait sync.WaitGroup
+			for i, s := range lanes {
+				own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+				wait.Go(func() {
+					for fate := range fates {
+						kills.Add(s.die(fate.w, fate.d, files[i], own))
+					}
+				})
+			}
+			wait.Wait()
+			f.Kills += int(kills.Load())
+			a.Quiesce(f)
+			a.Check(writes, f, false)
+			a.Release()
+			a.Check(writes, f, true)
+			t.Logf("round %d: %s", round, f)
+		}
+	})
+}
+
+// die sends the write to the slot's process, which dies of it, and repeats the
+// request as its caller would. It returns how many processes died.
+func (s *Slot) die(w *Write, d Death, file string, r *rand.Rand) (kills int64) {
+	a := s.arena
+	w.Forgotten = d.Forgotten
+	if err := os.WriteFile(file, []byte(d.Point+":kill\n"), 0o600); err != nil {
+		a.t.Error(err)
+	}
+	answer, err := a.ask(w, s.URL())
+	if err == nil && answer != nil {
+		a.t.Errorf("%s: answered although its process was to die at %s: %d %s", w.Kind, d, answer.Status, answer.Body)
+	}
+	s.g.WaitExit(30 * time.Second)
+	kills++
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		a.t.Error(err)
+	}
+	if d.NoSpool {
+		segments, _ := filepath.Glob(filepath.Join(s.spool, "seg-*.log"))
+		for _, path := range segments {
+			if err := os.Remove(path); err != nil {
+				a.t.Error(err)
+			}
+		}
+	}
+	if d.Second != "" {
+		if g := s.Launch(map[string]string{"GATEWAY_FAILPOINT": d.Second + ":kill"}); strings.HasPrefix(d.Second, "reconcile") {
+			// Another process may look at it first: then this one lives.
+			g.ExitsWithin(3 * time.Second)
+			s.Kill()
+		} else {
+			g.WaitExit(30 * time.Second)
+		}
+		kills++
+	}
+	s.Up(map[string]string{"GATEWAY_FAILPOINT_FILE": file})
+	a.drive(w, []string{s.URL()}, r)
+	return kills
+}

@@ -1,0 +1,169 @@
+package torture
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A Nemesis hurts an arena until ctx ends, counts what it did, and leaves all
+// of it well.
+type Nemesis func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64)
+
+// storm lets callers write at all slots while the nemesis is at work, in
+// rounds, until it has done its share.
+func storm(count func(*Figures) *int, nemesis Nemesis) func(*Arena, *rand.Rand, *Figures, int) {
+	return func(a *Arena, r *rand.Rand, f *Figures, goal int) {
+		var urls []string
+		for _, s := range a.Slots {
+			s.Up(nil)
+			urls = append(urls, s.URL())
+		}
+		for round := 0; *count(f) < goal; round++ {
+			writes := a.Prepare(min(24, max(1, (goal-*count(f))/8)), Kinds...)
+			r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
+			// WeChat takes its time, so that faults meet requests on their way.
+			a.Fault("*", 1_000_000, map[string]any{"delay_ms": 40})
+			a.Hold(true)
+			queue := make(chan *Write, len(writes))
+			for _, w := range writes {
+				queue <- w
+			}
+			close(queue)
+			ctx, cancel := context.WithCancel(context.Background())
+			var hurt atomic.Int64
+			var nemeses, callers sync.WaitGroup
+			nemesisRand := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+			nemeses.Go(func() { nemesis(ctx, a, nemesisRand, &hurt) })
+			for range 12 {
+				own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+				callers.Go(func() {
+					for w := range queue {
+						a.drive(w, urls, own)
+						time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)
+					}
+				})
+			}
+			callers.Wait()
+			cancel()
+			nemeses.Wait()
+			a.Control("DELETE", "faults", nil, nil)
+			*count(f) += int(hurt.Load())
+			a.Quiesce(f)
+			// A reply may have died with its process between arrival and
+			// fsync: which one can't be known, so what no event can tell is
+			// looked at afterwards.
+			for _, w := range writes {
+				w.Forgotten = true
+			}
+			a.Check(writes, f, false)
+			a.Release()
+			a.Check(writes, f, true)
+			t := a.t
+			t.Logf("round %d: %s", round, f)
+		}
+		for _, s := range a.Slots {
+			s.Kill()
+		}
+	}
+}
+
+// Processes die at any moment and come back on their spool.
+func TestKills(t *testing.T) {
+	run(t, *randomKills, storm(func(f *Figures) *int { return &f.Kills }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+		var wait sync.WaitGroup
+		for _, s := range a.Slots {
+			own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+			wait.Go(func() {
+				for pause(ctx, 100+own.IntN(900)) {
+					s.Kill()
+					hurt.Add(1)
+					pause(ctx, own.IntN(1000))
+					s.Launch(nil)
+				}
+				s.g.WaitReady()
+			})
+		}
+		wait.Wait()
+	}))
+}
+
+// Toxics are what a network does, each in one direction.
+var Toxics = []Toxic{
+	{Name: "latency", Delay: 150 * time.Millisecond},
+	{Name: "reset", Reset: true},
+	{Name: "half-closed", Half: true},
+	{Name: "truncated", Cut: 700},
+	{Name: "cut at once", Cut: 1},
+	{Name: "slow", Drip: 64},
+	{Name: "mute", Mute: true},
+	{Name: "down", Down: true},
+}
+
+// Links fail, to WeChat and to Postgres, one slot and direction at a time.
+func TestNetwork(t *testing.T) {
+	run(t, *networkFaults, storm(func(f *Figures) *int { return &f.Network }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+		var wait sync.WaitGroup
+		for _, s := range a.Slots {
+			own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+			wait.Go(func() {
+				for pause(ctx, 50+own.IntN(200)) {
+					link, toxic := s.WeChat, Toxics[own.IntN(len(Toxics))]
+					if own.IntN(2) == 0 {
+						link = s.DB
+					}
+					toxic.Up = own.IntN(2) == 0
+					link.Set(toxic)
+					pause(ctx, 100+own.IntN(400))
+					if link.Heal(a.t) > 0 {
+						hurt.Add(1)
+					}
+				}
+			})
+		}
+		wait.Wait()
+	}))
+}
+
+// Postgres loses connections, crashes and recovers, and is replaced by its
+// synchronous standby.
+func TestPostgres(t *testing.T) {
+	run(t, *databaseFaults, storm(func(f *Figures) *int { return &f.Database }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+		for n := 1; pause(ctx, 100+r.IntN(400)); n++ {
+			switch {
+			case n%40 == 0:
+				standby := a.Cluster.Standby()
+				pause(ctx, 300)
+				a.Cluster.Kill()
+				standby.Promote()
+				a.MoveDatabase(standby)
+			case n%8 == 0:
+				a.Cluster.Kill()
+				pause(ctx, r.IntN(500))
+				a.Cluster.Start()
+			case n%3 == 0:
+				if a.Cluster.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`) != nil {
+					continue
+				}
+			default:
+				if a.Cluster.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY random() LIMIT 5`) != nil {
+					continue
+				}
+			}
+			hurt.Add(1)
+		}
+	}))
+}
+
+// pause waits and reports whether ctx goes on.
+func pause(ctx context.Context, ms int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Duration(ms) * time.Millisecond):
+		return true
+	}
+}

@@ -1,0 +1,46 @@
+// Package torture kills gateways, cuts their networks and their Postgres off
+// while they write, and compares what they know with what the simulator did:
+// no id that WeChat gave is lost, and no write had two effects because of us.
+//
+// It drives the built binary (with the fault hooks), several processes with a
+// spool each, a real Postgres with fsync on, and the simulator, whose truth log
+// is the judge. `make torture` runs it at full size; `go test` runs a short
+// form. It must never forgive: what a check excuses is named and counted.
+package torture
+
+import (
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var (
+	seed        = flag.Uint64("seed", 0, "of every choice; 0: another one each time")
+	slots       = flag.Int("slots", 3, "gateway processes")
+	matrixKills = flag.Int("matrix", 17, "kills at a step of a write; 0: not this suite")
+
+	randomKills    = flag.Int("kills", 8, "kills at any moment, under load")
+	networkFaults  = flag.Int("network", 12, "faults of the network, under load")
+	databaseFaults = flag.Int("postgres", 8, "faults of Postgres, under load")
+)
+
+// run gives a suite its arena and its seed, and prints its figures.
+func run(t *testing.T, goal int, suite func(a *Arena, r *rand.Rand, f *Figures, goal int)) {
+	t.Parallel()
+	if goal <= 0 {
+		t.Skip("not asked for")
+	}
+	s := *seed
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-args -seed %d repeats this run", s)
+	var f Figures
+	begun := time.Now()
+	a := NewArena(t, *slots, nil)
+	suite(a, rand.New(rand.NewPCG(s, 0)), &f, goal)
+	a.CheckEvents()
+	a.CheckLogs()
+	t.Logf("%s: %s, in %s", t.Name(), f, time.Since(begun).Round(time.Second))
+}
