@@ -29,8 +29,9 @@ const brokenFor = time.Minute
 // once more, never in a loop.
 //
 // When a reply came err is nil, whatever the reply says: wechat.Classify reads
-// it. Otherwise err is a *wechat.Error of class NotSent or Ambiguous, or a
-// *problem.Error: no token could be had, and nothing was executed.
+// it. Otherwise err is a *wechat.Error of class NotSent or Ambiguous, with what
+// came of the reply (wechat.Client.Do), or a *problem.Error: no token could be
+// had, and nothing was executed.
 //
 // ctx bounds the wait for a token; a write, once sent, is heard to its end.
 func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {

@@ -100,7 +100,7 @@ func (l *Ledger) decideGoods(ctx context.Context, m authorizer.Merchant, audits 
 // repeated once absence is proven.
 var goodsAudit = register(&Kind{
 	Name: "goods.audit", Subject: "goods", Endpoint: wechat.AuditGoods, AuditKind: "goods",
-	IDs:   goodsIDs,
+	IDs:   idsNamed(goodsIDs),
 	Judge: afterOneOfOurs(300010),
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		if out.Class == wechat.Executed {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -30,7 +29,7 @@ type NewGoods struct {
 // for. An item whose number is lost can't be deleted any more, by nobody.
 var goodsCreate = register(&Kind{
 	Name: "goods.create", Subject: "goods", Endpoint: wechat.AddGoods, AuditKind: "goods", Gives: GoodsID,
-	IDs: goodsIDs,
+	IDs: idsNamed(goodsIDs),
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		status := "in_review"
 		if out.Audit == SubmitFailed { // 300021: added, and not submitted
@@ -69,35 +68,6 @@ func shortest(price string) string {
 	}
 	return price
 }
-
-// goodsIDs reads goodsId and auditId, each by itself, because one that can't be
-// read must not hide the other. They are taken from a reply that was cut short
-// too, as far as their digits are there whole: no read tells an auditId again.
-func goodsIDs(r wechat.Reply) []ID {
-	body := r.JSON()
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) != nil {
-		members = map[string]json.RawMessage{}
-		for _, m := range wholeID.FindAllSubmatch(body, -1) {
-			members[string(m[1])] = m[2]
-		}
-	}
-	var ids []ID
-	for name, raw := range members {
-		typ := map[string]string{"goodsid": GoodsID, "auditid": AuditID}[strings.ToLower(strings.ReplaceAll(name, "_", ""))]
-		var id wechat.ID
-		if typ != "" && json.Unmarshal(raw, &id) == nil && anID.MatchString(string(id)) {
-			ids = append(ids, ID{typ, string(id)})
-		}
-	}
-	slices.SortFunc(ids, func(a, b ID) int { return strings.Compare(a.Type+a.Value, b.Type+b.Value) })
-	return slices.CompactFunc(ids, func(a, b ID) bool { return a.Type == b.Type })
-}
-
-var (
-	wholeID = regexp.MustCompile(`"((?:goods|audit)_?[iI]d)"\s*:\s*("?[0-9]{1,20}"?)\s*[,}]`)
-	anID    = regexp.MustCompile(`^[1-9][0-9]{0,19}$`)
-)
 
 // goodsAddFailed is WeChat's "failed to add items".
 var goodsAddFailed = []int64{300008}

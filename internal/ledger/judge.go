@@ -15,6 +15,9 @@ import (
 // what proves nothing stays Ambiguous.
 func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome {
 	out := Outcome{Source: source, Reply: reply}
+	if op.Kind.IDs != nil {
+		out.IDs = op.Kind.IDs(reply)
+	}
 	if err != nil {
 		out.Class = wechat.Ambiguous
 		if _, ok := problem.As(err); ok {
@@ -26,9 +29,6 @@ func judge(op *Operation, reply wechat.Reply, err error, source string) Outcome 
 		}
 		out.Err = shown(err)
 		return out.of(op)
-	}
-	if op.Kind.IDs != nil {
-		out.IDs = op.Kind.IDs(reply)
 	}
 	class, we := wechat.Classify(op.Kind.Endpoint, reply)
 	if we != nil {

@@ -257,7 +257,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
 		Status: reply.Status, Body: reply.Body, At: time.Now().UTC(), Unwatched: op.unwatched, Unproven: op.unproven}
 	spooled := false
-	if err == nil {
+	if err == nil || len(reply.Body) > 0 {
 		if serr := l.Spool.Append(record); serr != nil {
 			l.Log.Error("WeChat's answer could not be spooled", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", serr)
 		} else {

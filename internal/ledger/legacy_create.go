@@ -16,7 +16,7 @@ import (
 // carries the sid that it was sent with: an unknown outcome can be proven.
 var legacyCreate = register(&Kind{
 	Name: "legacy_store.create", Subject: "legacy_store", Endpoint: wechat.AddPoi, AuditKind: "legacy_store",
-	IDs: legacyPoiIDOf,
+	IDs: idsNamed(map[string][]string{"poiid": {LegacyPoiID}}),
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		return legacyType.settleCreation(b, op, out, "in_review", nil)
 	},
@@ -39,14 +39,6 @@ func (l *Ledger) CreateLegacyStore(ctx context.Context, r Request, f LegacyField
 		Recommend: f.Recommendation, Special: f.Special, Introduction: f.Introduction, OpenTime: f.BusinessHoursText, AvgPrice: f.AveragePrice,
 	})
 	return l.LegacyStores.create(ctx, r, creation{Kind: legacyCreate, Subject: id, Body: body, Natural: f.Sid, Fields: f, ClientReference: reference})
-}
-
-func legacyPoiIDOf(r wechat.Reply) []ID {
-	var reply wechat.AddPoiReply
-	if json.Unmarshal(r.JSON(), &reply) != nil || reply.PoiID == "" || reply.PoiID == "0" {
-		return nil
-	}
-	return []ID{{LegacyPoiID, string(reply.PoiID)}}
 }
 
 // proveLegacyCreate looks for a store that wasn't there before, with the sid

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -63,7 +62,7 @@ const (
 // person's to decide.
 var mapPOICreate = register(&Kind{
 	Name: "map_poi.create", Subject: "map_poi", Endpoint: wechat.CreateMapPOI, AuditKind: "map_poi",
-	IDs: mapPOIIDs,
+	IDs: idsNamed(map[string][]string{"baseid": {BaseID, AuditID}, "richid": {RichID}}),
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		return mapPOIType.settleCreation(b, op, out, "in_review", MapPOIFields{RichID: optional(out.ID(RichID))})
 	},
@@ -84,20 +83,6 @@ func (l *Ledger) CreateMapPOI(ctx context.Context, r Request, f MapPOIFields, re
 	}
 	return l.MapPOIs.create(ctx, r, creation{Kind: mapPOICreate, Body: body, Fields: f, ClientReference: reference,
 		Natural: strings.Join([]string{f.DistrictID, f.Name, f.Address}, "\n")})
-}
-
-func mapPOIIDs(r wechat.Reply) []ID {
-	var reply wechat.CreateMapPOIReply
-	if json.Unmarshal(r.JSON(), &reply) != nil {
-		return nil
-	}
-	var ids []ID
-	for _, id := range []ID{{BaseID, string(reply.Data.BaseID)}, {AuditID, string(reply.Data.BaseID)}, {RichID, string(reply.Data.RichID)}} {
-		if id.Value != "" && id.Value != "0" {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // The event is create_map_poi_audit_info (document 000 §4.7).

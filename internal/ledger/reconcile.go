@@ -86,6 +86,9 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 	}
 	switch proof.Verdict {
 	case Present:
+		if proof.IDs, err = l.withTold(ctx, op, proof.IDs); err != nil {
+			return err
+		}
 		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs, Audited: proof.Audited, Audit: proof.Audit}, nil)
 	case Inconclusive:
 		if len(proof.Candidates) > 1 || now.Sub(sentAt(op)) > l.Schedule.GiveUp {

@@ -13,7 +13,6 @@ import (
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/quota"
-	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -125,8 +124,7 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 	}
 	end.Rid = optional(out.RID)
 	if len(out.Reply.Body) > 0 {
-		place := secret.Place{Table: "operation_attempts", Column: "response_ct", Tenant: op.TenantID, Row: op.ID.String()}
-		if end.ResponseCt, err = l.Keyset.Seal(place, out.Reply.Body); err != nil {
+		if end.ResponseCt, err = l.Keyset.Seal(responsePlace(op), out.Reply.Body); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"github.com/google/uuid"
@@ -34,7 +33,7 @@ type NewStore struct {
 // 85041), so an attempt may be repeated once absence is proven.
 var storeCreate = register(&Kind{
 	Name: "store.create", Subject: "store", Endpoint: wechat.AddStore, AuditKind: "store_create",
-	IDs:   auditIDOf,
+	IDs:   idsNamed(auditIDs),
 	Judge: judgeStoreCreate,
 	Settle: func(b *postgres.Batch, op *Operation, out Outcome) error {
 		return storeType.settleCreation(b, op, out, "in_review", nil)
@@ -58,19 +57,6 @@ func (l *Ledger) CreateStore(ctx context.Context, r Request, n NewStore) (Store,
 			CompanyName: n.CompanyName, QualificationMediaIDs: n.QualificationMediaIDs, LegacyPoiID: optional(n.LegacyPoiID),
 		},
 	})
-}
-
-// auditIDOf reads data.audit_id, which add_store and update_store give.
-func auditIDOf(r wechat.Reply) []ID {
-	var reply struct {
-		Data struct {
-			AuditID wechat.ID `json:"audit_id"`
-		} `json:"data"`
-	}
-	if json.Unmarshal(r.JSON(), &reply) != nil || reply.Data.AuditID == "" || reply.Data.AuditID == "0" {
-		return nil
-	}
-	return []ID{{AuditID, string(reply.Data.AuditID)}}
 }
 
 // alreadyThere are the refusals that an earlier attempt of ours may be the

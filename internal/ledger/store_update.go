@@ -29,7 +29,7 @@ type StoreChange struct {
 // are audited, the same ones are exempt, so a repetition does no harm.
 var storeUpdate = register(&Kind{
 	Name: "store.update", Subject: "store", Endpoint: wechat.UpdateStore, AuditKind: "store_update",
-	IDs:    auditIDOf,
+	IDs:    idsNamed(auditIDs),
 	Settle: settleStoreUpdate,
 	Prove:  proveStoreUpdate,
 })

@@ -75,7 +75,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Do sends one call and reads its whole reply. query may be nil; body nil
 // means none. Where e has a Part, body is the file itself. The error, if any, is an *Error of class NotSent, when it is
-// certain that nothing left, or Ambiguous.
+// certain that nothing left, or Ambiguous. The reply then holds, with status 0,
+// as much of the body as came: there may be an id in it.
 //
 // ctx should not be a client's: what has been sent must be heard.
 func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
@@ -145,11 +146,12 @@ func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Val
 		limit = defaultMaxReply
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return fail(err)
+	if err == nil && int64(len(b)) > limit {
+		b, err = b[:limit], fmt.Errorf("reply is over %d bytes", limit)
 	}
-	if int64(len(b)) > limit {
-		return fail(fmt.Errorf("reply is over %d bytes", limit))
+	if err != nil {
+		_, err = fail(err)
+		return Reply{Body: b}, err
 	}
 	return Reply{Status: resp.StatusCode, Body: b}, nil
 }
