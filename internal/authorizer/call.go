@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/quota"
@@ -48,7 +49,7 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 	a.touch(c)
 	sent := ctx
 	if e.Risk != wechat.Read {
-		sent = context.WithoutCancel(ctx)
+		sent = fault.AtWire(context.WithoutCancel(ctx), "request_written", "reply_begun")
 	}
 	for again := false; ; again = true {
 		reply, err := a.WeChat.Do(sent, e, wechat.AuthorizerToken(token.token.Reveal()), query, body)

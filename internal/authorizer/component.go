@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
@@ -170,6 +171,7 @@ func (a *Authorizer) makeComponentToken(ctx context.Context, tenantID uuid.UUID,
 		case reply.ComponentAccessToken == "":
 			return held{}, problem.Of(problem.CodeWeChatUnknownError).WithErr(errors.New("no token in the reply"))
 		}
+		fault.At("component_token_answered")
 		return a.storeComponentToken(ctx, tenantID, g, reply)
 	}
 	return held{}, ticketStale()
@@ -193,6 +195,7 @@ func (a *Authorizer) storeComponentToken(ctx context.Context, tenantID uuid.UUID
 			AccessCt: ct, AccessGen: g.gen + 1, Seconds: seconds, TenantID: tenantID, LeaseGen: g.leaseGen,
 		})
 	})
+	fault.At("component_token_stored")
 	return held{token: token, gen: g.gen + 1, until: left(seconds)}, err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -104,8 +105,10 @@ func (a *Authorizer) exchangeClaimed(ctx context.Context, tenantID uuid.UUID, v 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	row := claim
+	fault.At("code_claimed")
 	if claim.MerchantID == nil {
 		info, err := a.queryAuth(ctx, tenantID, v)
+		fault.At("code_answered")
 		switch {
 		case isCode(err, wechat.CodeAuthCodeInvalid, wechat.CodeAuthCodeExpired) && !v.pushed(),
 			isCode(err, wechat.CodeDeauthorized):
@@ -126,6 +129,7 @@ func (a *Authorizer) exchangeClaimed(ctx context.Context, tenantID uuid.UUID, v 
 			return row, storage(err)
 		}
 		row = bound
+		fault.At("code_bound")
 	}
 	return row, a.finish(ctx, tenantID, v, row)
 }

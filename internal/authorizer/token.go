@@ -276,6 +276,7 @@ func (a *Authorizer) storeMerchantToken(ctx context.Context, c account, g grant,
 			TenantID: c.tenant, MerchantID: c.id, LeaseGen: g.leaseGen,
 		})
 	})
+	fault.At("token_stored")
 	return held{token: token, gen: g.gen + 1, until: left(seconds)}, err
 }
 

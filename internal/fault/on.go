@@ -5,11 +5,14 @@
 package fault
 
 import (
+	"context"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // GATEWAY_FAILPOINT is NAME:ACTION or NAME:ACTION:N. ACTION is kill (SIGKILL)
@@ -55,4 +58,42 @@ func AtAttempt(n int32, point string) {
 		point = "again_" + point
 	}
 	At(point)
+}
+
+type attemptKey struct{}
+
+// leaving is how long a request needs to leave.
+const leaving = 10 * time.Millisecond
+
+// Mark marks ctx as that of the nth attempt at a write.
+func Mark(ctx context.Context, n int32) context.Context {
+	return context.WithValue(ctx, attemptKey{}, n)
+}
+
+// AtWire is AtAttempt on the wire, for a request that is sent with the context
+// that it returns: at written when it is under way, for which the server must
+// take longer than leaving to answer, and at begun once the first byte of the
+// reply has come. It does nothing to what is no attempt at a write.
+func AtWire(ctx context.Context, written, begun string) context.Context {
+	n, ok := ctx.Value(attemptKey{}).(int32)
+	if !ok {
+		return ctx
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil { // and net/http is about to flush it
+				time.AfterFunc(leaving, func() { AtAttempt(n, written) })
+			}
+		},
+		GotFirstResponseByte: func() { AtAttempt(n, begun) },
+	})
+}
+
+// Segment is how large a file of the spool may be: n, or what
+// GATEWAY_FAULT_SEGMENT says, so that a suite sees one being replaced.
+func Segment(n int64) int64 {
+	if v, err := strconv.ParseInt(os.Getenv("GATEWAY_FAULT_SEGMENT"), 10, 64); err == nil {
+		return v
+	}
+	return n
 }

@@ -252,7 +252,7 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 	if op.Kind.Endpoint.Part != "" {
 		body = op.file
 	}
-	reply, err := l.Authorizer.Send(sent, op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
+	reply, err := l.Authorizer.Send(fault.Mark(sent, op.Attempt), op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
 	fault.AtAttempt(op.Attempt, "after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,
 		Status: reply.Status, Body: reply.Body, At: time.Now().UTC(), Unwatched: op.unwatched, Unproven: op.unproven}
@@ -290,10 +290,12 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 		}
 		*op = *c.op
 		done.Committed = true
+		fault.AtAttempt(op.Attempt, "before_reply")
 		if spooled {
 			if err := l.Spool.Done(record); err != nil {
 				l.Log.Warn("spool", "err", err)
 			}
+			fault.AtAttempt(op.Attempt, "spool_done")
 		}
 	case <-time.After(10 * time.Second):
 		op.State = "reconciling"

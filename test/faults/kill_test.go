@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,16 @@ var deaths = []death{
 	{failpoint: "after_upstream:kill", second: "reconcile_taken:kill", forgotten: true},
 }
 
+// onTheWay are the moments between those, which one kind of write is enough for.
+var onTheWay = []death{
+	{failpoint: "request_written:kill", forgotten: true},
+	{failpoint: "reply_begun:kill", forgotten: true},
+	{failpoint: "spool_written:kill"}, // the system has it, and syncs it later
+	{failpoint: "before_reply:kill"},
+	{failpoint: "spool_done:kill"},
+	{failpoint: "spool_rotated:kill"}, // to note that the database has it
+}
+
 // A gateway is killed at each step of a write, between WeChat's answer and our
 // commit above all, while WeChat keeps every push and audit back. The next one
 // on its spool directory knows the audit's id before any push; where the
@@ -118,16 +129,20 @@ var deaths = []death{
 // the write once.
 func TestKilledInAWrite(t *testing.T) {
 	t.Parallel()
-	for name, next := range map[string]func(*place) write{
-		"create": (*place).creation, "update": (*place).change, "delete": (*place).deletion,
+	for name, tc := range map[string]struct {
+		next   func(*place) write
+		deaths []death
+	}{
+		"create": {(*place).creation, deaths}, "update": {(*place).change, deaths}, "delete": {(*place).deletion, deaths},
+		"create, on the way": {(*place).creation, onTheWay},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			p.Hold(true)
-			for i, d := range deaths {
+			for i, d := range tc.deaths {
 				t.Logf("killed %s", d.name())
-				w := next(p)
+				w := tc.next(p)
 				p.die(w, d, fmt.Sprintf("key-%d", i))
 				if d.forgotten && w.effect == "update_store" {
 					// The event names no store: it belongs to the one audit
@@ -144,10 +159,17 @@ func (p *place) die(w write, d death, key string) {
 	t := p.t
 	t.Helper()
 	p.restart(d.failpoint)
-	p.dying(w.method, w.path, w.body, key)
-	if got, want := p.calls(w), map[bool]int{false: 1, true: 0}[d.unsent]; got != want {
-		t.Fatalf("%s: WeChat got %d calls before the process died, want %d", d.name(), got, want)
+	if strings.HasPrefix(d.failpoint, "request_written") {
+		p.Fault(w.call, 1, map[string]any{"delay_ms": 500}) // no reply before it dies
 	}
+	p.dying(w.method, w.path, w.body, key)
+	arrived := map[bool]int{false: 1, true: 0}[d.unsent]
+	p.Eventually(d.name()+": what was sent has arrived", func() error {
+		if got := p.calls(w); got != arrived {
+			return fmt.Errorf("WeChat got %d calls before the process died, want %d", got, arrived)
+		}
+		return nil
+	})
 	if d.noSpool {
 		p.loseSpool()
 	}

@@ -42,7 +42,11 @@ func newPlace(t *testing.T) *place {
 }
 
 func (p *place) environ(failpoint string) map[string]string {
-	return map[string]string{"GATEWAY_SPOOL_DIR": p.spool, "GATEWAY_ADDR": strings.TrimPrefix(p.PublicURL, "http://"), "GATEWAY_FAILPOINT": failpoint}
+	env := map[string]string{"GATEWAY_SPOOL_DIR": p.spool, "GATEWAY_ADDR": strings.TrimPrefix(p.PublicURL, "http://"), "GATEWAY_FAILPOINT": failpoint}
+	if strings.HasPrefix(failpoint, "spool_rotated") {
+		env["GATEWAY_FAULT_SEGMENT"] = "1" // each record fills a segment
+	}
+	return env
 }
 
 // start brings a gateway up on the place's spool, with a failpoint or "".

@@ -25,6 +25,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/secret"
 )
 
@@ -195,6 +196,7 @@ func (s *Spool) Append(r Record) error {
 	if err != nil {
 		return err
 	}
+	fault.AtAttempt(r.Attempt, "spool_written")
 	return s.syncTo(n)
 }
 
@@ -226,11 +228,12 @@ func (s *Spool) write(r Record) (int64, error) {
 	if s.broken != nil {
 		return 0, s.broken
 	}
-	if s.size+int64(len(frame)) > segmentSize && s.size > 0 {
+	if s.size+int64(len(frame)) > fault.Segment(segmentSize) && s.size > 0 {
 		if err := s.rotate(); err != nil {
 			s.broken = err
 			return 0, err
 		}
+		fault.At("spool_rotated")
 	}
 	if _, err := s.file.Write(frame); err != nil {
 		// The tail is torn now, and what follows it could be unreadable.
