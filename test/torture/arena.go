@@ -131,6 +131,14 @@ func (s *Slot) Kill() {
 	}
 }
 
+// WaitReady waits for the slot's process.
+func (s *Slot) WaitReady() {
+	s.mu.Lock()
+	g := s.g
+	s.mu.Unlock()
+	g.WaitReady()
+}
+
 // URL is where the slot's processes listen, also while there is none.
 func (s *Slot) URL() string { return "http://" + s.addr }
 

@@ -78,13 +78,19 @@ func TestKills(t *testing.T) {
 		for _, s := range a.Slots {
 			own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 			wait.Go(func() {
-				for pause(ctx, 100+own.IntN(900)) {
+				for ctx.Err() == nil {
+					if own.IntN(6) > 0 { // else it may die while it starts
+						s.WaitReady()
+					}
+					if !pause(ctx, 50+own.IntN(900)) {
+						break
+					}
 					s.Kill()
 					hurt.Add(1)
 					pause(ctx, own.IntN(1000))
 					s.Launch(nil)
 				}
-				s.g.WaitReady()
+				s.WaitReady()
 			})
 		}
 		wait.Wait()
