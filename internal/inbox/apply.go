@@ -173,7 +173,8 @@ func label(event string) string {
 func (in *Inbox) get(ctx context.Context, tenantID, id uuid.UUID) (row dbsqlc.EventInbox, err error) {
 	b := in.DB.NewBatch(tenantID)
 	postgres.QueueOne(b, dbsqlc.EventInboxGet, dbsqlc.EventInboxGetParams{TenantID: tenantID, ID: id}, &row)
-	return row, in.DB.Run(ctx, b)
+	err = in.DB.Run(ctx, b)
+	return row, err
 }
 
 // errNotOurs is wrapped by the reason why a push has no effect here.

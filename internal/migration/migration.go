@@ -249,7 +249,8 @@ func (s *Migrations) List(ctx context.Context, tenantID uuid.UUID, f Filter) ([]
 func (s *Migrations) read(ctx context.Context, p dbsqlc.StoreMigrationsParams) (rows []Migration, _ error) {
 	b := s.DB.NewBatch(p.TenantID)
 	postgres.QueueMany(b, dbsqlc.StoreMigrations, p, &rows)
-	return rows, s.DB.Run(ctx, b)
+	err := s.DB.Run(ctx, b)
+	return rows, err
 }
 
 // Items lists a migration's items by their numbers, those after one, if given.
@@ -258,7 +259,8 @@ func (s *Migrations) Items(ctx context.Context, tenantID, id uuid.UUID, status, 
 	b := s.DB.NewBatch(tenantID)
 	postgres.QueueMany(b, dbsqlc.StoreMigrationItemPage, dbsqlc.StoreMigrationItemPageParams{TenantID: tenantID, MigrationID: id, Status: status,
 		After: after, N: int32(limit)}, &rows)
-	return rows, s.DB.Run(ctx, b)
+	err := s.DB.Run(ctx, b)
+	return rows, err
 }
 
 // Steer says what is wanted of a migration from now on. Errors: not_found,
@@ -357,7 +359,8 @@ func (s *Migrations) ChangeItem(ctx context.Context, who tenant.Caller, id uuid.
 
 func policyOf(row dbsqlc.StoreMigration) (Policy, error) {
 	p := Policy{DeleteNotAllowed: row.OnNotAllowed == "delete"}
-	return p, json.Unmarshal(row.Defaults, &p.Defaults)
+	err := json.Unmarshal(row.Defaults, &p.Defaults)
+	return p, err
 }
 
 // An item is an Item with its row.
@@ -378,7 +381,8 @@ func itemOf(row dbsqlc.StoreMigrationItem) (item, error) {
 	if err := json.Unmarshal(row.Given, &it.Given); err != nil {
 		return it, err
 	}
-	return it, json.Unmarshal(row.Shown, &it.Shown)
+	err := json.Unmarshal(row.Shown, &it.Shown)
+	return it, err
 }
 
 // View is an item as it stands: what its next write would send, or its newest

@@ -143,7 +143,8 @@ func List(ctx context.Context, db *postgres.DB, tenant uuid.UUID, f Filter) ([]N
 	var rows []Numbered
 	b := db.NewBatch(tenant)
 	postgres.QueueMany(b, dbsqlc.OutboxList, p, &rows)
-	return rows, db.Run(ctx, b)
+	err := db.Run(ctx, b)
+	return rows, err
 }
 
 // Get reads one event; nil: there is none with this id and a number.

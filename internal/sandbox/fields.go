@@ -47,7 +47,8 @@ func (f fields) text(name string) (string, bool) {
 		return "", false
 	}
 	var s string
-	return s, json.Unmarshal(raw, &s) == nil
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
 // number is a member that must be a whole JSON number.
@@ -69,5 +70,6 @@ func (f fields) digits(name string) (string, bool) {
 // object is a member that must be a JSON object.
 func (f fields) object(name string) (fields, bool) {
 	var o fields
-	return o, json.Unmarshal(f[name], &o) == nil && o != nil
+	err := json.Unmarshal(f[name], &o)
+	return o, err == nil && o != nil
 }

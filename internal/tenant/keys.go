@@ -331,7 +331,8 @@ func keyFromRow(r dbsqlc.APIKey) (Key, error) {
 		CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), RevokedAt: utc(r.RevokedAt), LastUsedAt: utc(r.LastUsedAt),
 	}
 	if r.RateLimit != nil {
-		return k, json.Unmarshal(r.RateLimit, &k.RateLimit)
+		err := json.Unmarshal(r.RateLimit, &k.RateLimit)
+		return k, err
 	}
 	return k, nil
 }

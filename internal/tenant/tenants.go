@@ -347,7 +347,8 @@ func fromRow(row dbsqlc.Tenant) (Tenant, error) {
 		ReturnURLAllowList: row.ReturnURLAllowList, CORSOrigins: row.CorsOrigins, ReleaseCheck: row.ReleaseCheck,
 		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
 	}
-	return t, json.Unmarshal(row.Limits, &t.Limits)
+	err := json.Unmarshal(row.Limits, &t.Limits)
+	return t, err
 }
 
 // state is what change_log keeps of a tenant.
