@@ -109,6 +109,8 @@ type Outcome struct {
 	// GivenUp: it is Ambiguous, and nobody looks for it, since a second execution
 	// does no harm.
 	GivenUp bool
+	// Unasked: it is Ambiguous still, because WeChat couldn't be asked.
+	Unasked bool
 	Reply   wechat.Reply // zero unless WeChat's own answer is at hand
 	Err     *problem.Error
 	Errno   int64 // WeChat's errcode

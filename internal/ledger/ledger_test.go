@@ -370,4 +370,17 @@ func TestNextLookCanDecide(t *testing.T) {
 	if certain, _ := DefaultSchedule.Absence(sent, next, since); !certain || next.Sub(sent) > 104*time.Second {
 		t.Errorf("the next look, %s after the send, decides nothing", next.Sub(sent))
 	}
+	// Also where WeChat couldn't be asked before the looks became rare.
+	first := sent.Add(31 * time.Minute)
+	_, since = DefaultSchedule.Absence(sent, first, nil)
+	next = DefaultSchedule.Next(sent, first, since)
+	if certain, _ := DefaultSchedule.Absence(sent, next, since); !certain || next.Sub(first) > 2*time.Minute {
+		t.Errorf("the next look comes %s after the first that found nothing", next.Sub(first))
+	}
+	if again := DefaultSchedule.Again(sent, first, nil); again.Sub(first) != time.Minute {
+		t.Errorf("WeChat is asked again %s after it couldn't be", again.Sub(first))
+	}
+	if again := DefaultSchedule.Again(sent, sent.Add(time.Second), nil); again.Sub(sent) != 2*time.Second {
+		t.Errorf("WeChat is asked again %s after the send", again.Sub(sent))
+	}
 }

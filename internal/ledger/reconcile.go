@@ -82,6 +82,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 		if now.Sub(sentAt(op)) > l.Schedule.GiveUp {
 			return l.attention(ctx, op, nil)
 		}
+		unknown.Unasked = true
 		return l.settle(ctx, op, unknown, nil)
 	}
 	switch proof.Verdict {

@@ -43,7 +43,8 @@ func (s Schedule) Scaled(f float64) Schedule {
 
 // Next is the moment of the first look that lies after now. since is the first
 // look that found nothing and counted: one that comes too early after it would
-// decide nothing, so it waits until it can.
+// decide nothing, so it waits until it can, and not much longer: who waits for
+// the outcome has waited long enough when the looks have become rare.
 func (s Schedule) Next(sent, now time.Time, since *time.Time) time.Time {
 	next := now.Add(s.Every)
 	for _, d := range s.Looks {
@@ -52,10 +53,23 @@ func (s Schedule) Next(sent, now time.Time, since *time.Time) time.Time {
 			break
 		}
 	}
-	if since != nil && next.Before(since.Add(s.Apart)) {
-		return since.Add(s.Apart)
+	if since == nil {
+		return next
+	}
+	decides := since.Add(s.Apart)
+	if next.Before(decides) || decides.After(now) && next.After(decides.Add(s.Apart)) {
+		return decides
 	}
 	return next
+}
+
+// Again is when to look again after WeChat couldn't be asked: as Next says, and
+// at the latest when one more minute has gone by.
+func (s Schedule) Again(sent, now time.Time, since *time.Time) time.Time {
+	if next := s.Next(sent, now, since); next.Before(now.Add(s.Apart)) {
+		return next
+	}
+	return now.Add(s.Apart)
 }
 
 // Absence judges a look at the time now that found nothing. since is the first

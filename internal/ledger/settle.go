@@ -103,7 +103,11 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
 	case !out.settled():
-		finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), time.Now(), op.AbsentSince))
+		next := l.Schedule.Next
+		if out.Unasked {
+			next = l.Schedule.Again
+		}
+		finish.NextCheckAt = new(next(sentAt(op), time.Now(), op.AbsentSince))
 		finish.Error, err = encodeProblem(out)
 	default:
 		finish.Error, err = encodeProblem(out)
