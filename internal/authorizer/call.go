@@ -34,7 +34,7 @@ const brokenFor = time.Minute
 // came of the reply (wechat.Client.Do), or a *problem.Error: no token could be
 // had, and nothing was executed.
 //
-// ctx bounds the wait for a token; a write, once sent, is heard to its end.
+// ctx bounds the wait for a token, and a call that reads.
 func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
 	c := m.account()
 	token, err := a.merchantToken(ctx, c, noGen)
@@ -47,10 +47,7 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		return wechat.Reply{}, p
 	}
 	a.touch(c)
-	sent := ctx
-	if e.Risk != wechat.Read {
-		sent = fault.AtWire(context.WithoutCancel(ctx), "request_written", "reply_begun")
-	}
+	sent := fault.AtWire(ctx, "request_written", "reply_begun")
 	for again := false; ; again = true {
 		reply, err := a.WeChat.Do(sent, e, wechat.AuthorizerToken(token.token.Reveal()), query, body)
 		if err != nil {

@@ -78,7 +78,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // certain that nothing left, or Ambiguous. The reply then holds, with status 0,
 // as much of the body as came: there may be an id in it.
 //
-// ctx should not be a client's: what has been sent must be heard.
+// Only a call that reads ends with ctx. Any other, once begun, is heard to its
+// end, for as long as e may take.
 func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
 	start := time.Now()
 	reply, err := c.do(ctx, e, token, query, body)
@@ -93,6 +94,12 @@ func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Val
 }
 
 func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return Reply{}, &Error{Endpoint: e.Name, Class: NotSent, Err: err}
+	}
+	if e.Risk != Read {
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.Deadline())
 	defer cancel()
 	// Once a connection was handed to the request its bytes may leave at any

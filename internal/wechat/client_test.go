@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,6 +165,28 @@ func arrivesOnce(t *testing.T, name string, e *Endpoint, reused bool, bad func(n
 	}
 	if n := r.arrivals.Load() - first; n != 1 {
 		t.Errorf("%s: %d arrivals of one attempt", name, n)
+	}
+}
+
+// Whoever asked may leave: what does more than read is heard to its end.
+func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
+	r := newRude(t, func(_ int64, c net.Conn) (string, bool) { return ok(`{"errcode":0}`), false })
+	leaving := func(e *Endpoint) (Reply, error) {
+		ctx, leave := context.WithCancel(context.Background())
+		defer leave()
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { leave() }})
+		c := NewClient(r.url(), nil)
+		defer c.Close()
+		return c.Do(ctx, e, AuthorizerToken("t"), nil, []byte(`{}`))
+	}
+	for name, d := range declared {
+		if d.risk == Read {
+			continue
+		}
+		if reply, err := leaving(d.endpoint); err != nil || reply.Status != http.StatusOK {
+			t.Errorf("%s: %v, %v", name, reply, err)
+		}
 	}
 }
 
