@@ -1,7 +1,11 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/mendian/mendian/internal/wechat"
@@ -43,4 +47,38 @@ func TestIDsOfAReplyThatProvedNothing(t *testing.T) {
 			t.Errorf("%s: the audit has the number %q, want %q", place, got, tc.want)
 		}
 	}
+}
+
+// Any bytes give ids that stand in them, digits and nothing else, and the more of
+// a reply has come, the more ids: none turns out to be another.
+func FuzzIDs(f *testing.F) {
+	for _, g := range given {
+		for _, file := range g.examples {
+			b, err := os.ReadFile(filepath.Join("..", "wechat", "testdata", "documents", file+".reply"))
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+			f.Add(b[:len(b)*3/4])
+		}
+	}
+	for _, s := range []string{`{"errcode":300021,"goodsId":51}`, `{"goods_id":"9007199254740993","auditId" : 7 }`, `{"data":{"audit_id":0}}`, `{"audit_id":1e5}`, `"audit_id":"12`,
+		`{"errmsg":"\"audit_id\":5,","audit_id":6}`, `{"poi_id":99999999999999999999999}`, `{"base_id" :" 3 ","rich_id":-4}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for k := range given {
+			ids := k.IDs(wechat.Reply{Body: b})
+			for i, id := range ids {
+				if !anID.MatchString(id.Value) || !bytes.Contains(b, []byte(id.Value)) || slices.Contains(ids[:i], id) {
+					t.Fatalf("%s: %v of %q", k.Name, ids, b)
+				}
+			}
+			for _, id := range k.IDs(wechat.Reply{Body: b[:len(b)/2]}) {
+				if !slices.Contains(ids, id) {
+					t.Fatalf("%s: half of %q gives %v, all of it %v", k.Name, b, id, ids)
+				}
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"flag"
 	"testing"
 	"time"
 
@@ -9,6 +10,9 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/wechat"
 )
+
+// Properties are tried on ten thousand cases; -rapid.checks says otherwise.
+func init() { _ = flag.Set("rapid.checks", "10000") }
 
 var statuses = []AuditStatus{Submitting, AwaitingAdmin, UnknownOutcome, InReview, SubmitFailed, Expired, Approved, Rejected, AdminRejected, Withdrawn}
 

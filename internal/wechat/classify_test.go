@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"encoding/json"
+	"flag"
 	"math"
 	"strings"
 	"testing"
@@ -9,6 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
+
+// Properties are tried on ten thousand cases; -rapid.checks says otherwise.
+func init() { _ = flag.Set("rapid.checks", "10000") }
 
 // addStoreExample is document 000's (§4.8).
 const addStoreExample = `{

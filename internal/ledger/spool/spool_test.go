@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/secret"
@@ -250,26 +252,49 @@ func contents(t *testing.T, dir string) []byte {
 	return all
 }
 
+// Whatever becomes of a segment's bytes, the reader ends, and what it yields is a
+// record that was written, whole.
 func FuzzRead(f *testing.F) {
 	k := keyset(f)
 	dir := f.TempDir()
 	s := open(f, dir, k)
-	r := record(1)
-	if err := s.Append(r); err != nil {
-		f.Fatal(err)
+	written := map[string]Record{}
+	var ends []int
+	path := filepath.Join(dir, "seg-00000001.log")
+	for i := range int32(3) {
+		r := record(i)
+		r.Unwatched, r.Unproven = i > 0, i > 1
+		r.Body = bytes.Repeat(r.Body, int(i))
+		written[r.key()] = r
+		if err := s.Append(r); err != nil {
+			f.Fatal(err)
+		}
+		fi, err := os.Stat(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		ends = append(ends, int(fi.Size()))
 	}
 	s.Close()
-	b, err := os.ReadFile(filepath.Join(dir, "seg-00000001.log"))
+	b, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Add(b[:len(b)/2])
 	f.Add(append(bytes.Clone(b[:20]), b...))
+	f.Add(b[ends[0]:])
+	f.Add(slices.Concat(b[:ends[0]], b[:ends[0]+headerLen], b[ends[1]:])) // twice, and a header that belongs to another
+	f.Add(slices.Concat(b[:headerLen], b[ends[0]+headerLen:ends[1]]))
+	for _, at := range []int{0, 4, 7, 8, headerLen, headerLen + 1, ends[0] - 1, ends[0], ends[1] + 5} {
+		flipped := bytes.Clone(b)
+		flipped[at] ^= 1
+		f.Add(flipped)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := read(bytes.NewReader(b), k, func(got Record) {
-			if got.key() != r.key() {
-				t.Fatalf("a record that nobody wrote: %v", got)
+			if diff := cmp.Diff(written[got.key()], got, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("a record that nobody wrote: %s", diff)
 			}
 		})
 		if err != nil {
