@@ -112,6 +112,7 @@ func (a *Arena) Check(writes []*Write, f *Figures, released bool) {
 		case "needs_attention":
 			if !released {
 				f.Attention++
+				a.t.Logf("left to a person: %s %s, attempt %v, candidates %v, %d effects", w.Kind, w.Sub, op["attempt"], op["candidates"], n)
 			}
 			if op["candidates"] == nil {
 				a.t.Errorf("%s %s: needs attention without a list of candidates: %v", w.Kind, w.Sub, op)

@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -23,7 +22,7 @@ type done struct {
 
 // patience of a caller who repeats a request until it is answered. Gateways and
 // databases are away for seconds.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // ask sends the write once. It returns an error when the caller has to repeat
 // it: there is no answer, or one that says so.
@@ -67,5 +66,5 @@ func (a *Arena) drive(w *Write, urls []string, r *rand.Rand) {
 		failures = err
 		time.Sleep(time.Duration(20+r.IntN(200)) * time.Millisecond)
 	}
-	a.t.Errorf("%s %s %s: not answered within %s: %v", w.Kind, w.Method, w.Path, patience, errors.Unwrap(failures))
+	a.t.Errorf("%s %s %s: not answered within %s: %v", w.Kind, w.Method, w.Path, patience, failures)
 }
