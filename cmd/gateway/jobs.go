@@ -27,6 +27,7 @@ type job struct {
 func (g *gateway) jobs() []job {
 	return []job{
 		{"reconcile operations", time.Second, g.ledger.ReconcileDue},
+		{"keep spooled pushes", time.Second, g.inbox.KeepSpooled},
 		{"apply waiting events", time.Second, g.inbox.ApplyDue},
 		{"number events", time.Second, func(ctx context.Context) error { return outbox.Number(ctx, g.db) }},
 		{"ask how audits stand", 2 * time.Second, g.ledger.PollDue},
@@ -107,6 +108,8 @@ func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
 	return g.db.NewRiver(&river.Config{
 		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: max(2, int(g.cfg.DBMaxConns)/4)}},
 		Workers: workers, Logger: g.log, ErrorHandler: failures{g.metrics},
+		// By itself River takes over what a dead process was working after an hour.
+		JobTimeout: inbox.ApplyWithin, RescueStuckJobsAfter: inbox.ApplyWithin,
 		FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 	})

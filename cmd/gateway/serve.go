@@ -132,7 +132,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance()}})
 	g.ledger = ledger.New(ledger.Deps{DB: g.db, Keyset: g.keyset, Authorizer: g.auth, Spool: g.spool, Changes: g.changes,
 		Schedule: schedule(), Log: log, Background: g.background})
-	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
+	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Spool: g.spool, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
 	g.migrations = migration.New(migration.Deps{DB: g.db, Authorizer: g.auth, Ledger: g.ledger, Background: g.background, Log: log,
 		Instance: g.spool.Instance(), Pace: schedule().Polls})
 	if g.edge, err = g.newEdge(); err != nil {
@@ -229,7 +229,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	defer admin.Close()
 
 	background.Go(func() { g.keep(life, "hear changes", g.changes.Run) })
-	if err := g.ledger.Replay(ctx); err != nil {
+	if err := g.ledger.Replay(ctx, g.inbox.Left); err != nil {
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
 	}
 	g.replayed.Store(true)

@@ -45,8 +45,8 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[ApplyArgs]) error {
 	return w.Inbox.Apply(ctx, job.Args.TenantID, job.Args.InboxID)
 }
 
-// Timeout bounds one try.
-func (w *Worker) Timeout(*river.Job[ApplyArgs]) time.Duration { return time.Minute }
+// ApplyWithin bounds one try. A job that runs for longer is a dead process's.
+const ApplyWithin = 45 * time.Second
 
 const (
 	// retryUnmatched is when an event whose audit isn't known is looked at

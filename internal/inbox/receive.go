@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,7 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/ledger/spool"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -36,6 +38,7 @@ import (
 type Deps struct {
 	DB         *postgres.DB
 	Keyset     *secret.Keyset
+	Spool      *spool.Spool
 	Tenants    *tenant.Tenants
 	Authorizer *authorizer.Authorizer
 	Ledger     *ledger.Ledger
@@ -48,10 +51,13 @@ type Deps struct {
 type Inbox struct {
 	Deps
 	q *dbsqlc.Queries
+
+	mu      sync.Mutex
+	spooled map[string]spool.Record // by what they say: pushes that the database doesn't know yet
 }
 
 // New makes an Inbox.
-func New(d Deps) *Inbox { return &Inbox{Deps: d, q: dbsqlc.New()} }
+func New(d Deps) *Inbox { return &Inbox{Deps: d, q: dbsqlc.New(), spooled: map[string]spool.Record{}} }
 
 // A Push is an HTTP request to one of a tenant's two push URLs.
 type Push struct {
@@ -83,8 +89,9 @@ const plainText = "text/plain; charset=utf-8"
 var success = Answer{plainText, []byte("success")}
 
 // Receive keeps a push. An error of nil means that it is kept, or was before:
-// answer what is returned. Errors: ErrRefused; anything else means that it
-// couldn't be kept and WeChat should push again.
+// answer what is returned. Errors: ErrRefused; anything else means that the
+// database doesn't have it and WeChat should push again, though it may lie in
+// the spool.
 func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	kind := "messages"
 	if p.AppID == "" {
@@ -107,6 +114,9 @@ func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	fault.At("before_push_insert")
 	if err := in.DB.Run(ctx, b); err != nil {
 		in.Metrics.PushReceived(kind, "failed")
+		if postgres.Unavailable(err) {
+			in.spool(push.row)
+		}
 		return Answer{}, err
 	}
 	fault.At("after_push_insert")

@@ -282,7 +282,7 @@ func TestSuccessorTakesOver(t *testing.T) {
 	if op, err := dead.take(t.Context(), postgres.Due{Tenant: looked.TenantID, ID: looked.ID}, nil); op == nil || err != nil {
 		t.Fatalf("no look began: %v", err)
 	}
-	if err := other.Replay(t.Context()); err != nil {
+	if err := other.Replay(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	other.work.Wait()
@@ -315,7 +315,7 @@ func TestSuccessorTakesOver(t *testing.T) {
 
 	// The successor died too, in those looks.
 	last := New(dead.Deps)
-	if err := last.Replay(t.Context()); err != nil {
+	if err := last.Replay(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	last.work.Wait()

@@ -218,8 +218,9 @@ func (l *Ledger) replay(ctx context.Context, r spool.Record) error {
 
 // Replay applies what an earlier process on this spool directory was told and
 // could not commit, and begins to take over what it left open. It must end
-// before the gateway says that it is ready.
-func (l *Ledger) Replay(ctx context.Context) error {
+// before the gateway says that it is ready. What the inbox left there is handed to
+// pushes.
+func (l *Ledger) Replay(ctx context.Context, pushes func(spool.Record)) error {
 	records, damaged, err := l.Spool.Pending()
 	if err != nil {
 		return err
@@ -228,6 +229,10 @@ func (l *Ledger) Replay(ctx context.Context) error {
 		l.Log.Error("the spool holds damaged bytes", "places", damaged)
 	}
 	for _, r := range records {
+		if r.Push {
+			pushes(r)
+			continue
+		}
 		err := observe.Caught(func() error { return l.replay(ctx, r) })
 		if postgres.Unavailable(err) {
 			return err

@@ -37,7 +37,7 @@ const (
 	probeEvery  = time.Second
 )
 
-// A Record is an answer of WeChat that the database may not know yet.
+// A Record is an answer of WeChat, or a push, that the database may not know yet.
 type Record struct {
 	Tenant    uuid.UUID `json:"tenant"`
 	Merchant  uuid.UUID `json:"merchant"`
@@ -51,6 +51,9 @@ type Record struct {
 	// Unproven says that it followed one whose fate nobody knows: a refusal may
 	// then mean something else.
 	Unproven bool `json:"unproven,omitempty"`
+	// Push says that it is a push: Operation is its number in the inbox, Body
+	// what package inbox makes of it.
+	Push bool `json:"push,omitempty"`
 	// Done says that the database has it: there is nothing to replay.
 	Done bool `json:"done,omitempty"`
 }
