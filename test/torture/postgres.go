@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -109,7 +110,25 @@ func (c *Cluster) Start(settings ...string) {
 	for _, s := range settings {
 		args = append(args, "-c", s)
 	}
-	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	c.launch(args)
+	world.Eventually(c.t, time.Minute, "PostgreSQL to answer", func() error {
+		select {
+		case <-c.done:
+			said, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+			said = said[max(0, len(said)-2000):]
+			if !bytes.Contains(said, []byte("pre-existing shared memory block")) {
+				c.t.Fatalf("PostgreSQL ended: %s", said)
+			}
+			c.launch(args) // a process of the one that was killed is still dying
+		default:
+		}
+		return c.Exec("SELECT 1")
+	})
+}
+
+func (c *Cluster) launch(args []string) {
+	c.t.Helper()
+	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -120,15 +139,6 @@ func (c *Cluster) Start(settings ...string) {
 		c.t.Fatal(err)
 	}
 	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(c.cmd, c.done)
-	world.Eventually(c.t, time.Minute, "PostgreSQL to answer", func() error {
-		select {
-		case <-c.done:
-			said, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-			c.t.Fatalf("PostgreSQL ended: %s", said[max(0, len(said)-2000):])
-		default:
-		}
-		return c.Exec("SELECT 1")
-	})
 }
 
 // Exec runs a statement as the superuser.

@@ -1,6 +1,7 @@
 // Package torture kills gateways, cuts their networks and their Postgres off
 // while they write, and compares what they know with what the simulator did:
 // no id that WeChat gave is lost, and no write had two effects because of us.
+// It storms them with pushes and with tokens that expire, and lets midnight come.
 //
 // It drives the built binary (with the fault hooks), several processes with a
 // spool each, a real Postgres with fsync on, and the simulator, whose truth log
@@ -10,6 +11,7 @@ package torture
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -23,10 +25,24 @@ var (
 	randomKills    = flag.Int("kills", 8, "kills at any moment, under load")
 	networkFaults  = flag.Int("network", 12, "faults of the network, under load")
 	databaseFaults = flag.Int("postgres", 8, "faults of Postgres, under load")
+
+	expiries = flag.Int("expiries", 200, "access tokens that expire")
+	pushes   = flag.Int("pushes", 300, "pushes, each sent one to four times")
+	creates  = flag.Int("creates", 90, "goods that each process is asked to create around midnight")
 )
 
 // run gives a suite its arena and its seed, and prints its figures.
 func run(t *testing.T, goal int, suite func(a *Arena, r *rand.Rand, f *Figures, goal int)) {
+	figures(t, goal, nil, func(a *Arena, r *rand.Rand) fmt.Stringer {
+		var f Figures
+		suite(a, r, &f, goal)
+		return f
+	})
+}
+
+// figures is run for a suite with figures of its own, and processes with this
+// environment.
+func figures(t *testing.T, goal int, env map[string]string, suite func(*Arena, *rand.Rand) fmt.Stringer) {
 	t.Parallel()
 	if goal <= 0 {
 		t.Skip("not asked for")
@@ -36,10 +52,9 @@ func run(t *testing.T, goal int, suite func(a *Arena, r *rand.Rand, f *Figures, 
 		s = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-args -seed %d repeats this run", s)
-	var f Figures
 	begun := time.Now()
-	a := NewArena(t, *slots, nil)
-	suite(a, rand.New(rand.NewPCG(s, 0)), &f, goal)
+	a := NewArena(t, *slots, env)
+	f := suite(a, rand.New(rand.NewPCG(s, 0)))
 	a.CheckEvents()
 	a.CheckLogs()
 	t.Logf("%s: %s, in %s", t.Name(), f, time.Since(begun).Round(time.Second))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/jpeg"
+	"maps"
 	"slices"
 	"time"
 
@@ -102,18 +103,16 @@ const (
 // account makes and authorises one account with subjects for the kind and for
 // those that need the same sort of account.
 func (p *preparation) account(kind string) {
-	p.accounts++
-	appid := fmt.Sprintf("wx7042%012x", p.accounts)
-	account := map[string]any{"appid": appid, "kind": "official_account", "store_program": "approved"}
+	account := map[string]any{"store_program": "approved"}
 	family, _, _ := cut(kind)
-	switch family {
-	case "goods":
+	switch {
+	case family == "goods":
 		account["kind"] = "mini_program"
-	}
-	if kind == "store_program.apply" {
+	case kind == "store_program.apply":
 		account["store_program"] = "none"
 	}
-	p.Control("POST", "accounts", account, nil)
+	m := p.newMerchant(account)
+	appid := m.appid
 	switch {
 	case family == "goods":
 		var goods []map[string]any
@@ -130,9 +129,7 @@ func (p *preparation) account(kind string) {
 	case kind != "store_program.apply":
 		p.Control("POST", "accounts/"+appid+"/stores", map[string]any{"count": 3 * perAccount}, nil)
 	}
-	p.Control("POST", "accounts/"+appid+"/authorize", nil, nil)
-
-	m := &merchant{arena: p.Arena, appid: appid}
+	m.authorize()
 	switch {
 	case family == "goods":
 		for range perAccount {
@@ -173,8 +170,30 @@ type merchant struct {
 	spare  map[string][]map[string]any // by list: records that no write has taken
 }
 
+// ourAppIDs is how the appids of an arena's merchants begin.
+const ourAppIDs = "wx7042"
+
+// newMerchant makes an account, with what differs from an Official Account.
+func (a *Arena) newMerchant(account map[string]any) *merchant {
+	a.t.Helper()
+	a.accounts++
+	m := &merchant{arena: a, appid: fmt.Sprintf(ourAppIDs+"%012x", a.accounts)}
+	all := map[string]any{"appid": m.appid, "kind": "official_account"}
+	maps.Copy(all, account)
+	a.Control("POST", "accounts", all, nil)
+	return m
+}
+
+// authorize is its administrator's consent in WeChat's console.
+func (m *merchant) authorize() { m.arena.Control("POST", "accounts/"+m.appid+"/authorize", nil, nil) }
+
 // known waits until the gateway knows the merchant.
 func (m *merchant) known(w *Write) {
+	m.wait()
+	w.AppID, w.Merchant = m.appid, m.id
+}
+
+func (m *merchant) wait() {
 	if m.id == "" {
 		c := m.arena.Client(m.arena.Settled, "")
 		world.Eventually(m.arena.t, time.Minute, "the merchant "+m.appid, func() error {
@@ -186,7 +205,6 @@ func (m *merchant) known(w *Write) {
 		})
 		m.client = c.For(m.id)
 	}
-	w.AppID, w.Merchant = m.appid, m.id
 }
 
 // take is a record of the merchant's inventory that no other write has.
