@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,8 +27,9 @@ type Arena struct {
 	logs    string
 
 	starting sync.Mutex
-	accounts int // made so far
-	serial   int // names made so far
+	accounts int          // made so far
+	serial   int          // names made so far
+	repeats  atomic.Int64 // requests that callers had to repeat
 }
 
 // A Slot is the place of one process: its spool directory, its address, its
@@ -54,8 +56,9 @@ func environment() map[string]string {
 	}
 }
 
-// NewArena has this many slots, all empty. env is added to every process'.
-func NewArena(t testing.TB, slots int, env map[string]string) *Arena {
+// NewArena has this many slots, all empty. env is added to every process'. The
+// processes are of this binary, or of this checkout's if that is "".
+func NewArena(t testing.TB, slots int, env map[string]string, binary string) *Arena {
 	t.Helper()
 	cluster := NewCluster(t)
 	logs, err := os.MkdirTemp("", "mendian-torture-logs-")
@@ -72,7 +75,7 @@ func NewArena(t testing.TB, slots int, env map[string]string) *Arena {
 	all := environment()
 	maps.Copy(all, env)
 	front := NewProxy(t, cluster.Addr)
-	a := &Arena{t: t, Cluster: cluster, front: front, logs: logs, World: world.New(t, world.Options{Tags: []string{"faults"}, Env: all, DSN: dsn(front.Addr), LogDir: logs,
+	a := &Arena{t: t, Cluster: cluster, front: front, logs: logs, World: world.New(t, world.Options{Tags: []string{"faults"}, Binary: binary, Env: all, DSN: dsn(front.Addr), LogDir: logs,
 		Sandbox: sandbox.Config{AuditDelay: 100 * time.Millisecond}})}
 	a.Settled = a.Start(nil)
 	a.WaitTicket(a.Settled)

@@ -64,6 +64,7 @@ func (a *Arena) drive(w *Write, urls []string, r *rand.Rand) {
 			return
 		}
 		failures = err
+		a.repeats.Add(1)
 		time.Sleep(time.Duration(20+r.IntN(200)) * time.Millisecond)
 	}
 	a.t.Errorf("%s %s %s: not answered within %s: %v", w.Kind, w.Method, w.Path, patience, failures)

@@ -40,7 +40,7 @@ const perSecond = 50
 func TestPushes(t *testing.T) {
 	// The polls that ask how audits stand come as late as in production: what
 	// is known is known by the pushes.
-	figures(t, *pushes, map[string]string{"GATEWAY_FAULT_SCHEDULE": ""}, func(a *Arena, r *mathrand.Rand) fmt.Stringer {
+	figures(t, *pushes, arenaOf{env: map[string]string{"GATEWAY_FAULT_SCHEDULE": ""}}, func(a *Arena, r *mathrand.Rand) fmt.Stringer {
 		s := newPushStorm(a)
 		f := pushFigures{Most: perSecond}
 		list := s.decide(*pushes, r)

@@ -29,20 +29,26 @@ var (
 	expiries = flag.Int("expiries", 200, "access tokens that expire")
 	pushes   = flag.Int("pushes", 300, "pushes, each sent one to four times")
 	creates  = flag.Int("creates", 90, "goods that each process is asked to create around midnight")
+	upgrade  = flag.Int("upgrade", 1, "writes of each kind while the version before is upgraded to this one")
 )
 
 // run gives a suite its arena and its seed, and prints its figures.
 func run(t *testing.T, goal int, suite func(a *Arena, r *rand.Rand, f *Figures, goal int)) {
-	figures(t, goal, nil, func(a *Arena, r *rand.Rand) fmt.Stringer {
+	figures(t, goal, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
 		var f Figures
 		suite(a, r, &f, goal)
 		return f
 	})
 }
 
-// figures is run for a suite with figures of its own, and processes with this
-// environment.
-func figures(t *testing.T, goal int, env map[string]string, suite func(*Arena, *rand.Rand) fmt.Stringer) {
+// arenaOf is what a suite's arena has of its own.
+type arenaOf struct {
+	env    map[string]string
+	binary func() string // of its first processes; nil: this checkout's
+}
+
+// figures is run for a suite with figures of its own.
+func figures(t *testing.T, goal int, of arenaOf, suite func(*Arena, *rand.Rand) fmt.Stringer) {
 	t.Parallel()
 	if goal <= 0 {
 		t.Skip("not asked for")
@@ -52,8 +58,11 @@ func figures(t *testing.T, goal int, env map[string]string, suite func(*Arena, *
 		s = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-args -seed %d repeats this run", s)
-	begun := time.Now()
-	a := NewArena(t, *slots, env)
+	begun, binary := time.Now(), ""
+	if of.binary != nil {
+		binary = of.binary()
+	}
+	a := NewArena(t, *slots, of.env, binary)
 	f := suite(a, rand.New(rand.NewPCG(s, 0)))
 	a.CheckEvents()
 	a.CheckLogs()

@@ -105,6 +105,7 @@ type Tenant struct {
 // Options vary a World.
 type Options struct {
 	Tags      []string // of the binary: "faults"
+	Binary    string   // "": this checkout, built with Tags
 	Sandbox   sandbox.Config
 	Component Component // zero: the simulator's own
 	Env       map[string]string
@@ -124,7 +125,10 @@ type Component struct {
 // gateway yet: Start does. All of it ends with the test.
 func New(t testing.TB, o Options) *World {
 	t.Helper()
-	w := &World{t: t, Dir: t.TempDir(), Binary: Binary(t, o.Tags...), DSN: o.DSN, Output: &bytes.Buffer{}, logDir: o.LogDir}
+	w := &World{t: t, Dir: t.TempDir(), Binary: o.Binary, DSN: o.DSN, Output: &bytes.Buffer{}, logDir: o.LogDir}
+	if w.Binary == "" {
+		w.Binary = Binary(t, o.Tags...)
+	}
 	if w.DSN == "" {
 		w.DSN = pgtest.DSN(t)
 	}
