@@ -127,6 +127,8 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Log: log, Background: g.background,
 		Metrics: authorizer.Metrics{
 			TokenRefreshed: g.metrics.TokenRefreshed,
+			CircuitChanged: g.metrics.CircuitChanged,
+			ReadRetried:    g.metrics.ReadRetried,
 			TicketReceived: func(t uuid.UUID, _ time.Duration) { g.metrics.TicketAge(t.String(), 0) },
 		},
 		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance()}})

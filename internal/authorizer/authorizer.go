@@ -51,6 +51,11 @@ type Metrics struct {
 	TokenRefreshed func(of, outcome string)
 	// TicketReceived hears of each ticket, with the skew of its CreateTime.
 	TicketReceived func(tenant uuid.UUID, skew time.Duration)
+	// CircuitChanged: the calls of a tenant to a part of WeChat are paused, or
+	// no longer; to is "open", "half_open" or "closed".
+	CircuitChanged func(family, to string)
+	// ReadRetried hears of each read that is made again, by its call.
+	ReadRetried func(call string)
 }
 
 // Deps is what an Authorizer works with.
@@ -71,6 +76,7 @@ type Deps struct {
 const (
 	maxMerchants = 20_000
 	maxTokens    = 20_000
+	maxCircuits  = 20_000
 )
 
 // An Authorizer acts on behalf of merchants. It is safe for concurrent use.
@@ -88,7 +94,10 @@ type Authorizer struct {
 	reads      singleflight.Group                  // of calls that are counted
 	used       *lru.Cache[postgres.Key, time.Time] // when a merchant's use was noted
 	nudged     *lru.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
-	broken     *lru.Cache[postgres.Key, breaker]
+	refused    *lru.Cache[postgres.Key, refusal]
+	circuits   *lru.Cache[postgres.Key, *circuit] // by the name of the part of WeChat
+	budgets    *lru.Cache[postgres.Key, *budget]  // by merchant
+	places     *places
 
 	running    context.Context // ends with Close
 	stop       context.CancelFunc
@@ -108,7 +117,10 @@ func New(d Deps) *Authorizer {
 		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
 		used:       memory.New[postgres.Key, time.Time](maxMerchants),
 		nudged:     memory.New[postgres.Key, time.Time](maxTokens),
-		broken:     memory.New[postgres.Key, breaker](maxMerchants),
+		refused:    memory.New[postgres.Key, refusal](maxMerchants),
+		circuits:   memory.New[postgres.Key, *circuit](maxCircuits),
+		budgets:    memory.New[postgres.Key, *budget](maxMerchants),
+		places:     newPlaces(),
 	}
 	a.running, a.stop = context.WithCancel(context.Background())
 	return a

@@ -115,15 +115,20 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: proof.Refused}
 		return l.settle(ctx, op, out, nil)
 	case mayRepeat(op):
+		pass, err := l.admit(ctx, op)
+		if err != nil {
+			return l.settle(ctx, op, unknown, nil) // looked at again, and then sent
+		}
+		defer pass.Leave()
 		op.unproven = proof.Verdict == Unshown
-		err := l.restart(ctx, op, "reconciling")
+		err = l.restart(ctx, op, "reconciling")
 		if p, ok := problem.As(err); ok && quota.Exhausted(err) {
 			return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}.of(op), nil)
 		}
 		if err != nil {
 			return err
 		}
-		_, err = l.attempt(ctx, op, nil)
+		_, err = l.attempt(ctx, pass, op, nil)
 		if _, ok := problem.As(err); ok {
 			return nil // settled, with a refusal
 		}
