@@ -122,7 +122,7 @@ func New(d Deps) *Authorizer {
 		budgets:    memory.New[postgres.Key, *budget](maxMerchants),
 		places:     newPlaces(),
 	}
-	a.running, a.stop = context.WithCancel(context.Background())
+	a.running, a.stop = context.WithCancel(postgres.Using(context.Background(), postgres.Workers))
 	return a
 }
 

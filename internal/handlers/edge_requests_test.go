@@ -288,7 +288,7 @@ func TestAdmission(t *testing.T) {
 	for range 2 {
 		go func() { done <- b.do(t, "GET", "/v1/me", "").StatusCode }()
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(b.admission) < 2 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); len(b.admission.places) < 2 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	a := b.do(t, "GET", "/v1/stores", "")
@@ -328,7 +328,7 @@ func TestClientLeft(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	for deadline := time.Now().Add(5 * time.Second); len(b.admission) < 1 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); len(b.admission.places) < 1 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

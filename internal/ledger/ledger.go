@@ -75,7 +75,7 @@ func New(d Deps) *Ledger {
 	l.LegacyStores = newCollection[LegacyFields](l, legacyType)
 	l.Goods = newCollection[GoodsFields](l, goodsType)
 	l.StorePrograms = newCollection[StoreProgramFields](l, storeProgramType)
-	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.ctx, l.stop = context.WithCancel(postgres.Using(context.Background(), postgres.Workers))
 	return l
 }
 
@@ -190,7 +190,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	case postgres.Refused(err):
 		return Done{}, err
 	}
-	if w.ValidateOnly {
+	if w.ValidateOnly || errors.Is(err, postgres.ErrNotAsked) {
 		return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 	}
 	// Whether it was committed is unknown, but nothing was sent, and nothing
