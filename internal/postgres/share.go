@@ -32,14 +32,18 @@ func (s Share) of(conns int32) int32 {
 type shareKey struct{}
 
 // Using returns a context whose queries take their connections from s.
-func Using(ctx context.Context, s Share) context.Context { return context.WithValue(ctx, shareKey{}, s) }
+func Using(ctx context.Context, s Share) context.Context {
+	return context.WithValue(ctx, shareKey{}, s)
+}
 
 func shareOf(ctx context.Context) Share {
 	s, _ := ctx.Value(shareKey{}).(Share)
 	return s
 }
 
-func (db *DB) pool(ctx context.Context) *pgxpool.Pool { return db.pools[shareOf(ctx)%Share(len(db.pools))] }
+func (db *DB) pool(ctx context.Context) *pgxpool.Pool {
+	return db.pools[shareOf(ctx)%Share(len(db.pools))]
+}
 
 // ErrNotAsked is of what failed before the database was asked anything: there
 // was no connection to be had.
