@@ -162,13 +162,14 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 		if pass, err = l.Authorizer.Admit(ctx, w.Merchant, w.Kind.Endpoint); err != nil {
 			return l.turnedAway(ctx, w, err)
 		}
+		defer pass.Leave()
 	}
 	op, err := l.begin(ctx, w)
 	if err == nil {
 		return l.attempt(ctx, pass, op, w.Read)
 	}
 	if pass != nil {
-		pass.Leave()
+		pass.Leave() // what follows may be another attempt
 	}
 	switch {
 	case postgres.IsCode(err, postgres.RefusedKeyTaken):

@@ -90,6 +90,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 	if err != nil {
 		return Done{}, err
 	}
+	defer pass.Leave()
 	err = l.restart(ctx, op, "failed")
 	if err == nil {
 		op.file = w.File

@@ -128,7 +128,7 @@ func answersEveryErrcode(t *testing.T, w *world.World, c *world.Client, call err
 		w.Fault(call.path, times, map[string]any{"errcode": row.Errcode, "errmsg": "said so rid: 6543abcd-12345678-0a0b0c0d"})
 		a := call.do(c)
 		if times > 1 {
-			w.Control("DELETE", "faults", nil, nil) // should there have been fewer
+			w.Control("DELETE", "faults", nil, nil)
 		}
 		// An upload whose end nobody knows has failed: the second one does no harm.
 		if upload := strings.HasPrefix(call.endpoint, "media."); row.Class == "ambiguous" && call.write && !upload {
@@ -163,8 +163,9 @@ func answersEveryErrcode(t *testing.T, w *world.World, c *world.Client, call err
 	}
 }
 
-// attempts is how often a read that gets no answer is made at most.
-const attempts = 3
+// attempts is more often than a read that gets no answer is made, also by the
+// background.
+const attempts = 20
 
 // Every errcode of WeChat whose code an operation lists is answered with that
 // code, and with the field at fault.
