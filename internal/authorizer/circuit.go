@@ -41,6 +41,7 @@ const (
 // A permit may be given back unused, and says nothing once the circuit has
 // moved on: a call that was sent before the pause doesn't judge the probe.
 type circuit struct {
+	pace    float64                                    // multiplies all times but probeWait
 	changed func(to circuitState, pause time.Duration) // called under no lock
 
 	mu    sync.Mutex
@@ -60,9 +61,11 @@ type permit struct {
 	round int
 }
 
-func newCircuit(changed func(circuitState, time.Duration)) *circuit {
-	return &circuit{changed: changed, state: circuitClosed}
+func newCircuit(pace float64, changed func(circuitState, time.Duration)) *circuit {
+	return &circuit{pace: pace, changed: changed, state: circuitClosed}
 }
+
+func (c *circuit) paced(d time.Duration) time.Duration { return time.Duration(float64(d) * c.pace) }
 
 // enter asks for leave. wait > 0: there is none, and when to ask again.
 func (c *circuit) enter() (_ permit, wait time.Duration) {
@@ -110,14 +113,14 @@ func (p permit) heard(outage bool) {
 	switch {
 	case p.round != c.round: // it has been judged by others
 	case c.state == circuitHalfOpen && outage:
-		c.pause = min(2*c.pause, longestPause)
+		c.pause = min(2*c.pause, c.paced(longestPause))
 		c.until = now.Add(c.pause)
 		c.become(circuitOpen)
 	case c.state == circuitHalfOpen:
 		clear(c.slots[:])
 		c.become(circuitClosed)
 	case c.count(now, outage):
-		c.pause = firstPause
+		c.pause = c.paced(firstPause)
 		c.until = now.Add(c.pause)
 		c.become(circuitOpen)
 	}
@@ -151,8 +154,7 @@ func (p permit) leave() {
 
 // count adds a call to the window, and tells whether that is too much.
 func (c *circuit) count(now time.Time, outage bool) bool {
-	const slot = circuitWindow / circuitSlots
-	at := now.UnixNano() / int64(slot)
+	at := now.UnixNano() / int64(c.paced(circuitWindow/circuitSlots))
 	s := &c.slots[at%circuitSlots]
 	if s.at != at {
 		s.at, s.calls, s.outages = at, 0, 0
@@ -187,7 +189,7 @@ func (a *Authorizer) circuit(tenantID uuid.UUID, e *wechat.Endpoint) *circuit {
 	if c, ok := a.circuits.Get(key); ok {
 		return c
 	}
-	fresh := newCircuit(func(to circuitState, pause time.Duration) {
+	fresh := newCircuit(a.Config.Pace, func(to circuitState, pause time.Duration) {
 		if a.Metrics.CircuitChanged != nil {
 			a.Metrics.CircuitChanged(name, string(to))
 		}

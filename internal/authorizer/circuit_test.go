@@ -12,7 +12,7 @@ import (
 // A recorded circuit, and how it moved.
 func recorded() (*circuit, *[]circuitState) {
 	moves := new([]circuitState)
-	return newCircuit(func(to circuitState, _ time.Duration) { *moves = append(*moves, to) }), moves
+	return newCircuit(1, func(to circuitState, _ time.Duration) { *moves = append(*moves, to) }), moves
 }
 
 // call asks for leave, and uses it.
