@@ -2478,6 +2478,9 @@ type Operation struct {
 	// Attempts Each call to WeChat.
 	Attempts []OperationAttempt `json:"attempts"`
 
+	// AttentionAt Of a `reconciling` operation: when it becomes `needs_attention`, unless its outcome is known by then.
+	AttentionAt *time.Time `json:"attention_at"`
+
 	// Candidates What may be the result, when more than one object at WeChat fits.
 	Candidates []OperationCandidate `json:"candidates"`
 	CreatedAt  time.Time            `json:"created_at"`
@@ -5648,7 +5651,8 @@ type ClientInterface interface {
 
 	// ResolveOperationWithBody Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -5659,7 +5663,8 @@ type ClientInterface interface {
 
 	// ResolveOperation Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -7295,7 +7300,8 @@ func (c *Client) GetOperation(ctx context.Context, id OperationID, params *GetOp
 
 // ResolveOperationWithBody Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -7316,7 +7322,8 @@ func (c *Client) ResolveOperationWithBody(ctx context.Context, id OperationID, c
 
 // ResolveOperation Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -14183,7 +14190,8 @@ type ClientWithResponsesInterface interface {
 
 	// ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -14194,7 +14202,8 @@ type ClientWithResponsesInterface interface {
 
 	// ResolveOperationWithResponse Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -20585,7 +20594,8 @@ func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, id O
 
 // ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -20602,7 +20612,8 @@ func (c *ClientWithResponses) ResolveOperationWithBodyWithResponse(ctx context.C
 
 // ResolveOperationWithResponse Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //

@@ -2477,6 +2477,9 @@ type Operation struct {
 	// Attempts Each call to WeChat.
 	Attempts []OperationAttempt `json:"attempts"`
 
+	// AttentionAt Of a `reconciling` operation: when it becomes `needs_attention`, unless its outcome is known by then.
+	AttentionAt *time.Time `json:"attention_at"`
+
 	// Candidates What may be the result, when more than one object at WeChat fits.
 	Candidates []OperationCandidate `json:"candidates"`
 	CreatedAt  time.Time            `json:"created_at"`
