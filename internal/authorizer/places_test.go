@@ -1,13 +1,17 @@
 package authorizer
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/memory"
+	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/wechat"
 )
 
 func TestPlaces(t *testing.T) {
@@ -80,6 +84,38 @@ func TestRetryBudget(t *testing.T) {
 		time.Sleep(time.Hour)
 		if n := spend(); n != retriesKept {
 			t.Fatalf("%d for an hour", n)
+		}
+	})
+}
+
+// While WeChat is away reads are made again a tenth of the time at most, and
+// once a second; refusals of WeChat's never are.
+func TestRetriesStayWithinTheBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := &Authorizer{budgets: memory.New[postgres.Key, *budget](10)}
+		c, calls, began := account{tenant: uuid.New(), id: uuid.New()}, 0, time.Now()
+		read := func(code int64) {
+			_, _ = a.patiently(t.Context(), c, wechat.GetStoreList, func() (wechat.Reply, error) {
+				calls++
+				return wechat.Reply{Status: 200, Body: fmt.Appendf(nil, `{"errcode":%d,"errmsg":"x"}`, code)}, nil
+			})
+		}
+		const reads = 1000
+		for range reads {
+			read(-1)
+		}
+		if most := 1.1*reads + retriesKept + time.Since(began).Seconds() + 1; float64(calls) > most || calls <= reads {
+			t.Errorf("%d calls for %d reads, at most %.0f", calls, reads, most)
+		}
+		time.Sleep(time.Hour)
+		calls = 0
+		if read(-1); calls != 1+maxRetries {
+			t.Errorf("%d calls of one read", calls)
+		}
+		calls = 0
+		if read(45011); calls != 1 {
+			t.Errorf("%d calls of a read that was refused", calls)
 		}
 	})
 }
