@@ -59,10 +59,10 @@ test: ## all tests: vet, real Postgres, the built binary, drift; no Docker neede
 TESTARGS = -vet=off -timeout 9m -ldflags=-w $(TESTFLAGS)
 
 # How much, how many processes, and the seed of a run that is to be repeated:
-# ARGS="-matrix 500 -kills 200 -network 300 -postgres 100 -expiries 1000 -pushes 1000 -creates 200 -upgrade 2 -slots 3 -seed 7".
+# ARGS="-matrix 500 -hangups 100 -kills 200 -network 300 -postgres 100 -expiries 1000 -pushes 1000 -creates 200 -upgrade 2 -slots 3 -seed 7".
 .PHONY: torture
 torture: ## kill, cut off and crash everything while it writes, and count what was lost (ARGS="-kills 100 -seed 7"; about an hour)
-	$(STATIC) go test -v -count=1 -timeout 0 -parallel 1 ./test/torture -args -matrix 1360 -kills 700 -network 1500 -postgres 500 -expiries 10000 -pushes 10000 -creates 2000 -upgrade 8 $(ARGS)
+	$(STATIC) go test -v -count=1 -timeout 0 -parallel 1 ./test/torture -args -matrix 1360 -hangups 500 -kills 700 -network 1500 -postgres 500 -expiries 10000 -pushes 10000 -creates 2000 -upgrade 8 $(ARGS)
 
 .PHONY: check
 check: ## what review expects besides tests: vet of both builds, the race detector, modules, lint, sqlc diff, nothing left to generate, known vulnerabilities

@@ -1,8 +1,9 @@
 //go:build !faults
 
 // Package fault marks the places where the fault suites kill or stop a
-// process. In a release build it is nothing: each function is empty, and a
-// test finds no name of such a place in the binary.
+// process, and where they break the protocol to see that they notice. In a
+// release build it is nothing: each function is empty, and a test finds no name
+// of such a place in the binary.
 package fault
 
 import "context"
@@ -21,3 +22,9 @@ func AtWire(ctx context.Context, _, _ string) context.Context { return ctx }
 
 // Segment returns n.
 func Segment(n int64) int64 { return n }
+
+// Sabotaged is false: the compiler drops what stands behind it.
+func Sabotaged(string) bool { return false }
+
+// Synced does nothing.
+func Synced(string, int64) {}

@@ -1,7 +1,8 @@
 //go:build faults
 
 // Package fault marks the places where the fault suites kill or stop a
-// process, in binaries built with -tags faults.
+// process, and where they break the protocol to see that they notice, in
+// binaries built with -tags faults.
 package fault
 
 import (
@@ -10,14 +11,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// GATEWAY_FAILPOINT is NAME:ACTION or NAME:ACTION:N. ACTION is kill (SIGKILL)
-// or stop (SIGSTOP); it happens on the Nth time that NAME is passed, the
-// first by default. GATEWAY_FAILPOINT_FILE names a file that holds the same and
+// GATEWAY_FAILPOINT is NAME:ACTION or NAME:ACTION:N. ACTION is kill (SIGKILL),
+// stop (SIGSTOP), or power (SIGKILL, and what was written to disk and not synced
+// is gone); it happens on the Nth time that NAME is passed, the first by
+// default. GATEWAY_FAILPOINT_FILE names a file that holds the same and
 // is read each time a point is passed: so a running process is made to die.
 var (
 	armed  = os.Getenv("GATEWAY_FAILPOINT")
@@ -41,8 +44,11 @@ func At(point string) {
 		return
 	}
 	sig := syscall.SIGKILL
-	if action == "stop" {
+	switch action {
+	case "stop":
 		sig = syscall.SIGSTOP
+	case "power":
+		losePower()
 	}
 	_ = syscall.Kill(os.Getpid(), sig)
 	if sig == syscall.SIGKILL {
@@ -82,14 +88,21 @@ func AtWire(ctx context.Context, written, begun string) context.Context {
 	if !ok {
 		return ctx
 	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	trace := &httptrace.ClientTrace{
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil { // and net/http is about to flush it
 				time.AfterFunc(leaving, func() { AtAttempt(n, written) })
 			}
 		},
 		GotFirstResponseByte: func() { AtAttempt(n, begun) },
-	})
+	}
+	if Sabotaged("call_ends_with_client") {
+		// The call outlives its context, and not its connection.
+		stop := func() bool { return true }
+		trace.GotConn = func(c httptrace.GotConnInfo) { stop = context.AfterFunc(ctx, func() { _ = c.Conn.Close() }) }
+		trace.GotFirstResponseByte = func() { stop() }
+	}
+	return httptrace.WithClientTrace(ctx, trace)
 }
 
 // Segment is how large a file of the spool may be: n, or what
@@ -100,3 +113,35 @@ func Segment(n int64) int64 {
 	}
 	return n
 }
+
+// disk is how far each file is known to be synced.
+var disk = struct {
+	sync.Mutex
+	synced map[string]int64
+}{synced: map[string]int64{}}
+
+// Synced tells that the file's first size bytes have reached the disk. From the
+// moment that power is lost it never returns: nobody hears of a later sync.
+func Synced(path string, size int64) {
+	disk.Lock()
+	defer disk.Unlock()
+	disk.synced[path] = size
+}
+
+// losePower leaves of each file what a power loss certainly leaves. SIGKILL
+// alone would leave all of it, because the page cache is the kernel's.
+func losePower() {
+	disk.Lock()
+	for path, size := range disk.synced {
+		_ = os.Truncate(path, size)
+	}
+}
+
+var sabotage = os.Getenv("GATEWAY_SABOTAGE")
+
+// Sabotaged reports whether GATEWAY_SABOTAGE names this breach of the protocol.
+// Each exists to prove that a suite notices it (test/torture). Inlined, a name
+// would be compared piece by piece, and a test that looks for it find none.
+//
+//go:noinline
+func Sabotaged(breach string) bool { return sabotage == breach }

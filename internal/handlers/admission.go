@@ -7,39 +7,27 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 )
 
-const (
-	// longestQueue is how long a request waits for its turn. A longer queue
-	// would answer requests whose clients have given up.
-	longestQueue = 100 * time.Millisecond
-	// pushesAtOnce and longestPushQueue are the same for WeChat's pushes, which
-	// have places of their own, so that no tenant's requests keep them out.
-	// WeChat waits 5 s, and gives up after three tries.
-	pushesAtOnce     = 128
-	longestPushQueue = 2 * time.Second
-)
+// longestQueue is how long a request waits for its turn. A longer queue would
+// answer requests whose clients have given up.
+const longestQueue = 100 * time.Millisecond
 
 // admission lets so many requests be served at the same time and no more: the
 // process stays able to finish what it began.
-type admission struct {
-	places chan struct{}
-	queue  time.Duration // that one waits for a place
-}
+type admission chan struct{}
 
-func newAdmission(most int, queue time.Duration) admission {
-	return admission{make(chan struct{}, most), queue}
-}
+func newAdmission(most int) admission { return make(admission, most) }
 
 // enter waits for a place. Errors: overloaded.
 func (a admission) enter(ctx context.Context) (release func(), err error) {
 	select {
-	case a.places <- struct{}{}:
+	case a <- struct{}{}:
 		return a.leave, nil
 	default:
 	}
-	t := time.NewTimer(a.queue)
+	t := time.NewTimer(longestQueue)
 	defer t.Stop()
 	select {
-	case a.places <- struct{}{}:
+	case a <- struct{}{}:
 		return a.leave, nil
 	case <-ctx.Done():
 		return nil, problem.Of(problem.CodeOverloaded).WithErr(ctx.Err())
@@ -48,4 +36,4 @@ func (a admission) enter(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func (a admission) leave() { <-a.places }
+func (a admission) leave() { <-a }

@@ -13,14 +13,16 @@ import (
 	"github.com/mendian/mendian/test/world"
 )
 
-// What a release can't be told to do: no name of a failpoint is in it, and
-// nothing that shortens the schedule of the reconciler. The fault build has all
+// What a release can't be told to do: no name of a failpoint is in it, none of a
+// breach of the protocol, and nothing that shortens the schedule of the
+// reconciler. The fault build has all
 // of them, so the search itself is known to work.
 func TestReleaseHasNoFailpoints(t *testing.T) {
 	t.Parallel()
-	names := []string{"GATEWAY_FAILPOINT", "GATEWAY_FAULT_SCHEDULE", "GATEWAY_FAULT_SEGMENT"}
+	names := []string{"GATEWAY_FAILPOINT", "GATEWAY_FAULT_SCHEDULE", "GATEWAY_FAULT_SEGMENT", "GATEWAY_SABOTAGE"}
 	at := regexp.MustCompile(`fault\.At(?:Attempt|Wire)?\((?:[^"]+, )?"([^"]+)"(?:, "([^"]+)")?\)`)
-	var points []string
+	breach := regexp.MustCompile(`fault\.Sabotaged\("([^"]+)"\)`)
+	var points, breaches []string
 	for _, dir := range []string{"../../internal", "../../cmd"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
@@ -33,8 +35,14 @@ func TestReleaseHasNoFailpoints(t *testing.T) {
 					points = append(points, m[2])
 				}
 			}
+			for _, m := range breach.FindAllStringSubmatch(string(source), -1) {
+				breaches = append(breaches, m[1])
+			}
 			if n := bytes.Count(source, []byte("fault.At")); n != len(at.FindAllString(string(source), -1)) {
 				t.Errorf("%s: a failpoint whose name this test can't read", path)
+			}
+			if n := bytes.Count(source, []byte("fault.Sabotaged")); n != len(breach.FindAllString(string(source), -1)) {
+				t.Errorf("%s: a breach whose name this test can't read", path)
 			}
 			return err
 		})
@@ -43,8 +51,8 @@ func TestReleaseHasNoFailpoints(t *testing.T) {
 		}
 	}
 	slices.Sort(points)
-	if len(points) < 10 {
-		t.Fatalf("found only %v", points)
+	if len(points) < 10 || len(breaches) < 5 {
+		t.Fatalf("found only %v and %v", points, breaches)
 	}
 	for i := range points[1:] {
 		if points[i] == points[i+1] {
@@ -59,7 +67,7 @@ func TestReleaseHasNoFailpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(names, points...) {
+	for _, name := range slices.Concat(names, points, breaches) {
 		if bytes.Contains(release, []byte(name)) {
 			t.Errorf("the release binary holds %q", name)
 		}

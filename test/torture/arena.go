@@ -40,6 +40,7 @@ type Slot struct {
 	spool      string
 	addr       string
 	DB, WeChat *Proxy
+	Sabotage   string // what its processes do wrong
 
 	mu sync.Mutex
 	g  *world.Gateway // nil while nobody is there
@@ -92,6 +93,9 @@ func (s *Slot) environ(more map[string]string) map[string]string {
 	wechat := "http://" + s.WeChat.Addr
 	env := map[string]string{"GATEWAY_SPOOL_DIR": s.spool, "GATEWAY_ADDR": s.addr, "DATABASE_URL": dsn(s.DB.Addr),
 		"GATEWAY_WECHAT_API_URL": wechat, "GATEWAY_WECHAT_MP_URL": wechat, "GATEWAY_WECHAT_OPEN_URL": wechat}
+	if s.Sabotage != "" {
+		env["GATEWAY_SABOTAGE"] = s.Sabotage
+	}
 	maps.Copy(env, more)
 	return env
 }

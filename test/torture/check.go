@@ -15,6 +15,7 @@ import (
 // Figures are what a run amounts to.
 type Figures struct {
 	Kills, Network, Database int // faults that touched something
+	HangUps                  int // callers who didn't wait for their answer
 	Writes, Issued           int // writes asked for; ids that WeChat gave for them
 	Lost, Duplicated         int // of those
 	Late                     int // ids known by the event only: their reply died with its process, between arrival and fsync
@@ -24,9 +25,9 @@ type Figures struct {
 }
 
 func (f Figures) String() string {
-	return fmt.Sprintf("process kills %d, network faults %d, Postgres faults %d, writes %d, ids issued %d, lost %d, duplicated %d "+
+	return fmt.Sprintf("process kills %d, network faults %d, Postgres faults %d, callers gone %d, writes %d, ids issued %d, lost %d, duplicated %d "+
 		"(%d known by a later event, %d that WeChat tells only once, %d operations left to a person, all quiet after %s)",
-		f.Kills, f.Network, f.Database, f.Writes, f.Issued, f.Lost, f.Duplicated, f.Late, f.Untold, f.Attention, f.Slowest.Round(100*time.Millisecond))
+		f.Kills, f.Network, f.Database, f.HangUps, f.Writes, f.Issued, f.Lost, f.Duplicated, f.Late, f.Untold, f.Attention, f.Slowest.Round(100*time.Millisecond))
 }
 
 // unproven are the kinds that no read can prove: they wait for WeChat's event,
@@ -54,6 +55,15 @@ func (a *Arena) Quiesce(f *Figures) {
 		f.Slowest = took
 		a.t.Logf("quiet after %s; last was %v", took.Round(time.Millisecond), last)
 	}
+}
+
+// judge checks the writes before WeChat pushes anything, and after it has
+// decided and pushed all.
+func (a *Arena) judge(writes []*Write, f *Figures) {
+	a.t.Helper()
+	a.Check(writes, f, false)
+	a.Release()
+	a.Check(writes, f, true)
 }
 
 // Check compares what the gateways know of the writes with what the simulator
@@ -204,8 +214,8 @@ func (a *Arena) consistent(w *Write) {
 	}
 }
 
-// Release lets WeChat decide and push, and waits until nothing is unknown here.
-func (a *Arena) Release() {
+// DecideAll lets WeChat approve what waits for its people.
+func (a *Arena) DecideAll() {
 	a.t.Helper()
 	for _, audit := range a.Audits() {
 		if audit["status"] != "pending" {
@@ -217,6 +227,12 @@ func (a *Arena) Release() {
 		}
 		a.Decide(kind, id, "approve", "")
 	}
+}
+
+// Release lets WeChat decide and push, and waits until nothing is unknown here.
+func (a *Arena) Release() {
+	a.t.Helper()
+	a.DecideAll()
 	a.Hold(false)
 	world.Eventually(a.t, quiet, "WeChat's decisions to be known here", func() error {
 		at := map[string]string{}

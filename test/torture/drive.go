@@ -1,6 +1,8 @@
 package torture
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -26,8 +28,10 @@ const patience = 3 * time.Minute
 
 // ask sends the write once. It returns an error when the caller has to repeat
 // it: there is no answer, or one that says so.
-func (a *Arena) ask(w *Write, url string) (*world.Answer, error) {
-	c := world.NewClient(a.t, url, a.World.Key, transport).For(w.Merchant)
+func (a *Arena) ask(w *Write, url string) (*world.Answer, error) { return a.askOver(w, url, transport) }
+
+func (a *Arena) askOver(w *Write, url string, over *http.Transport) (*world.Answer, error) {
+	c := world.NewClient(a.t, url, a.World.Key, over).For(w.Merchant)
 	answer, err := c.Try(w.Method, w.Path, w.Body, "Idempotency-Key", w.Key)
 	if err != nil {
 		return nil, err
@@ -49,6 +53,13 @@ func (a *Arena) ask(w *Write, url string) (*world.Answer, error) {
 
 // transport keeps no connection: the other end is killed all the time.
 var transport = &http.Transport{DisableKeepAlives: true}
+
+// hangUp sends the write and gives up soon. It reports whether that was before
+// an answer came.
+func (a *Arena) hangUp(w *Write, url string, after time.Duration) bool {
+	_, err := a.askOver(w, url, &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: after})
+	return errors.Is(err, context.DeadlineExceeded)
+}
 
 // drive repeats the write, at whatever process answers, until its caller is
 // told how it went.

@@ -16,6 +16,7 @@ import (
 // left of it.
 type Death struct {
 	Point     string // of the process that makes the write
+	Power     bool   // the machine loses its power: what was written and not synced is gone
 	Second    string // of its successor, which dies too
 	NoSpool   bool   // the disk is lost with it
 	Forgotten bool   // nothing of ours holds WeChat's reply
@@ -23,6 +24,9 @@ type Death struct {
 
 func (d Death) String() string {
 	n := d.Point
+	if d.Power {
+		n += " by loss of power"
+	}
 	if d.Second != "" {
 		n += ", then " + d.Second
 	}
@@ -38,6 +42,7 @@ var Deaths = []Death{
 	{Point: "after_t1"},
 	{Point: "after_upstream", Forgotten: true},
 	{Point: "after_spool"},
+	{Point: "after_spool", Power: true},
 	{Point: "before_t2"},
 	{Point: "after_t2"},
 	{Point: "after_spool", Second: "spool_replayed"},
@@ -49,8 +54,10 @@ var Deaths = []Death{
 // Each write kind is killed at each step. WeChat keeps every push and audit
 // back until the ids were read from the processes that came after: the spool is
 // what tells them.
-func TestMatrix(t *testing.T) {
-	run(t, *matrixKills, func(a *Arena, r *rand.Rand, f *Figures, goal int) {
+func TestMatrix(t *testing.T) { run(t, *matrixKills, matrix(Kinds, Deaths)) }
+
+func matrix(kinds []string, deaths []Death) suite {
+	return func(a *Arena, r *rand.Rand, f *Figures, goal int) {
 		lanes := a.Slots
 		var files []string
 		for i, s := range lanes {
@@ -63,12 +70,12 @@ func TestMatrix(t *testing.T) {
 		}
 		for round := 0; f.Kills < goal; round++ {
 			// A round takes one step of each kind, another one next time.
-			writes := a.Prepare(min(len(Deaths), max(1, (goal-f.Kills+len(Kinds)-1)/len(Kinds))), Kinds...)
+			writes := a.Prepare(min(len(deaths), max(1, (goal-f.Kills+len(kinds)-1)/len(kinds))), kinds...)
 			r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
 			n := map[string]int{}
 			fates := make(chan fate, len(writes))
 			for _, w := range writes {
-				fates <- fate{w, Deaths[(round+n[w.Kind])%len(Deaths)]}
+				fates <- fate{w, deaths[(round+n[w.Kind])%len(deaths)]}
 				n[w.Kind]++
 			}
 			close(fates)
@@ -85,13 +92,10 @@ func TestMatrix(t *testing.T) {
 			}
 			wait.Wait()
 			f.Kills += int(kills.Load())
-			a.Quiesce(f)
-			a.Check(writes, f, false)
-			a.Release()
-			a.Check(writes, f, true)
-			t.Logf("round %d: %s", round, f)
+			a.judge(writes, f)
+			a.t.Logf("round %d: %s", round, f)
 		}
-	})
+	}
 }
 
 // die sends the write to the slot's process, which dies of it, and repeats the
@@ -99,7 +103,11 @@ func TestMatrix(t *testing.T) {
 func (s *Slot) die(w *Write, d Death, file string, r *rand.Rand) (kills int64) {
 	a := s.arena
 	w.Forgotten = d.Forgotten
-	if err := os.WriteFile(file, []byte(d.Point+":kill\n"), 0o600); err != nil {
+	order := d.Point + ":kill"
+	if d.Power {
+		order = d.Point + ":power"
+	}
+	if err := os.WriteFile(file, []byte(order), 0o600); err != nil {
 		a.t.Error(err)
 	}
 	answer, err := a.ask(w, s.URL())

@@ -15,58 +15,98 @@ type Nemesis func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int6
 
 // storm lets callers write at all slots while the nemesis is at work, in
 // rounds, until it has done its share.
-func storm(count func(*Figures) *int, nemesis Nemesis) func(*Arena, *rand.Rand, *Figures, int) {
+func storm(count func(*Figures) *int, nemesis Nemesis) suite {
 	return func(a *Arena, r *rand.Rand, f *Figures, goal int) {
-		var urls []string
-		for _, s := range a.Slots {
-			s.Up(nil)
-			urls = append(urls, s.URL())
-		}
+		urls := a.up()
 		for round := 0; *count(f) < goal; round++ {
 			writes := a.Prepare(min(24, max(1, (goal-*count(f))/8)), Kinds...)
-			r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
-			// WeChat takes its time, so that faults meet requests on their way.
-			a.Fault("*", 1_000_000, map[string]any{"delay_ms": 40})
-			a.Hold(true)
-			queue := make(chan *Write, len(writes))
-			for _, w := range writes {
-				queue <- w
-			}
-			close(queue)
 			ctx, cancel := context.WithCancel(context.Background())
 			var hurt atomic.Int64
-			var nemeses, callers sync.WaitGroup
+			var nemeses sync.WaitGroup
 			nemesisRand := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 			nemeses.Go(func() { nemesis(ctx, a, nemesisRand, &hurt) })
-			for range 12 {
-				own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
-				callers.Go(func() {
-					for w := range queue {
-						a.drive(w, urls, own)
-						time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)
-					}
-				})
-			}
-			callers.Wait()
+			a.crowd(writes, r, map[string]any{"delay_ms": 40}, func(w *Write, own *rand.Rand) { a.drive(w, urls, own) })
 			cancel()
 			nemeses.Wait()
 			a.Control("DELETE", "faults", nil, nil)
 			*count(f) += int(hurt.Load())
-			a.Quiesce(f)
 			// A reply may have died with its process between arrival and
 			// fsync: which one can't be known, so what no event can tell is
 			// looked at afterwards.
 			for _, w := range writes {
 				w.Forgotten = true
 			}
-			a.Check(writes, f, false)
-			a.Release()
-			a.Check(writes, f, true)
-			t := a.t
-			t.Logf("round %d: %s", round, f)
+			a.judge(writes, f)
+			a.t.Logf("round %d: %s", round, f)
 		}
 		for _, s := range a.Slots {
 			s.Kill()
+		}
+	}
+}
+
+// up starts a process in each slot, and tells where they listen.
+func (a *Arena) up() (urls []string) {
+	a.t.Helper()
+	for _, s := range a.Slots {
+		s.Up(nil)
+		urls = append(urls, s.URL())
+	}
+	return urls
+}
+
+// crowd lets a dozen callers make these writes, while WeChat is slow, so that
+// what is done meanwhile meets requests on their way, and keeps its pushes back.
+func (a *Arena) crowd(writes []*Write, r *rand.Rand, slow map[string]any, call func(w *Write, own *rand.Rand)) {
+	a.t.Helper()
+	r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
+	a.Fault("*", 1_000_000, slow)
+	a.Hold(true)
+	queue := make(chan *Write, len(writes))
+	for _, w := range writes {
+		queue <- w
+	}
+	close(queue)
+	var callers sync.WaitGroup
+	for range 12 {
+		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		callers.Go(func() {
+			for w := range queue {
+				call(w, own)
+				time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)
+			}
+		})
+	}
+	callers.Wait()
+}
+
+// Callers hang up at any moment of a write, and ask for it again. Nothing else
+// is hurt: every id is known from WeChat's reply, before anything else could
+// have told it.
+func TestHangUps(t *testing.T) { run(t, *hangUps, leavers(Kinds)) }
+
+func leavers(kinds []string) suite {
+	return func(a *Arena, r *rand.Rand, f *Figures, goal int) {
+		urls := a.up()
+		for round := 0; f.HangUps < goal; round++ {
+			writes := a.Prepare(min(24, 1+(goal-f.HangUps)/len(kinds)), kinds...)
+			var left atomic.Int64
+			// Most hang up between what WeChat does and its reply.
+			a.crowd(writes, r, map[string]any{"delay_ms": 300, "before": false}, func(w *Write, own *rand.Rand) {
+				for range 2 {
+					if a.hangUp(w, urls[own.IntN(len(urls))], time.Duration(1+own.IntN(400))*time.Millisecond) {
+						left.Add(1)
+					}
+				}
+				a.drive(w, urls, own)
+			})
+			a.Control("DELETE", "faults", nil, nil)
+			f.HangUps += int(left.Load())
+			a.judge(writes, f)
+			if f.Late+f.Untold+f.Attention > 0 {
+				a.t.Errorf("ids were not told by WeChat's reply, though it came: %s", f)
+			}
+			a.t.Logf("round %d: %s", round, f)
 		}
 	}
 }

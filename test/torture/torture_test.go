@@ -17,11 +17,15 @@ import (
 	"time"
 )
 
+// A suite hurts an arena until it has done its share, and checks what is left.
+type suite func(a *Arena, r *rand.Rand, f *Figures, goal int)
+
 var (
 	seed        = flag.Uint64("seed", 0, "of every choice; 0: another one each time")
 	slots       = flag.Int("slots", 3, "gateway processes")
 	matrixKills = flag.Int("matrix", 17, "kills at a step of a write; 0: not this suite")
 
+	hangUps        = flag.Int("hangups", 12, "callers who hang up before their answer")
 	randomKills    = flag.Int("kills", 8, "kills at any moment, under load")
 	networkFaults  = flag.Int("network", 12, "faults of the network, under load")
 	databaseFaults = flag.Int("postgres", 8, "faults of Postgres, under load")
@@ -33,10 +37,10 @@ var (
 )
 
 // run gives a suite its arena and its seed, and prints its figures.
-func run(t *testing.T, goal int, suite func(a *Arena, r *rand.Rand, f *Figures, goal int)) {
+func run(t *testing.T, goal int, play suite) {
 	figures(t, goal, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
 		var f Figures
-		suite(a, r, &f, goal)
+		play(a, r, &f, goal)
 		return f
 	})
 }

@@ -119,14 +119,17 @@ func (p *preparation) account(kind string) {
 		for range 3 * perAccount {
 			goods = append(goods, map[string]any{"name": p.name("seed"), "price_type": 1, "price": 9.5, "url": "pages/index/index", "audit_status": 0, "third_party_tag": 2})
 		}
+		m.list = "/v1/goods"
 		p.Control("POST", "accounts/"+appid+"/goods", map[string]any{"goods": goods}, nil)
 	case family == "legacy_store":
 		var stores []map[string]any
 		for range 2 * perAccount {
 			stores = append(stores, map[string]any{"sid": p.name("L"), "available_state": 3})
 		}
+		m.list = "/v1/legacy-stores"
 		p.Control("POST", "accounts/"+appid+"/legacy-stores", map[string]any{"stores": stores}, nil)
 	case kind != "store_program.apply":
+		m.list = "/v1/stores"
 		p.Control("POST", "accounts/"+appid+"/stores", map[string]any{"count": 3 * perAccount}, nil)
 	}
 	m.authorize()
@@ -165,9 +168,10 @@ func (p *preparation) account(kind string) {
 type merchant struct {
 	arena  *Arena
 	appid  string
+	list   string // its inventory; "": it has none
 	id     string
 	client *world.Client
-	spare  map[string][]map[string]any // by list: records that no write has taken
+	spare  []map[string]any // records of the inventory that no write has taken
 }
 
 // ourAppIDs is how the appids of an arena's merchants begin.
@@ -187,7 +191,7 @@ func (a *Arena) newMerchant(account map[string]any) *merchant {
 // authorize is its administrator's consent in WeChat's console.
 func (m *merchant) authorize() { m.arena.Control("POST", "accounts/"+m.appid+"/authorize", nil, nil) }
 
-// known waits until the gateway knows the merchant.
+// known waits until the gateway knows the merchant, and what it had before.
 func (m *merchant) known(w *Write) {
 	m.wait()
 	w.AppID, w.Merchant = m.appid, m.id
@@ -204,33 +208,35 @@ func (m *merchant) wait() {
 			return nil
 		})
 		m.client = c.For(m.id)
+		m.spare = m.inventory()
 	}
 }
 
+func (m *merchant) inventory() []map[string]any {
+	var page struct{ Data []map[string]any }
+	if m.list == "" {
+		return nil
+	}
+	world.Eventually(m.arena.t, time.Minute, "the inventory "+m.list, func() error {
+		a := m.client.Do("GET", m.list+"?limit=100", nil)
+		if a.Status != 200 || a.Get("synced_at") == "null" {
+			return fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		a.Into(&page)
+		return nil
+	})
+	return page.Data
+}
+
 // take is a record of the merchant's inventory that no other write has.
-func (m *merchant) take(w *Write, list string) map[string]any {
+func (m *merchant) take(w *Write) map[string]any {
 	m.known(w)
-	if m.spare == nil {
-		m.spare = map[string][]map[string]any{}
+	if len(m.spare) == 0 {
+		m.arena.t.Fatalf("%s of %s is used up", m.list, m.appid)
 	}
-	if _, read := m.spare[list]; !read {
-		world.Eventually(m.arena.t, time.Minute, "the inventory "+list, func() error {
-			a := m.client.Do("GET", list+"?limit=100", nil)
-			if a.Status != 200 || a.Get("synced_at") == "null" {
-				return fmt.Errorf("%d %s", a.Status, a.Body)
-			}
-			var page struct{ Data []map[string]any }
-			a.Into(&page)
-			m.spare[list] = page.Data
-			return nil
-		})
-	}
-	spare := m.spare[list]
-	if len(spare) == 0 {
-		m.arena.t.Fatalf("%s of %s is used up", list, m.appid)
-	}
-	m.spare[list] = spare[1:]
-	return spare[0]
+	taken := m.spare[0]
+	m.spare = m.spare[1:]
+	return taken
 }
 
 func (m *merchant) createStore(w *Write) {
@@ -244,7 +250,7 @@ func (m *merchant) createStore(w *Write) {
 
 // updateStore gives a store new pictures, which WeChat audits.
 func (m *merchant) updateStore(w *Write) {
-	s := m.take(w, "/v1/stores")
+	s := m.take(w)
 	poi := s["poi_id"].(string)
 	w.Method, w.Path = "PATCH", "/v1/stores/"+s["id"].(string)
 	w.Body = map[string]any{"photos": []string{"http://mmbiz.qpic.cn/mmbiz_png/" + poi + "/0?wx_fmt=png"}, "contact_phone": phone}
@@ -252,13 +258,13 @@ func (m *merchant) updateStore(w *Write) {
 }
 
 func (m *merchant) deleteStore(w *Write) {
-	s := m.take(w, "/v1/stores")
+	s := m.take(w)
 	w.Method, w.Path = "DELETE", "/v1/stores/"+s["id"].(string)
 	w.Call, w.Effect, w.Sub = "wxa/del_store", "del_store", s["poi_id"].(string)
 }
 
 func (m *merchant) setCard(w *Write) {
-	s := m.take(w, "/v1/stores")
+	s := m.take(w)
 	card := m.arena.name("pcard")
 	w.Method, w.Path, w.Body = "PUT", "/v1/stores/"+s["id"].(string)+"/card", map[string]string{"card_id": card}
 	w.Call, w.Effect, w.Sub = "card/storewxa/set", "set_card", card
@@ -285,13 +291,13 @@ func (m *merchant) createLegacy(w *Write) {
 }
 
 func (m *merchant) updateLegacy(w *Write) {
-	s := m.take(w, "/v1/legacy-stores")
+	s := m.take(w)
 	w.Method, w.Path, w.Body = "PATCH", "/v1/legacy-stores/"+s["id"].(string), map[string]any{"average_price": 41, "special": "Parking"}
 	w.Call, w.Effect, w.Sub = "cgi-bin/poi/updatepoi", "updatepoi", s["sid"].(string)
 }
 
 func (m *merchant) deleteLegacy(w *Write) {
-	s := m.take(w, "/v1/legacy-stores")
+	s := m.take(w)
 	w.Method, w.Path = "DELETE", "/v1/legacy-stores/"+s["id"].(string)
 	w.Call, w.Effect, w.Sub = "cgi-bin/poi/delpoi", "delpoi", s["sid"].(string)
 }
@@ -310,13 +316,13 @@ func (m *merchant) createGoods(w *Write) {
 }
 
 func (m *merchant) updateGoods(w *Write) {
-	g := m.take(w, "/v1/goods")
+	g := m.take(w)
 	w.Method, w.Path, w.Body = "PATCH", "/v1/goods/"+g["id"].(string), map[string]any{"name": m.arena.name("other")}
 	w.Call, w.Effect, w.Sub = goodsCall+"update", "goods_update", g["goods_id"].(string)
 }
 
 func (m *merchant) auditGoods(w *Write) {
-	g := m.take(w, "/v1/goods")
+	g := m.take(w)
 	w.Method, w.Path = "POST", "/v1/goods/"+g["id"].(string)+"/audits"
 	w.Call, w.Effect, w.Sub = goodsCall+"audit", "goods_audit", g["goods_id"].(string)
 }
@@ -331,7 +337,7 @@ func (m *merchant) withdrawGoods(w *Write) {
 }
 
 func (m *merchant) deleteGoods(w *Write) {
-	g := m.take(w, "/v1/goods")
+	g := m.take(w)
 	w.Method, w.Path = "DELETE", "/v1/goods/"+g["id"].(string)
 	w.Call, w.Effect, w.Sub = goodsCall+"delete", "goods_delete", g["goods_id"].(string)
 }

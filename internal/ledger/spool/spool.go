@@ -258,12 +258,16 @@ func (s *Spool) syncTo(n int64) error {
 	if s.synced >= n {
 		return nil
 	}
+	if fault.Sabotaged("spool_unsynced") {
+		return nil // as if it were
+	}
 	if err := syscall.Fdatasync(int(s.file.Fd())); err != nil {
 		// The kernel may have dropped the pages: nothing more can be promised.
 		s.broken = fmt.Errorf("sync: %w", err)
 		return s.broken
 	}
 	s.synced = s.written
+	fault.Synced(s.file.Name(), s.size)
 	return nil
 }
 
@@ -274,6 +278,7 @@ func (s *Spool) rotate() error {
 			return err
 		}
 		s.synced = s.written
+		fault.Synced(s.file.Name(), s.size)
 	}
 	s.seq++
 	f, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("seg-%08d.log", s.seq)), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
@@ -281,6 +286,7 @@ func (s *Spool) rotate() error {
 		return err
 	}
 	s.file, s.size = f, 0
+	fault.Synced(f.Name(), 0)
 	d, err := os.Open(s.dir)
 	if err != nil {
 		return err
