@@ -2478,6 +2478,9 @@ type Operation struct {
 	// Attempts Each call to WeChat.
 	Attempts []OperationAttempt `json:"attempts"`
 
+	// AttentionAt Of a `reconciling` operation: when it becomes `needs_attention`, unless its outcome is known by then.
+	AttentionAt *time.Time `json:"attention_at"`
+
 	// Candidates What may be the result, when more than one object at WeChat fits.
 	Candidates []OperationCandidate `json:"candidates"`
 	CreatedAt  time.Time            `json:"created_at"`
@@ -3553,13 +3556,17 @@ type TenantID = string
 
 // TenantLimits Limits of the tenant; a member that is left out or `null` is the gateway's default.
 type TenantLimits struct {
+	// InFlight Calls to WeChat at the same time for all merchants together.
+	InFlight *int32 `json:"in_flight,omitempty"`
 	KeyBurst *int32 `json:"key_burst,omitempty"`
 
 	// KeyRequestsPerSecond Each key.
 	KeyRequestsPerSecond *float64 `json:"key_requests_per_second,omitempty"`
 
 	// MerchantInFlight Calls to WeChat at the same time for one merchant.
-	MerchantInFlight       *int32 `json:"merchant_in_flight,omitempty"`
+	MerchantInFlight *int32 `json:"merchant_in_flight,omitempty"`
+
+	// MerchantWritesInFlight Writes among them.
 	MerchantWritesInFlight *int32 `json:"merchant_writes_in_flight,omitempty"`
 
 	// RequestsPerSecond All keys together.
@@ -5644,7 +5651,8 @@ type ClientInterface interface {
 
 	// ResolveOperationWithBody Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -5655,7 +5663,8 @@ type ClientInterface interface {
 
 	// ResolveOperation Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -7291,7 +7300,8 @@ func (c *Client) GetOperation(ctx context.Context, id OperationID, params *GetOp
 
 // ResolveOperationWithBody Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -7312,7 +7322,8 @@ func (c *Client) ResolveOperationWithBody(ctx context.Context, id OperationID, c
 
 // ResolveOperation Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -14179,7 +14190,8 @@ type ClientWithResponsesInterface interface {
 
 	// ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -14190,7 +14202,8 @@ type ClientWithResponsesInterface interface {
 
 	// ResolveOperationWithResponse Say what became of an operation that needs attention
 	//
-	// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+	// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+	// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 	// `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 	// and your note are kept for ever.
 	//
@@ -20581,7 +20594,8 @@ func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, id O
 
 // ResolveOperationWithBodyWithResponse Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //
@@ -20598,7 +20612,8 @@ func (c *ClientWithResponses) ResolveOperationWithBodyWithResponse(ctx context.C
 
 // ResolveOperationWithResponse Say what became of an operation that needs attention
 //
-// For `needs_attention` only: WeChat's answer was lost and later reads could not tell. Look at WeChat's own pages, and answer
+// For `needs_attention`: WeChat's answer was lost and later reads could not tell. For a `reconciling` `map_poi.create` too, of which
+// only WeChat's event would tell, days later. Look at WeChat's own pages, and answer
 // `executed`, with the ids that WeChat shows there, or `not_executed`. `candidates` lists what the gateway found. The answer
 // and your note are kept for ever.
 //

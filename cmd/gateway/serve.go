@@ -114,7 +114,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	if g.spool, err = spool.Open(cfg.SpoolDir, g.keyset); err != nil {
 		return nil, fmt.Errorf("GATEWAY_SPOOL_DIR: %w", err)
 	}
-	if g.db, err = openMigrated(ctx, cfg, cfg.DBMaxConns); err != nil {
+	if g.db, err = openMigrated(ctx, postgres.Config{DSN: cfg.DatabaseURL.Reveal(), MaxConns: cfg.DBMaxConns, Split: true}); err != nil {
 		return nil, err
 	}
 	g.changes = g.db.NewChanges(log)
@@ -127,9 +127,11 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Log: log, Background: g.background,
 		Metrics: authorizer.Metrics{
 			TokenRefreshed: g.metrics.TokenRefreshed,
+			CircuitChanged: g.metrics.CircuitChanged,
+			ReadRetried:    g.metrics.ReadRetried,
 			TicketReceived: func(t uuid.UUID, _ time.Duration) { g.metrics.TicketAge(t.String(), 0) },
 		},
-		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance()}})
+		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance(), Pace: schedule().Polls}})
 	g.ledger = ledger.New(ledger.Deps{DB: g.db, Keyset: g.keyset, Authorizer: g.auth, Spool: g.spool, Changes: g.changes,
 		Schedule: schedule(), Log: log, Background: g.background})
 	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Spool: g.spool, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
@@ -167,7 +169,9 @@ func (g *gateway) ready(ctx context.Context) error {
 	if err := g.spool.Ready(); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	// As a push would ask: that requests use up their connections is no reason
+	// to send everybody to the other replicas.
+	ctx, cancel := context.WithTimeout(postgres.Using(ctx, postgres.Pushes), 2*time.Second)
 	defer cancel()
 	return g.db.CheckRole(ctx)
 }
@@ -206,7 +210,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 		return err
 	}
 	// What goes on beside the requests ends after them.
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	life, end := context.WithCancel(postgres.Using(context.WithoutCancel(ctx), postgres.Workers))
 	var background sync.WaitGroup
 	defer func() {
 		end()

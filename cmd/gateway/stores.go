@@ -38,7 +38,7 @@ func openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openMigrated(ctx, cfg, 2)
+	db, err := openMigrated(ctx, postgres.Config{DSN: cfg.DatabaseURL.Reveal(), MaxConns: 2})
 	if err != nil {
 		return nil, err
 	}
@@ -51,15 +51,15 @@ func openStores(ctx context.Context) (*stores, error) {
 
 // openMigrated opens a database that has the schema this binary needs. A newer
 // one will do: the others of a rolling update have migrated.
-func openMigrated(ctx context.Context, cfg config.Config, conns int32) (*postgres.DB, error) {
-	current, needed, err := postgres.MigrationStatus(ctx, cfg.DatabaseURL.Reveal())
+func openMigrated(ctx context.Context, cfg postgres.Config) (*postgres.DB, error) {
+	current, needed, err := postgres.MigrationStatus(ctx, cfg.DSN)
 	if err != nil {
 		return nil, err
 	}
 	if current < needed {
 		return nil, fmt.Errorf("the schema is at version %d and this binary needs %d: run `gateway migrate`", current, needed)
 	}
-	return postgres.Open(ctx, postgres.Config{DSN: cfg.DatabaseURL.Reveal(), MaxConns: conns})
+	return postgres.Open(ctx, cfg)
 }
 
 // withStores runs fn on the stores and closes them.

@@ -87,10 +87,10 @@ func (v tenantView) print(w io.Writer) {
 
 // tenantFlags are the settings that create and update share.
 type tenantFlags struct {
-	name, releaseCheck        string
-	returnURLs, origins       []string
-	rate, keyRate             float64
-	keyBurst, inFlight, write int
+	name, releaseCheck             string
+	returnURLs, origins            []string
+	rate, keyRate                  float64
+	keyBurst, all, inFlight, write int
 }
 
 func (f *tenantFlags) register(flags *pflag.FlagSet) {
@@ -101,6 +101,7 @@ func (f *tenantFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.rate, "requests-per-second", 0, "limit of all keys together; 0 is the gateway's default")
 	flags.Float64Var(&f.keyRate, "key-requests-per-second", 0, "limit of each key; 0 is the gateway's default")
 	flags.IntVar(&f.keyBurst, "key-burst", 0, "how much a key may do at once; 0 is the gateway's default")
+	flags.IntVar(&f.all, "in-flight", 0, "calls to WeChat at the same time for all merchants together; 0 is the gateway's default")
 	flags.IntVar(&f.inFlight, "merchant-in-flight", 0, "calls to WeChat at the same time for a merchant; 0 is the gateway's default")
 	flags.IntVar(&f.write, "merchant-writes-in-flight", 0, "of these, writes; 0 is the gateway's default")
 }
@@ -116,6 +117,7 @@ func (f *tenantFlags) limits(flags *pflag.FlagSet, l *tenant.Limits) (changed bo
 	set("requests-per-second", func(zero bool) { l.RequestsPerSecond = unless(zero, f.rate) })
 	set("key-requests-per-second", func(zero bool) { l.KeyRequestsPerSecond = unless(zero, f.keyRate) })
 	set("key-burst", func(zero bool) { l.KeyBurst = unless(zero, f.keyBurst) })
+	set("in-flight", func(zero bool) { l.InFlight = unless(zero, f.all) })
 	set("merchant-in-flight", func(zero bool) { l.MerchantInFlight = unless(zero, f.inFlight) })
 	set("merchant-writes-in-flight", func(zero bool) { l.MerchantWritesInFlight = unless(zero, f.write) })
 	return changed

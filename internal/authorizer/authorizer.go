@@ -14,6 +14,7 @@
 package authorizer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -42,6 +43,9 @@ type Config struct {
 	MPURL     string // https://mp.weixin.qq.com
 	OpenURL   string // https://open.weixin.qq.com
 	Instance  string // names this process in lease_owner
+	// Pace multiplies the times by which calls are paused; 0 counts as 1. Tests
+	// of faults shorten them; nothing else does.
+	Pace float64
 }
 
 // Metrics hears what happens. Any of its functions may be nil.
@@ -51,6 +55,11 @@ type Metrics struct {
 	TokenRefreshed func(of, outcome string)
 	// TicketReceived hears of each ticket, with the skew of its CreateTime.
 	TicketReceived func(tenant uuid.UUID, skew time.Duration)
+	// CircuitChanged: the calls of a tenant to a part of WeChat are paused, or
+	// no longer; to is "open", "half_open" or "closed".
+	CircuitChanged func(family, to string)
+	// ReadRetried hears of each read that is made again, by its call.
+	ReadRetried func(call string)
 }
 
 // Deps is what an Authorizer works with.
@@ -71,6 +80,7 @@ type Deps struct {
 const (
 	maxMerchants = 20_000
 	maxTokens    = 20_000
+	maxCircuits  = 20_000
 )
 
 // An Authorizer acts on behalf of merchants. It is safe for concurrent use.
@@ -88,7 +98,10 @@ type Authorizer struct {
 	reads      singleflight.Group                  // of calls that are counted
 	used       *lru.Cache[postgres.Key, time.Time] // when a merchant's use was noted
 	nudged     *lru.Cache[postgres.Key, time.Time] // when a refresh ahead was last begun
-	broken     *lru.Cache[postgres.Key, breaker]
+	refused    *lru.Cache[postgres.Key, refusal]
+	circuits   *lru.Cache[postgres.Key, *circuit] // by the name of the part of WeChat
+	budgets    *lru.Cache[postgres.Key, *budget]  // by merchant
+	places     *places
 
 	running    context.Context // ends with Close
 	stop       context.CancelFunc
@@ -99,6 +112,7 @@ type Authorizer struct {
 
 // New makes an Authorizer whose caches follow d.Changes.
 func New(d Deps) *Authorizer {
+	d.Config.Pace = cmp.Or(d.Config.Pace, 1)
 	d.Config.PublicURL = strings.TrimSuffix(d.Config.PublicURL, "/")
 	a := &Authorizer{
 		Deps: d, q: dbsqlc.New(), Quotas: quota.NewReads(d.DB, d.Changes, d.Log),
@@ -108,9 +122,12 @@ func New(d Deps) *Authorizer {
 		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
 		used:       memory.New[postgres.Key, time.Time](maxMerchants),
 		nudged:     memory.New[postgres.Key, time.Time](maxTokens),
-		broken:     memory.New[postgres.Key, breaker](maxMerchants),
+		refused:    memory.New[postgres.Key, refusal](maxMerchants),
+		circuits:   memory.New[postgres.Key, *circuit](maxCircuits),
+		budgets:    memory.New[postgres.Key, *budget](maxMerchants),
+		places:     newPlaces(),
 	}
-	a.running, a.stop = context.WithCancel(context.Background())
+	a.running, a.stop = context.WithCancel(postgres.Using(context.Background(), postgres.Workers))
 	return a
 }
 

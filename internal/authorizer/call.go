@@ -15,19 +15,73 @@ import (
 	"github.com/mendian/mendian/internal/wechat"
 )
 
-// A breaker is open for a merchant whose fresh token WeChat rejected: asking
-// again at once would refresh for ever. Another token closes it.
-type breaker struct {
+// A refusal is of a merchant whose fresh token WeChat rejected: asking again
+// at once would refresh for ever. Another token ends it.
+type refusal struct {
 	gen   int32
 	until time.Time
 }
 
-// brokenFor is how long such a merchant's calls are refused here.
-const brokenFor = time.Minute
+// refusedFor is how long such a merchant's calls are refused here.
+const refusedFor = time.Minute
 
-// Send makes the call with the merchant's token. A token that WeChat rejects
-// was not executed: it is refreshed once, by its generation, and the call made
-// once more, never in a loop.
+// A Pass is leave to make one call for a merchant: a place among the calls that
+// are under way, and the circuit's permit. Whoever has one ends it, by Send or
+// by Leave. It is for one goroutine.
+type Pass struct {
+	a      *Authorizer
+	m      Merchant
+	e      *wechat.Endpoint
+	permit permit
+	place  func() // nil: none is held
+}
+
+// Admit says whether the merchant may make the call now, from memory and
+// before anything is written or sent. Errors: rate_limited where the tenant or
+// the merchant has too many under way, upstream_circuit_open while WeChat gives
+// no answers.
+func (a *Authorizer) Admit(ctx context.Context, m Merchant, e *wechat.Endpoint) (*Pass, error) {
+	c := m.account()
+	if h, ok := a.tokens.Peek(c.key()); ok && decide(h, noGen, time.Now()) == refresh {
+		// It would take a token that can't be had.
+		if wait := a.circuit(m.TenantID, wechat.GetAuthorizerToken).paused(); wait > 0 {
+			return nil, circuitIsOpen(wait)
+		}
+	}
+	place, err := a.place(ctx, c, e)
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.pass(m, e)
+	if err != nil {
+		place()
+		return nil, err
+	}
+	p.place = place
+	return p, nil
+}
+
+// pass is a Pass without a place. Errors: upstream_circuit_open.
+func (a *Authorizer) pass(m Merchant, e *wechat.Endpoint) (*Pass, error) {
+	permit, err := a.permit(m.TenantID, e)
+	if err != nil {
+		return nil, err
+	}
+	return &Pass{a: a, m: m, e: e, permit: permit}, nil
+}
+
+// Leave ends a Pass. Further calls do nothing.
+func (p *Pass) Leave() {
+	p.permit.leave()
+	if p.place != nil {
+		p.place()
+		p.place = nil
+	}
+}
+
+// Send makes the call with the merchant's token, and ends the Pass. A token
+// that WeChat rejects was not executed: it is refreshed once, by its
+// generation, and the call made once more, never in a loop.
 //
 // When a reply came err is nil, whatever the reply says: wechat.Classify reads
 // it. Otherwise err is a *wechat.Error of class NotSent or Ambiguous, with what
@@ -35,21 +89,23 @@ const brokenFor = time.Minute
 // had, and nothing was executed.
 //
 // ctx bounds the wait for a token, and a call that reads.
-func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
-	c := m.account()
+func (p *Pass) Send(ctx context.Context, query url.Values, body []byte) (wechat.Reply, error) {
+	defer p.Leave()
+	a, e, c := p.a, p.e, p.m.account()
 	token, err := a.merchantToken(ctx, c, noGen)
 	if err != nil {
 		return wechat.Reply{}, storage(err)
 	}
-	if b, ok := a.broken.Get(c.key()); ok && b.gen == token.gen && time.Now().Before(b.until) {
+	if r, ok := a.refused.Get(c.key()); ok && r.gen == token.gen && time.Now().Before(r.until) {
 		p := problem.Of(problem.CodeMerchantTokenUnavailable)
-		p.RetryAfter = time.Until(b.until)
+		p.RetryAfter = time.Until(r.until)
 		return wechat.Reply{}, p
 	}
 	a.touch(c)
 	sent := fault.AtWire(ctx, "request_written", "reply_begun")
 	for again := false; ; again = true {
 		reply, err := a.WeChat.Do(sent, e, wechat.AuthorizerToken(token.token.Reveal()), query, body)
+		p.permit.judge(sent, e, reply, err)
 		if err != nil {
 			return reply, err
 		}
@@ -57,15 +113,15 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		if we == nil {
 			return reply, nil
 		}
-		a.heed(m, token.gen, we)
+		a.heed(p.m, token.gen, we)
 		switch {
 		case class != wechat.TokenRejected:
 			return reply, nil
 		case again:
-			a.broken.Add(c.key(), breaker{token.gen, time.Now().Add(brokenFor)})
+			a.refused.Add(c.key(), refusal{token.gen, time.Now().Add(refusedFor)})
 			a.Log.WarnContext(ctx, "WeChat rejects a fresh token", "tenant_id", c.tenant, "merchant_id", c.id, "errcode", we.Code)
 			p := problem.Of(problem.CodeMerchantTokenUnavailable)
-			p.RetryAfter = brokenFor
+			p.RetryAfter = refusedFor
 			return wechat.Reply{}, withUpstream(p, we)
 		}
 		if token, err = a.merchantToken(ctx, c, token.gen); err != nil {
@@ -74,8 +130,9 @@ func (a *Authorizer) Send(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 	}
 }
 
-// Call is Send for a call that only reads: it decodes the answer, and tries
-// once more when nothing was sent. Errors are *problem.Error.
+// Call makes a call that only reads, decodes the answer, and tries again
+// within limits when there was none. Errors are *problem.Error: rate_limited
+// and upstream_circuit_open, where nothing was sent, and the codes of Problem.
 func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (T, error) {
 	var none T
 	var body []byte
@@ -96,12 +153,25 @@ func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpo
 	return v, Problem(err)
 }
 
-// read is Send with one more try when nothing was sent. A call that WeChat
-// limits by the day is counted first, and equal ones that are under way at the
-// same time become one.
+// read is a call that only reads, patiently. A call that WeChat limits by the
+// day is counted first, and equal ones that are under way at the same time
+// become one. Each that waits takes a place: all of them take up this process.
 func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
+	c := m.account()
+	leave, err := a.place(ctx, c, e)
+	if err != nil {
+		return wechat.Reply{}, err
+	}
+	defer leave()
+	send := func(ctx context.Context) (wechat.Reply, error) {
+		p, err := a.pass(m, e)
+		if err != nil {
+			return wechat.Reply{}, err
+		}
+		return p.Send(ctx, query, body)
+	}
 	if e.Quota.PerDay == 0 {
-		return a.sendAgain(ctx, m, e, query, body)
+		return a.patiently(ctx, c, e, func() (wechat.Reply, error) { return send(ctx) })
 	}
 	type result struct {
 		reply wechat.Reply
@@ -112,20 +182,25 @@ func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		// Whoever came first may leave before the others.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*(obtainFor+e.Deadline()))
 		defer cancel()
-		call, err := a.Quotas.Take(ctx, m.TenantID, m.ID, e)
-		if err != nil {
-			return result{state: call.State}, storage(err)
-		}
-		reply, err := a.sendAgain(ctx, m, e, query, body)
-		if err != nil {
-			if notSent(err) {
-				call.NotSent(ctx)
+		var state quota.State
+		reply, err := a.patiently(ctx, c, e, func() (wechat.Reply, error) {
+			call, err := a.Quotas.Take(ctx, m.TenantID, m.ID, e)
+			state = call.State
+			if err != nil {
+				return wechat.Reply{}, storage(err)
 			}
-		} else if _, we := wechat.Classify(e, reply); we != nil && quota.SpentBy(e, we.Code) {
-			call.Spent(ctx)
-			call.State.Left = 0
-		}
-		return result{reply, call.State}, err
+			reply, err := send(ctx)
+			if err != nil {
+				if notSent(err) {
+					call.NotSent(ctx)
+				}
+			} else if _, we := wechat.Classify(e, reply); we != nil && quota.SpentBy(e, we.Code) {
+				call.Spent(ctx)
+				state.Left = 0
+			}
+			return reply, err
+		})
+		return result{reply, state}, err
 	})
 	select {
 	case <-ctx.Done():
@@ -139,16 +214,7 @@ func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 	}
 }
 
-// sendAgain is Send, and once more where nothing was sent.
-func (a *Authorizer) sendAgain(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
-	reply, err := a.Send(ctx, m, e, query, body)
-	if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Class == wechat.NotSent && ctx.Err() == nil {
-		reply, err = a.Send(ctx, m, e, query, body)
-	}
-	return reply, err
-}
-
-// notSent reports whether Send's error says that nothing was executed.
+// notSent reports whether Pass.Send's error says that nothing was executed.
 func notSent(err error) bool {
 	if _, ok := problem.As(err); ok {
 		return true

@@ -33,7 +33,7 @@ func ask[T any](ctx context.Context, a *Authorizer, tenantID uuid.UUID, e *wecha
 		return none, err
 	}
 	for again := false; ; again = true {
-		v, err := send[T](ctx, a, e, wechat.ComponentToken(token.token.Reveal()), body(creds))
+		v, err := send[T](ctx, a, tenantID, e, wechat.ComponentToken(token.token.Reveal()), body(creds))
 		we := (*wechat.Error)(nil)
 		if again || !errors.As(err, &we) || we.Class != wechat.TokenRejected && we.Code != codeUnauthorized {
 			return v, err
@@ -53,14 +53,21 @@ func ask[T any](ctx context.Context, a *Authorizer, tenantID uuid.UUID, e *wecha
 
 const codeUnauthorized = 48001
 
-// send makes one call and reads its reply.
-func send[T any](ctx context.Context, a *Authorizer, e *wechat.Endpoint, token wechat.Token, body any) (T, error) {
+// send makes one call and reads its reply. Errors: *wechat.Error of the call,
+// or upstream_circuit_open when nothing was sent.
+func send[T any](ctx context.Context, a *Authorizer, tenantID uuid.UUID, e *wechat.Endpoint, token wechat.Token, body any) (T, error) {
 	var none T
 	b, err := wechat.Encode(body)
 	if err != nil {
 		return none, err
 	}
+	permit, err := a.permit(tenantID, e)
+	if err != nil {
+		return none, err
+	}
+	defer permit.leave()
 	reply, err := a.WeChat.Do(ctx, e, token, nil, b)
+	permit.judge(ctx, e, reply, err)
 	if err != nil {
 		return none, err
 	}
@@ -153,7 +160,7 @@ func (a *Authorizer) makeComponentToken(ctx context.Context, tenantID uuid.UUID,
 				return held{}, err
 			}
 		}
-		reply, err := send[wechat.GetComponentTokenReply](ctx, a, wechat.GetComponentToken, wechat.NoToken, wechat.GetComponentTokenRequest{
+		reply, err := send[wechat.GetComponentTokenReply](ctx, a, tenantID, wechat.GetComponentToken, wechat.NoToken, wechat.GetComponentTokenRequest{
 			ComponentAppID: creds.AppID, ComponentAppSecret: creds.Secret.Reveal(), ComponentVerifyTicket: ticket.value.Reveal(),
 		})
 		if we := (*wechat.Error)(nil); errors.As(err, &we) && we.Class == wechat.TicketRefused {

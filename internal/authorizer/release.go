@@ -30,7 +30,7 @@ func (a *Authorizer) SpeakAsTester(tenantID uuid.UUID, appid string, code secret
 		if info.AuthorizerAppID != appid || info.AuthorizerAccessToken == "" {
 			return errors.New("the code gave no token of this account")
 		}
-		_, err = send[struct{}](ctx, a, wechat.SendCustomMessage, wechat.AuthorizerToken(info.AuthorizerAccessToken),
+		_, err = send[struct{}](ctx, a, tenantID, wechat.SendCustomMessage, wechat.AuthorizerToken(info.AuthorizerAccessToken),
 			wechat.SendCustomMessageRequest{ToUser: toUser, MsgType: "text", Text: wechat.CustomText{Content: text}})
 		return err
 	})

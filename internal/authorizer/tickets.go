@@ -124,7 +124,7 @@ func (a *Authorizer) RestartTickets(ctx context.Context, tenantID uuid.UUID, unl
 	if err != nil {
 		return notSet(err)
 	}
-	_, err = send[struct{}](ctx, a, wechat.StartPushTicket, wechat.NoToken, wechat.StartPushTicketRequest{
+	_, err = send[struct{}](ctx, a, tenantID, wechat.StartPushTicket, wechat.NoToken, wechat.StartPushTicketRequest{
 		ComponentAppID: creds.AppID, ComponentSecret: creds.Secret.Reveal(),
 	})
 	return Problem(err)

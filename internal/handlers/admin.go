@@ -212,7 +212,7 @@ func (s *Server) tenantToAPI(d tenant.Details) oapi.Tenant {
 		ReturnURLAllowList: d.ReturnURLAllowList, CorsOrigins: d.CORSOrigins, ReleaseCheck: d.ReleaseCheck,
 		Limits: oapi.TenantLimits{
 			RequestsPerSecond: l.RequestsPerSecond, KeyRequestsPerSecond: l.KeyRequestsPerSecond, KeyBurst: number[int, int32](l.KeyBurst),
-			MerchantInFlight: number[int, int32](l.MerchantInFlight), MerchantWritesInFlight: number[int, int32](l.MerchantWritesInFlight),
+			InFlight: number[int, int32](l.InFlight), MerchantInFlight: number[int, int32](l.MerchantInFlight), MerchantWritesInFlight: number[int, int32](l.MerchantWritesInFlight),
 		},
 		PushUrls: oapi.PushURLs{Component: component, Messages: messages}, ComponentCredentials: credentialsToAPI(d.Credentials),
 		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt,
@@ -222,7 +222,7 @@ func (s *Server) tenantToAPI(d tenant.Details) oapi.Tenant {
 func limitsFromAPI(l oapi.TenantLimits) tenant.Limits {
 	return tenant.Limits{
 		RequestsPerSecond: l.RequestsPerSecond, KeyRequestsPerSecond: l.KeyRequestsPerSecond, KeyBurst: number[int32, int](l.KeyBurst),
-		MerchantInFlight: number[int32, int](l.MerchantInFlight), MerchantWritesInFlight: number[int32, int](l.MerchantWritesInFlight),
+		InFlight: number[int32, int](l.InFlight), MerchantInFlight: number[int32, int](l.MerchantInFlight), MerchantWritesInFlight: number[int32, int](l.MerchantWritesInFlight),
 	}
 }
 

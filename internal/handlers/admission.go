@@ -7,27 +7,39 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 )
 
-// longestQueue is how long a request waits for its turn. A longer queue would
-// answer requests whose clients have given up.
-const longestQueue = 100 * time.Millisecond
+const (
+	// longestQueue is how long a request waits for its turn. A longer queue
+	// would answer requests whose clients have given up.
+	longestQueue = 100 * time.Millisecond
+	// pushesAtOnce and longestPushQueue are the same for WeChat's pushes, which
+	// have places of their own, so that no tenant's requests keep them out.
+	// WeChat waits 5 s, and gives up after three tries.
+	pushesAtOnce     = 128
+	longestPushQueue = 2 * time.Second
+)
 
 // admission lets so many requests be served at the same time and no more: the
 // process stays able to finish what it began.
-type admission chan struct{}
+type admission struct {
+	places chan struct{}
+	queue  time.Duration // that one waits for a place
+}
 
-func newAdmission(most int) admission { return make(admission, most) }
+func newAdmission(most int, queue time.Duration) admission {
+	return admission{make(chan struct{}, most), queue}
+}
 
 // enter waits for a place. Errors: overloaded.
 func (a admission) enter(ctx context.Context) (release func(), err error) {
 	select {
-	case a <- struct{}{}:
+	case a.places <- struct{}{}:
 		return a.leave, nil
 	default:
 	}
-	t := time.NewTimer(longestQueue)
+	t := time.NewTimer(a.queue)
 	defer t.Stop()
 	select {
-	case a <- struct{}{}:
+	case a.places <- struct{}{}:
 		return a.leave, nil
 	case <-ctx.Done():
 		return nil, problem.Of(problem.CodeOverloaded).WithErr(ctx.Err())
@@ -36,4 +48,4 @@ func (a admission) enter(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func (a admission) leave() { <-a }
+func (a admission) leave() { <-a.places }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -174,13 +175,14 @@ func marshal(d document, extra map[string]any) ([]byte, error) {
 }
 
 // retryAfter is how long to wait, in whole seconds. Where waiting helps and
-// nobody knows how long, it is one second.
+// nobody knows how long, it is one to three: those who were turned away together
+// should not come back together.
 func retryAfter(p *problem.Error) int64 {
 	if p.RetryAfter > 0 {
 		return int64(math.Ceil(p.RetryAfter.Seconds()))
 	}
 	if p.Kind == problem.RateLimited || p.Kind == problem.Unavailable || p.Code == problem.CodeIdempotencyInFlight {
-		return 1
+		return 1 + rand.Int64N(3) // #nosec G404 -- jitter
 	}
 	return 0
 }

@@ -96,7 +96,7 @@ func New(cfg Config) (*Edge, error) {
 	e := &Edge{
 		Echo: echo.New(), cfg: cfg, operations: operations,
 		problems:  problems{base: strings.TrimSuffix(cfg.PublicURL, "/") + "/docs/problems/"},
-		admission: newAdmission(cfg.MaxInFlight),
+		admission: newAdmission(cfg.MaxInFlight, longestQueue),
 		limits:    newLimits(cfg),
 		failures:  newFailures(),
 	}

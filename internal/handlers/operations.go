@@ -137,7 +137,7 @@ func operationToAPI(ctx context.Context, r ledger.OperationRecord) oapi.Operatio
 	out := oapi.Operation{
 		ID: typeid.Format(typeid.Operation, r.ID), Kind: r.Kind, Status: oapi.OperationStatus(r.State), MerchantID: idPointer(typeid.Merchant, r.MerchantID),
 		Subject: subjectToAPI(r.SubjectType, r.SubjectID), RequestedBy: &r.RequestedBy, IdempotencyKey: r.IdempotencyKey,
-		NextCheckAt: utc(r.NextCheckAt), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		NextCheckAt: utc(r.NextCheckAt), AttentionAt: utc(r.Deadline), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		Attempts: []oapi.OperationAttempt{}, Candidates: []oapi.OperationCandidate{},
 	}
 	for _, a := range r.Attempts {

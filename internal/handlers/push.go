@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -30,13 +31,24 @@ func (s *Server) receivePush(c echo.Context) error {
 	if err != nil || len(body) > maxPush {
 		return c.NoContent(http.StatusForbidden)
 	}
-	answer, err := s.Inbox.Receive(c.Request().Context(), inbox.Push{Ref: c.Param("ref"), AppID: c.Param("appid"), Query: c.QueryParams(), Body: body})
+	ctx := c.Request().Context()
+	answer, err := s.receive(ctx, inbox.Push{Ref: c.Param("ref"), AppID: c.Param("appid"), Query: c.QueryParams(), Body: body})
 	switch {
 	case err == nil:
 		return c.Blob(http.StatusOK, answer.Type, answer.Body)
 	case errors.Is(err, inbox.ErrRefused):
 		return c.NoContent(http.StatusForbidden)
 	}
-	stateOf(c.Request().Context()).err = err
+	stateOf(ctx).err = err
 	return c.NoContent(http.StatusInternalServerError)
+}
+
+// receive keeps a push in its turn.
+func (s *Server) receive(ctx context.Context, p inbox.Push) (inbox.Answer, error) {
+	leave, err := s.pushes.enter(ctx)
+	if err != nil {
+		return inbox.Answer{}, err
+	}
+	defer leave()
+	return s.Inbox.Receive(ctx, p)
 }

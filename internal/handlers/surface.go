@@ -41,13 +41,15 @@ type Deps struct {
 type Server struct {
 	Deps
 	cursors Cursors
+	pushes  admission
 }
 
 var _ oapi.StrictServerInterface = (*Server)(nil)
 
 // NewServer makes a Server.
 func NewServer(d Deps) *Server {
-	return &Server{Deps: d, cursors: Cursors{Seal: d.Keyset.SealFor, Open: d.Keyset.OpenFor, Now: time.Now}}
+	return &Server{Deps: d, cursors: Cursors{Seal: d.Keyset.SealFor, Open: d.Keyset.OpenFor, Now: time.Now},
+		pushes: newAdmission(pushesAtOnce, longestPushQueue)}
 }
 
 // acting is the merchant that a request acts for: the header Merchant-Id, or

@@ -93,6 +93,7 @@ var success = Answer{plainText, []byte("success")}
 // database doesn't have it and WeChat should push again, though it may lie in
 // the spool.
 func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
+	ctx = postgres.Using(ctx, postgres.Pushes)
 	kind := "messages"
 	if p.AppID == "" {
 		kind = "component"

@@ -57,13 +57,18 @@ type Kind struct {
 	Reopen func(b *postgres.Batch, op *Operation)
 
 	// Prove asks WeChat, by reading only, whether the effect is there. A Harmless
-	// endpoint needs none: what nobody knows of an attempt there has failed.
+	// endpoint needs none: what nobody knows of an attempt there has failed. nil
+	// for an audited write: its audit's event alone tells.
 	Prove func(ctx context.Context, l *Ledger, op *Operation) (Proof, error)
 
 	// Task is set, and all but Name and Subject left out, for long work that
 	// writes nothing at WeChat: what a dead process began is simply done again.
 	Task func(ctx context.Context, l *Ledger, op *Operation, progress func(done, total int)) error
 }
+
+// toldByEvent reports whether nothing but an audit's event tells that an
+// attempt whose answer was lost was executed.
+func (k *Kind) toldByEvent() bool { return k.Prove == nil && k.AuditKind != "" }
 
 // An ID is something that WeChat gives once.
 type ID struct {

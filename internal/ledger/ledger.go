@@ -75,7 +75,7 @@ func New(d Deps) *Ledger {
 	l.LegacyStores = newCollection[LegacyFields](l, legacyType)
 	l.Goods = newCollection[GoodsFields](l, goodsType)
 	l.StorePrograms = newCollection[StoreProgramFields](l, storeProgramType)
-	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.ctx, l.stop = context.WithCancel(postgres.Using(context.Background(), postgres.Workers))
 	return l
 }
 
@@ -150,16 +150,28 @@ func leaseOf(e *wechat.Endpoint) time.Duration {
 // Errors: 503 where nothing was sent; WeChat's refusal by its own code; 409
 // operation_in_progress; 409 idempotency_in_flight; 422 idempotency_key_reused;
 // 422 media_expired; 429 wechat_quota_exhausted, where nothing was sent either, or by WeChat's word;
+// 429 rate_limited and 503 upstream_circuit_open, where nothing was even written;
 // ErrValid where it was only to be validated.
 func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
-	if err := l.Spool.Ready(); err != nil {
-		// What can't be kept must not be caused.
-		return Done{}, problem.Of(problem.CodeOverloaded).WithErr(err)
+	if err := l.ready(); err != nil {
+		return Done{}, err
+	}
+	var pass *authorizer.Pass
+	if !w.ValidateOnly { // or nothing is sent
+		var err error
+		if pass, err = l.Authorizer.Admit(ctx, w.Merchant, w.Kind.Endpoint); err != nil {
+			return l.turnedAway(ctx, w, err)
+		}
+		defer pass.Leave()
 	}
 	op, err := l.begin(ctx, w)
+	if err == nil {
+		return l.attempt(ctx, pass, op, w.Read)
+	}
+	if pass != nil {
+		pass.Leave() // what follows may be another attempt
+	}
 	switch {
-	case err == nil:
-		return l.attempt(ctx, op, w.Read)
 	case postgres.IsCode(err, postgres.RefusedKeyTaken):
 		done, found, err := l.repeat(ctx, w)
 		if !found && err == nil {
@@ -179,7 +191,7 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	case postgres.Refused(err):
 		return Done{}, err
 	}
-	if w.ValidateOnly {
+	if w.ValidateOnly || errors.Is(err, postgres.ErrNotAsked) {
 		return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 	}
 	// Whether it was committed is unknown, but nothing was sent, and nothing
@@ -187,6 +199,37 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: w.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
 	l.settleInBackground(ctx, op, out, nil)
 	return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+}
+
+// ready is nil while WeChat's answer to a write could be kept: what can't be
+// must not be caused. Errors: storage_unavailable.
+func (l *Ledger) ready() error {
+	if err := l.Spool.Ready(); err != nil {
+		return problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	}
+	return nil
+}
+
+// admit is what comes before T1 of any attempt that isn't a request's first.
+// Errors: storage_unavailable, and those of Authorizer.Admit.
+func (l *Ledger) admit(ctx context.Context, op *Operation) (*authorizer.Pass, error) {
+	if err := l.ready(); err != nil {
+		return nil, err
+	}
+	return l.Authorizer.Admit(ctx, op.Merchant, op.Kind.Endpoint)
+}
+
+// turnedAway answers a write that may not be sent now: what was done earlier
+// under its key can be told all the same.
+func (l *Ledger) turnedAway(ctx context.Context, w Write, refusal error) (Done, error) {
+	if w.IdempotencyKey != "" {
+		if done, found, err := l.repeat(ctx, w); found && err == nil {
+			return done, nil
+		} else if p, ok := problem.As(err); found && ok {
+			return done, p
+		}
+	}
+	return Done{}, refusal
 }
 
 // begin is T1.
@@ -241,8 +284,9 @@ func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {
 	b.Queue(dbsqlc.OperationAttemptInsert, dbsqlc.OperationAttemptInsertParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt})
 }
 
-// attempt sends op once and settles it. The end of ctx changes nothing.
-func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
+// attempt sends op once and settles it, and ends pass. The end of ctx changes
+// nothing.
+func (l *Ledger) attempt(ctx context.Context, pass *authorizer.Pass, op *Operation, read func(*postgres.Batch, *Operation)) (Done, error) {
 	fault.AtAttempt(op.Attempt, "after_t1")
 	l.work.Add(1)
 	defer l.work.Done()
@@ -256,10 +300,10 @@ func (l *Ledger) attempt(ctx context.Context, op *Operation, read func(*postgres
 	if op.Kind.Endpoint.Part != "" {
 		body = op.file
 	}
-	reply, err := l.Authorizer.Send(fault.Mark(sent, op.Attempt), op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
+	reply, err := pass.Send(fault.Mark(sent, op.Attempt), op.Kind.Query, body)
 	if err != nil && fault.Sabotaged("sent_again") {
 		// Whatever became of the first one.
-		reply, err = l.Authorizer.Send(fault.Mark(sent, op.Attempt), op.Merchant, op.Kind.Endpoint, op.Kind.Query, body)
+		reply, err = pass.Send(fault.Mark(sent, op.Attempt), op.Kind.Query, body)
 	}
 	fault.AtAttempt(op.Attempt, "after_upstream")
 	record := spool.Record{Tenant: op.TenantID, Merchant: op.Merchant.ID, Operation: op.ID, Attempt: op.Attempt,

@@ -58,8 +58,8 @@ const (
 //
 // A second one makes a second place, and no call shows what was proposed: an
 // attempt whose answer was lost is never repeated, and is proven by the audit's
-// event alone. Until that comes, up to three business days later, it is a
-// person's to decide.
+// event alone, up to three business days later. A person who knows may decide
+// before.
 var mapPOICreate = register(&Kind{
 	Name: "map_poi.create", Subject: "map_poi", Endpoint: wechat.CreateMapPOI, AuditKind: "map_poi",
 	IDs: idsNamed(map[string][]string{"baseid": {BaseID, AuditID}, "richid": {RichID}}),

@@ -120,10 +120,7 @@ func (l *Ledger) pollWait(k auditKind, n int) time.Duration {
 	if len(k.Waits) == 0 {
 		return 0
 	}
-	wait := k.Waits[min(n, len(k.Waits)-1)]
-	if l.Schedule.Polls > 0 {
-		wait = time.Duration(float64(wait) * l.Schedule.Polls)
-	}
+	wait := l.Schedule.scaled(k.Waits[min(n, len(k.Waits)-1)])
 	return wait + rand.N(wait/10+1) // #nosec G404 -- jitter
 }
 

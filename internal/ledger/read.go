@@ -75,6 +75,18 @@ func (l *Ledger) Audits(ctx context.Context, tenant uuid.UUID, f AuditFilter) ([
 type OperationRecord struct {
 	dbsqlc.Operation
 	Attempts []dbsqlc.OperationAttempt
+	// Deadline is when it is left to a person, unless its outcome is known by
+	// then; nil where nobody waits for that.
+	Deadline *time.Time
+}
+
+// record is a row with what follows from it.
+func (l *Ledger) record(row dbsqlc.Operation) OperationRecord {
+	r := OperationRecord{Operation: row}
+	if k := kinds[row.Kind]; row.State == "reconciling" && k != nil && k.Task == nil {
+		r.Deadline = new(l.Schedule.deadline(k, sentAt(&Operation{Operation: row})))
+	}
+	return r
 }
 
 // Problem is the operation's error as its caller saw it; nil if it has none.
@@ -114,17 +126,18 @@ type OperationFilter struct {
 // Operation reads one. Errors: not_found.
 func (l *Ledger) Operation(ctx context.Context, tenant, id uuid.UUID) (OperationRecord, error) {
 	var rows []dbsqlc.Operation
-	var r OperationRecord
+	var attempts []dbsqlc.OperationAttempt
 	b := l.DB.NewSnapshot(tenant)
 	postgres.QueueMany(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: tenant, ID: id}, &rows)
-	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: tenant, OperationIds: []uuid.UUID{id}}, &r.Attempts)
+	postgres.QueueMany(b, dbsqlc.OperationAttempts, dbsqlc.OperationAttemptsParams{TenantID: tenant, OperationIds: []uuid.UUID{id}}, &attempts)
 	if err := l.DB.Run(ctx, b); err != nil {
-		return r, err
+		return OperationRecord{}, err
 	}
 	if len(rows) == 0 {
-		return r, problem.Of(problem.CodeNotFound)
+		return OperationRecord{}, problem.Of(problem.CodeNotFound)
 	}
-	r.Operation = rows[0]
+	r := l.record(rows[0])
+	r.Attempts = attempts
 	return r, nil
 }
 
@@ -141,7 +154,7 @@ func (l *Ledger) Operations(ctx context.Context, tenant uuid.UUID, f OperationFi
 		ids := make([]uuid.UUID, len(rows))
 		for i, row := range rows {
 			at[row.ID], ids[i] = i, row.ID
-			out = append(out, OperationRecord{Operation: row})
+			out = append(out, l.record(row))
 		}
 		attempts, err := l.q.OperationAttempts(ctx, tx, dbsqlc.OperationAttemptsParams{TenantID: tenant, OperationIds: ids})
 		for _, a := range attempts {

@@ -73,13 +73,17 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 		out.Err = shown(&wechat.Error{Endpoint: op.Kind.Endpoint.Name, Family: op.Kind.Endpoint.Family, Err: errForgotten})
 		return l.settle(ctx, op, out, nil)
 	}
+	late := now.After(l.Schedule.deadline(op.Kind, sentAt(op)))
 	if op.Kind.Prove == nil {
+		if op.Kind.toldByEvent() && !late {
+			return l.settle(ctx, op, unknown, nil)
+		}
 		return l.attention(ctx, op, nil)
 	}
 	proof, err := op.Kind.Prove(ctx, l, op)
 	if err != nil {
 		l.Log.Info("look at WeChat failed", "operation_id", typeid.Format(typeid.Operation, op.ID), "err", err)
-		if now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+		if late {
 			return l.attention(ctx, op, nil)
 		}
 		unknown.Unasked = true
@@ -92,7 +96,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 		}
 		return l.settle(ctx, op, Outcome{Class: wechat.Executed, Source: FromReconciler, IDs: proof.IDs, Audited: proof.Audited, Audit: proof.Audit}, nil)
 	case Inconclusive:
-		if len(proof.Candidates) > 1 || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+		if len(proof.Candidates) > 1 || late {
 			return l.attention(ctx, op, proof.Candidates)
 		}
 		return l.settle(ctx, op, unknown, nil)
@@ -101,7 +105,7 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 			break
 		}
 		// Its audit's event may still tell.
-		if op.Kind.AuditKind == "" || now.Sub(sentAt(op)) > l.Schedule.GiveUp {
+		if op.Kind.AuditKind == "" || late {
 			return l.attention(ctx, op, nil)
 		}
 		return l.settle(ctx, op, unknown, nil)
@@ -115,15 +119,20 @@ func (l *Ledger) reconcile(ctx context.Context, d postgres.Due, asLeft *time.Tim
 		out := Outcome{Class: wechat.Refused, Source: FromReconciler, Err: proof.Refused}
 		return l.settle(ctx, op, out, nil)
 	case mayRepeat(op):
+		pass, err := l.admit(ctx, op)
+		if err != nil {
+			return l.settle(ctx, op, unknown, nil) // looked at again, and then sent
+		}
+		defer pass.Leave()
 		op.unproven = proof.Verdict == Unshown
-		err := l.restart(ctx, op, "reconciling")
+		err = l.restart(ctx, op, "reconciling")
 		if p, ok := problem.As(err); ok && quota.Exhausted(err) {
 			return l.settle(ctx, op, Outcome{Class: wechat.NotSent, Source: FromReconciler, Err: p}.of(op), nil)
 		}
 		if err != nil {
 			return err
 		}
-		_, err = l.attempt(ctx, op, nil)
+		_, err = l.attempt(ctx, pass, op, nil)
 		if _, ok := problem.As(err); ok {
 			return nil // settled, with a refusal
 		}

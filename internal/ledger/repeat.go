@@ -86,19 +86,25 @@ func (l *Ledger) seen(ctx context.Context, w Write) (id uuid.UUID, found bool, _
 // again makes one more attempt under the same operation. Of several that come
 // at once one wins; the others wait for it.
 func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error) {
-	err := l.restart(ctx, op, "failed")
-	if postgres.IsCode(err, postgres.RefusedState) {
-		done, _, err := l.repeat(ctx, w)
-		return done, err
-	}
-	if postgres.IsUnique(err, "operations_one_active") {
-		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
-	}
+	pass, err := l.admit(ctx, op)
 	if err != nil {
 		return Done{}, err
 	}
-	op.file = w.File
-	return l.attempt(ctx, op, w.Read)
+	defer pass.Leave()
+	err = l.restart(ctx, op, "failed")
+	if err == nil {
+		op.file = w.File
+		return l.attempt(ctx, pass, op, w.Read)
+	}
+	pass.Leave()
+	switch {
+	case postgres.IsCode(err, postgres.RefusedState):
+		done, _, err := l.repeat(ctx, w)
+		return done, err
+	case postgres.IsUnique(err, "operations_one_active"):
+		return Done{}, problem.Of(problem.CodeOperationInProgress).WithErr(err)
+	}
+	return Done{}, err
 }
 
 // restart is T1 of a further attempt of op, which must be in the state from.

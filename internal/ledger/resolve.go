@@ -22,15 +22,16 @@ type Resolution struct {
 	Note      string
 }
 
-// Resolve settles an operation as a person says. The answer, with its note, is
-// kept in the change log. Errors: operation_not_resolvable, validation_failed.
+// Resolve settles an operation as a person says: one that needs attention, or
+// one of which only an event would tell. The answer, with its note, is kept in
+// the change log. Errors: operation_not_resolvable, validation_failed.
 func (l *Ledger) Resolve(ctx context.Context, who tenant.Caller, m authorizer.Merchant, id uuid.UUID, r Resolution) (OperationRecord, error) {
 	op, err := l.load(ctx, m.TenantID, id, nil)
 	if err != nil {
 		return OperationRecord{}, err
 	}
 	op.Merchant, op.unwatched = m, true
-	if op.State != "needs_attention" {
+	if op.State != "needs_attention" && !(op.State == "reconciling" && op.Kind.toldByEvent()) {
 		return OperationRecord{}, problem.Of(problem.CodeOperationNotResolvable)
 	}
 	p := problem.Of(problem.CodeWeChatSystemError)

@@ -41,6 +41,25 @@ func (s Schedule) Scaled(f float64) Schedule {
 	return out
 }
 
+// scaled is a time that WeChat's people take.
+func (s Schedule) scaled(d time.Duration) time.Duration {
+	if s.Polls > 0 {
+		return time.Duration(float64(d) * s.Polls)
+	}
+	return d
+}
+
+// deadline is when an operation of the kind is left to a person, unless its
+// outcome is known by then. What only an audit's event tells waits for as long
+// as such an audit takes.
+func (s Schedule) deadline(k *Kind, sent time.Time) time.Time {
+	wait := s.GiveUp
+	if k.toldByEvent() {
+		wait = max(wait, s.scaled(auditKinds[k.AuditKind].Usual))
+	}
+	return sent.Add(wait)
+}
+
 // Next is the moment of the first look that lies after now. since is the first
 // look that found nothing and counted: one that comes too early after it would
 // decide nothing, so it waits until it can, and not much longer: who waits for

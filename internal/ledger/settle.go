@@ -103,11 +103,14 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
 		finish.AbsentSince = nil
 	case !out.settled():
-		next := l.Schedule.Next
-		if out.Unasked {
-			next = l.Schedule.Again
+		switch now := time.Now(); {
+		case op.Kind.toldByEvent(): // no look tells anything
+			finish.NextCheckAt = new(l.Schedule.deadline(op.Kind, sentAt(op)))
+		case out.Unasked:
+			finish.NextCheckAt = new(l.Schedule.Again(sentAt(op), now, op.AbsentSince))
+		default:
+			finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), now, op.AbsentSince))
 		}
-		finish.NextCheckAt = new(next(sentAt(op), time.Now(), op.AbsentSince))
 		finish.Error, err = encodeProblem(out)
 	default:
 		finish.Error, err = encodeProblem(out)

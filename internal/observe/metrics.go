@@ -29,6 +29,8 @@ type Metrics struct {
 	applied      *prometheus.CounterVec
 	applyLag     *prometheus.HistogramVec
 	background   *prometheus.CounterVec
+	circuits     *prometheus.CounterVec
+	retries      *prometheus.CounterVec
 	trips        atomic.Int64
 }
 
@@ -57,10 +59,13 @@ func NewMetrics() *Metrics {
 		applyLag: histogram("mendian_inbox_lag_seconds", "Time from receiving a push to having applied it.",
 			[]float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}, "event"),
 		background: counter("mendian_background_total", "Work done beside the requests, by what it is and outcome.", "work", "outcome"),
+		circuits:   counter("mendian_circuit_changes_total", "Changes of the circuits that pause calls to WeChat, by family of calls and new state.", "family", "state"),
+		retries:    counter("mendian_wechat_retries_total", "Reads of WeChat made again because no answer came, by call.", "call"),
 	}
 	trips := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "mendian_database_round_trips_total",
 		Help: "Round trips to Postgres that requests made."}, func() float64 { return float64(m.trips.Load()) })
 	m.registry.MustRegister(m.requests, m.problems, m.authFailures, m.upstream, m.refreshes, m.ticketAge, m.pushes, m.applied, m.applyLag, m.background,
+		m.circuits, m.retries,
 		trips, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -113,6 +118,15 @@ func (m *Metrics) InboxApplied(event, outcome string, lag time.Duration) {
 func (m *Metrics) BackgroundRan(work, outcome string) {
 	m.background.WithLabelValues(work, outcome).Inc()
 }
+
+// CircuitChanged counts a change of a tenant's circuit: its calls of a family
+// are paused (open), one tries (half_open), all go through (closed).
+func (m *Metrics) CircuitChanged(family, state string) {
+	m.circuits.WithLabelValues(family, state).Inc()
+}
+
+// ReadRetried counts a read of WeChat that is made again, by its name.
+func (m *Metrics) ReadRetried(call string) { m.retries.WithLabelValues(call).Inc() }
 
 // Trips counts the round trips to Postgres that requests made, those of the
 // background left out: warm, a read makes none.

@@ -74,6 +74,8 @@ func all(m *Metrics) {
 	m.PushReceived("component", "stored")
 	m.InboxApplied("add_store_audit_info", "applied", time.Second)
 	m.BackgroundRan("reconcile operations", "done")
+	m.CircuitChanged("store", "open")
+	m.ReadRetried("store.list")
 	m.Trips().Add(1)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // SQLSTATEs that the function require raises on our behalf inside a batch.
@@ -93,12 +94,12 @@ func (b *Batch) queue(sql string, params any) *pgx.QueuedQuery {
 }
 
 // Run sends b. nil, and only nil, means that it was committed. Any other
-// outcome but a *pgconn.PgError leaves that open: the connection broke.
+// outcome but a *pgconn.PgError or ErrNotAsked leaves that open: the connection broke.
 func (db *DB) Run(ctx context.Context, b *Batch) error {
 	if b.snapshot {
 		b.b.Queue("COMMIT") // after a failure the pool drops the connection
 	}
-	return db.pool.SendBatch(ctx, &b.b).Close()
+	return db.with(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b.b).Close() })
 }
 
 // Refused reports whether the database answered and refused, so that nothing

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +99,8 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 	if v, ok := c.Peek(k); ok {
 		return v, nil
 	}
-	ch := c.loads.DoChan(k.Tenant.String()+" "+k.ID, func() (any, error) {
+	// One for each share: a push must not wait for a request's connection.
+	ch := c.loads.DoChan(strconv.Itoa(int(shareOf(ctx)))+" "+k.Tenant.String()+" "+k.ID, func() (any, error) {
 		if v, ok := c.Peek(k); ok {
 			return v, nil // loaded between our look and our turn
 		}

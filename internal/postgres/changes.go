@@ -87,7 +87,7 @@ func (c *Changes) Run(ctx context.Context) {
 }
 
 func (c *Changes) listen(ctx context.Context) (heard bool, err error) {
-	cfg := c.db.pool.Config().ConnConfig.Copy()
+	cfg := c.db.pools[0].Config().ConnConfig.Copy()
 	cfg.Tracer = nil
 	cfg.RuntimeParams["application_name"] = "mendian listener"
 	conn, err := pgx.ConnectConfig(ctx, cfg)

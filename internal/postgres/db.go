@@ -34,6 +34,8 @@ const AppRole = "mendian_app"
 type Config struct {
 	DSN      string
 	MaxConns int32 // 0: pgxpool's default
+	// Split keeps a Share of MaxConns for each use. Without it all are one.
+	Split bool
 	// Role replaces AppRole, and Rewrite each query's text, in the tests that
 	// switch one of the two tenant guards off. Both are empty in production.
 	Role    string
@@ -42,7 +44,7 @@ type Config struct {
 
 // DB serves queries as AppRole. It is safe for concurrent use.
 type DB struct {
-	pool    *pgxpool.Pool
+	pools   []*pgxpool.Pool // one, or one a Share
 	dsn     string
 	role    string
 	rewrite func(string) string
@@ -59,9 +61,6 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if db.role == "" {
 		db.role = AppRole
 	}
-	if c.MaxConns > 0 {
-		cfg.MaxConns = c.MaxConns
-	}
 	params := cfg.ConnConfig.RuntimeParams
 	params["role"] = db.role
 	params["application_name"] = "mendian"
@@ -70,26 +69,52 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	params["idle_in_transaction_session_timeout"] = "10000"
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.Tracer = tripCounter{}
-	if db.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
+	if c.MaxConns > 0 {
+		cfg.MaxConns = c.MaxConns
+	}
+	total, parts := cfg.MaxConns, Share(1)
+	if c.Split {
+		parts = shares
+	}
+	for s := range parts {
+		if c.Split {
+			cfg.MaxConns = s.of(total)
+		}
+		pool, err := pgxpool.NewWithConfig(ctx, cfg.Copy())
+		if err != nil {
+			db.Close()
+			return nil, fmt.Errorf("open the database: %w", err)
+		}
+		db.pools = append(db.pools, pool)
 	}
 	if c.Role == "" {
 		if err := db.CheckRole(ctx); err != nil {
-			db.pool.Close()
+			db.Close()
 			return nil, err
 		}
 	}
 	return db, nil
 }
 
-// Close waits for running queries and closes the pool.
-func (db *DB) Close() { db.pool.Close() }
+// Close waits for running queries and closes all connections.
+func (db *DB) Close() {
+	for _, p := range db.pools {
+		p.Close()
+	}
+}
 
-// InUse is the number of connections taken out of the pool.
-func (db *DB) InUse() int { return int(db.pool.Stat().AcquiredConns()) }
+// InUse is the number of connections that are in use.
+func (db *DB) InUse() (n int) {
+	for _, p := range db.pools {
+		n += int(p.Stat().AcquiredConns())
+	}
+	return n
+}
 
 // Ping asks for one round trip.
-func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+func (db *DB) Ping(ctx context.Context) error {
+	return db.with(ctx, func(c *pgxpool.Conn) error { return c.Ping(ctx) })
+}
 
 // ErrRole is returned when the serving role is not bound by row-level security.
 var ErrRole = errors.New("the serving role can bypass row-level security")
@@ -99,7 +124,9 @@ var ErrRole = errors.New("the serving role can bypass row-level security")
 func (db *DB) CheckRole(ctx context.Context) error {
 	var user string
 	var bypass bool
-	err := db.pool.QueryRow(ctx, `SELECT current_user::text, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user`).Scan(&user, &bypass)
+	err := db.with(ctx, func(c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, `SELECT current_user::text, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user`).Scan(&user, &bypass)
+	})
 	var pe *pgconn.PgError
 	switch {
 	case errors.As(err, &pe) && (pe.Code == "22023" || pe.Code == "42704" || pe.Code == "42501"):
@@ -169,11 +196,13 @@ func (db *DB) InSystem(ctx context.Context, fn func(DBTX) error) error {
 func (db *DB) inTx(ctx context.Context, options pgx.TxOptions, fn func(DBTX) error) error {
 	const tries = 4
 	for n := 1; ; n++ {
-		err := pgx.BeginTxFunc(ctx, db.pool, options, func(t pgx.Tx) error {
-			if db.rewrite != nil {
-				return fn(tx{t, db.rewrite})
-			}
-			return fn(t)
+		err := db.with(ctx, func(c *pgxpool.Conn) error {
+			return pgx.BeginTxFunc(ctx, c, options, func(t pgx.Tx) error {
+				if db.rewrite != nil {
+					return fn(tx{t, db.rewrite})
+				}
+				return fn(t)
+			})
 		})
 		if n < tries && (IsCode(err, "40001") || IsCode(err, "40P01")) {
 			continue
@@ -212,7 +241,7 @@ func Unavailable(err error) bool {
 		return strings.HasPrefix(pe.Code, "57P") || strings.HasPrefix(pe.Code, "08")
 	}
 	var ne net.Error
-	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.As(err, &ne) || errors.Is(err, ErrNotAsked) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		pgconn.SafeToRetry(err) || errors.Is(err, puddle.ErrClosedPool)
 }
 
@@ -250,7 +279,7 @@ func (tripCounter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndDa
 func (db *DB) ClockSkew(ctx context.Context) (time.Duration, error) {
 	before := time.Now()
 	var there time.Time
-	if err := db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there); err != nil {
+	if err := db.with(ctx, func(c *pgxpool.Conn) error { return c.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there) }); err != nil {
 		return 0, err
 	}
 	// The answer is from the middle of the round trip, more or less.

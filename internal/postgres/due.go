@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A Due names a row that something is to be done with, found over all tenants
@@ -32,26 +33,33 @@ const (
 )
 
 // Due asks one of the questions above for at most n rows.
-func (db *DB) Due(ctx context.Context, question string, n int, args ...any) ([]Due, error) {
-	rows, err := db.pool.Query(ctx, question, append([]any{n}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Due])
+func (db *DB) Due(ctx context.Context, question string, n int, args ...any) (due []Due, err error) {
+	err = db.with(ctx, func(c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, question, append([]any{n}, args...)...)
+		if err != nil {
+			return err
+		}
+		due, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Due])
+		return err
+	})
+	return due, err
 }
 
 // NewestTickets tells when each active tenant's newest ticket was issued.
 func (db *DB) NewestTickets(ctx context.Context) (map[uuid.UUID]time.Time, error) {
-	rows, err := db.pool.Query(ctx, `SELECT tenant_id, issued_at FROM newest_tickets()`)
-	if err != nil {
-		return nil, err
-	}
 	out := map[uuid.UUID]time.Time{}
-	var id uuid.UUID
-	var at time.Time
-	_, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
-		out[id] = at
-		return nil
+	err := db.with(ctx, func(c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, `SELECT tenant_id, issued_at FROM newest_tickets()`)
+		if err != nil {
+			return err
+		}
+		var id uuid.UUID
+		var at time.Time
+		_, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error {
+			out[id] = at
+			return nil
+		})
+		return err
 	})
 	return out, err
 }
@@ -59,6 +67,8 @@ func (db *DB) NewestTickets(ctx context.Context) (map[uuid.UUID]time.Time, error
 // SweepExpired removes what is kept for a time only, at most n rows a table,
 // and tells how many went (migrations: sweep_expired, sweep_spent, sweep_quotas).
 func (db *DB) SweepExpired(ctx context.Context, n int) (swept int, err error) {
-	err = db.pool.QueryRow(ctx, `SELECT sweep_expired($1) + sweep_spent($1) + sweep_quotas($1)`, n).Scan(&swept)
+	err = db.with(ctx, func(c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, `SELECT sweep_expired($1) + sweep_spent($1) + sweep_quotas($1)`, n).Scan(&swept)
+	})
 	return swept, err
 }

@@ -262,7 +262,7 @@ var catalogue = map[string]entry{
 		detail: [2]string{"WeChat did not delete the store; look at its status and try again later.", "微信未删除该门店，请查看其状态后稍后重试。"}},
 	CodeOperationNotResolvable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"Nothing to resolve", "无需人工处理"},
-		detail: [2]string{"Only an operation with the status needs_attention takes a person's answer.", "只有状态为 needs_attention 的操作才能由人工给出结论。"}},
+		detail: [2]string{"Only an operation with the status needs_attention takes a person's answer, and a reconciling map_poi.create.", "只有状态为 needs_attention 的操作，以及状态为 reconciling 的 map_poi.create，才能由人工给出结论。"}},
 	CodeAuditNotReadable: {kind: Conflict, retryable: false, where: "",
 		title:  [2]string{"No way to ask", "无法查询"},
 		detail: [2]string{"WeChat has no call that tells how this audit stands; its decision comes by itself.", "微信没有查询此审核状态的接口，审核结果会由微信主动通知。"}},

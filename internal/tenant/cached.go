@@ -99,12 +99,21 @@ func (t *Tenants) AllowedOrigin(ctx context.Context, origin string) bool {
 	return err == nil && set[origin]
 }
 
+// Limits are the tenant's own limits. When the database can't tell it has none.
+func (t *Tenants) Limits(ctx context.Context, id uuid.UUID) Limits {
+	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
+	if err != nil {
+		return Limits{}
+	}
+	return row.Limits
+}
+
 // RequestRate is the tenant's own limit of requests a second over all its
 // keys, if it has one. When the database can't tell it is none.
 func (t *Tenants) RequestRate(ctx context.Context, id uuid.UUID) (perSecond float64, ok bool) {
-	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
-	if err != nil || row.Limits.RequestsPerSecond == nil {
+	own := t.Limits(ctx, id).RequestsPerSecond
+	if own == nil {
 		return 0, false
 	}
-	return *row.Limits.RequestsPerSecond, true
+	return *own, true
 }

@@ -49,6 +49,7 @@ func (t *Tenants) check(row dbsqlc.Tenant, limits Limits) []problem.Field {
 		"requests_per_second":       limits.RequestsPerSecond != nil && !(*limits.RequestsPerSecond > 0),
 		"key_requests_per_second":   limits.KeyRequestsPerSecond != nil && !(*limits.KeyRequestsPerSecond > 0),
 		"key_burst":                 limits.KeyBurst != nil && *limits.KeyBurst < 1,
+		"in_flight":                 limits.InFlight != nil && *limits.InFlight < 1,
 		"merchant_in_flight":        limits.MerchantInFlight != nil && *limits.MerchantInFlight < 1,
 		"merchant_writes_in_flight": limits.MerchantWritesInFlight != nil && *limits.MerchantWritesInFlight < 1,
 	} {

@@ -65,6 +65,7 @@ type Limits struct {
 	RequestsPerSecond      *float64 `json:"requests_per_second,omitempty"`
 	KeyRequestsPerSecond   *float64 `json:"key_requests_per_second,omitempty"`
 	KeyBurst               *int     `json:"key_burst,omitempty"`
+	InFlight               *int     `json:"in_flight,omitempty"`
 	MerchantInFlight       *int     `json:"merchant_in_flight,omitempty"`
 	MerchantWritesInFlight *int     `json:"merchant_writes_in_flight,omitempty"`
 }

@@ -50,6 +50,15 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// Outage reports whether WeChat gave no answer to the call: it was not
+// reached, what came can't be read, or it says that it is busy (-1). Any other
+// errcode is an answer.
+func (e *Error) Outage() bool {
+	return e.Class == NotSent || e.Class == Ambiguous && (e.Code == 0 || e.Code == codeBusy)
+}
+
+const codeBusy = -1
+
 // Classify reads an answer: its class and, unless it is a plain success, the
 // error. An error of class Executed is a warning: goods were added, and their
 // audit was not started (300021). It is the only place that decides what was

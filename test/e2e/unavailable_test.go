@@ -83,11 +83,27 @@ func TestDatabaseAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	warm := func() {
+		for _, path := range []string{liveStores, "/v1/districts?level=province"} {
+			c.Do("GET", path, nil).Want(200)
+		}
+	}
+	w.Eventually("these reads need no database", func() error {
+		due := w.Row(`SELECT count(*) AS n FROM merchants WHERE inventory_due_at <= now() + interval '1 minute'`)["n"]
+		before := g.Metric("mendian_database_round_trips_total")
+		warm()
+		if after := g.Metric("mendian_database_round_trips_total"); after != before || due != int64(0) {
+			return fmt.Errorf("%v round trips, %v comparisons with WeChat due", after-before, due)
+		}
+		return nil
+	})
 	allow(false)
+	warm()
 	if a := c.Do("GET", "/v1/stores", nil).WantProblem(503, "storage_unavailable"); a.Header.Get("Retry-After") == "" || a.Get("retryable") != "true" {
 		t.Errorf("%v %s", a.Header, a.Body)
 	}
 	c.Do("POST", "/v1/stores", store).WantProblem(503, "storage_unavailable")
+	c.Do("POST", "/v1/stores?validate_only=true", store).WantProblem(503, "storage_unavailable")
 	if n := len(w.Journal("wxa/add_store")); n != 0 {
 		t.Errorf("WeChat was asked %d times for what could not be recorded", n)
 	}

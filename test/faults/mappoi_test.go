@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
 )
 
@@ -46,8 +48,11 @@ func TestMapPOIAnswerLost(t *testing.T) {
 		p.c.Do("POST", "/v1/map-pois", place(l.name)).WantProblem(http.StatusConflict, "operation_in_progress")
 		first[l.name] = a
 	}
+	// Nothing is to be looked at: it waits for its event, and says for how long.
 	for _, l := range losses {
-		if op := p.settled(first[l.name].Header.Get("Operation-Id")); op.Get("status") != "needs_attention" {
+		op := p.c.Do("GET", "/v1/operations/"+first[l.name].Header.Get("Operation-Id"), nil).Want(200)
+		until, err := time.Parse(time.RFC3339, op.Get("attention_at"))
+		if wait := time.Until(until); op.Get("status") != "reconciling" || err != nil || wait < 3*time.Hour || wait > 4*time.Hour { // fifty times as fast as seven days
 			t.Errorf("%s: %s", l.name, op.Body)
 		}
 	}
@@ -77,13 +82,20 @@ func TestMapPOIAnswerLost(t *testing.T) {
 			t.Errorf("%s: WeChat's number is %v", l.name, got)
 		}
 	}
-	// What was not executed stays with a person, who looks at WeChat's pages.
-	for _, l := range losses {
+	// What was not executed is left to a person in the end, who looks at WeChat's
+	// pages, and may do so before.
+	for i, l := range losses {
 		if l.done {
 			continue
 		}
 		path, op := "/v1/map-pois/"+first[l.name].Get("id"), "/v1/operations/"+first[l.name].Header.Get("Operation-Id")
-		if o := p.c.Do("GET", op, nil).Want(200); o.Get("status") != "needs_attention" {
+		want := "reconciling"
+		if i%2 == 0 {
+			want = "needs_attention"
+			p.Exec(`UPDATE operations SET sent_at = sent_at - interval '7 days', next_check_at = now() WHERE id = $1`, p.UUID(typeid.Operation, first[l.name].Header.Get("Operation-Id")))
+			p.settled(first[l.name].Header.Get("Operation-Id"))
+		}
+		if o := p.c.Do("GET", op, nil).Want(200); o.Get("status") != want {
 			t.Errorf("%s: %s", l.name, o.Body)
 		}
 		p.c.Do("POST", op+"/resolution", map[string]string{"decision": "not_executed"}).Want(200)

@@ -2477,6 +2477,9 @@ type Operation struct {
 	// Attempts Each call to WeChat.
 	Attempts []OperationAttempt `json:"attempts"`
 
+	// AttentionAt Of a `reconciling` operation: when it becomes `needs_attention`, unless its outcome is known by then.
+	AttentionAt *time.Time `json:"attention_at"`
+
 	// Candidates What may be the result, when more than one object at WeChat fits.
 	Candidates []OperationCandidate `json:"candidates"`
 	CreatedAt  time.Time            `json:"created_at"`
@@ -3513,13 +3516,17 @@ type TenantID = string
 
 // TenantLimits Limits of the tenant; a member that is left out or `null` is the gateway's default.
 type TenantLimits struct {
+	// InFlight Calls to WeChat at the same time for all merchants together.
+	InFlight *int32 `json:"in_flight,omitempty"`
 	KeyBurst *int32 `json:"key_burst,omitempty"`
 
 	// KeyRequestsPerSecond Each key.
 	KeyRequestsPerSecond *float64 `json:"key_requests_per_second,omitempty"`
 
 	// MerchantInFlight Calls to WeChat at the same time for one merchant.
-	MerchantInFlight       *int32 `json:"merchant_in_flight,omitempty"`
+	MerchantInFlight *int32 `json:"merchant_in_flight,omitempty"`
+
+	// MerchantWritesInFlight Writes among them.
 	MerchantWritesInFlight *int32 `json:"merchant_writes_in_flight,omitempty"`
 
 	// RequestsPerSecond All keys together.
