@@ -22,6 +22,7 @@ func TestQuotaOverTwoProcesses(t *testing.T) {
 	const many = "100000"
 	w := world.New(t, world.Options{Env: map[string]string{"GATEWAY_KEY_RATE": many, "GATEWAY_KEY_BURST": many, "GATEWAY_TENANT_RATE": many}})
 	a, b := w.Start(nil), w.Start(nil)
+	w.Run("tenant", "update", w.Tenant.ID, "--merchant-writes-in-flight", "100") // the day's quota is what refuses here
 	c := w.Client(a, w.Authorize(a, sandbox.DemoMiniProgram))
 	both := []*world.Client{c, c.At(b)}
 	w.Eventually("the inventory of goods", func() error {
