@@ -78,6 +78,7 @@ func NewArena(t testing.TB, slots int, env map[string]string, binary string) *Ar
 	front := NewProxy(t, cluster.Addr)
 	a := &Arena{t: t, Cluster: cluster, front: front, logs: logs, World: world.New(t, world.Options{Tags: []string{"faults"}, Binary: binary, Env: all, DSN: dsn(front.Addr), LogDir: logs,
 		Sandbox: sandbox.Config{AuditDelay: 100 * time.Millisecond}})}
+	a.Run("tenant", "update", a.Tenant.ID, "--merchant-writes-in-flight", "1000", "--merchant-in-flight", "1000")
 	a.Settled = a.Start(nil)
 	a.WaitTicket(a.Settled)
 	for i := range slots {

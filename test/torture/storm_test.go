@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A Nemesis hurts an arena until ctx ends, counts what it did, and leaves all
-// of it well.
-type Nemesis func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64)
+// A Nemesis hurts an arena until ctx ends, tells each time that it did, and
+// leaves all of it well.
+type Nemesis func(ctx context.Context, a *Arena, r *rand.Rand, hurt func())
 
 // storm lets callers write at all slots while the nemesis is at work, in
 // rounds, until it has done its share.
@@ -21,15 +21,21 @@ func storm(count func(*Figures) *int, nemesis Nemesis) suite {
 		for round := 0; *count(f) < goal; round++ {
 			writes := a.Prepare(min(24, max(1, (goal-*count(f))/8)), Kinds...)
 			ctx, cancel := context.WithCancel(context.Background())
-			var hurt atomic.Int64
+			var done atomic.Int64
+			enough := int64(goal - *count(f))
+			hurt := func() {
+				if done.Add(1) >= enough {
+					cancel()
+				}
+			}
 			var nemeses sync.WaitGroup
 			nemesisRand := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
-			nemeses.Go(func() { nemesis(ctx, a, nemesisRand, &hurt) })
+			nemeses.Go(func() { nemesis(ctx, a, nemesisRand, hurt) })
 			a.crowd(writes, r, map[string]any{"delay_ms": 40}, func(w *Write, own *rand.Rand) { a.drive(w, urls, own) })
 			cancel()
 			nemeses.Wait()
 			a.Control("DELETE", "faults", nil, nil)
-			*count(f) += int(hurt.Load())
+			*count(f) += int(done.Load())
 			// A reply may have died with its process between arrival and
 			// fsync: which one can't be known, so what no event can tell is
 			// looked at afterwards.
@@ -113,7 +119,7 @@ func leavers(kinds []string) suite {
 
 // Processes die at any moment and come back on their spool.
 func TestKills(t *testing.T) {
-	run(t, *randomKills, storm(func(f *Figures) *int { return &f.Kills }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+	run(t, *randomKills, storm(func(f *Figures) *int { return &f.Kills }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt func()) {
 		var wait sync.WaitGroup
 		for _, s := range a.Slots {
 			own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
@@ -126,7 +132,7 @@ func TestKills(t *testing.T) {
 						break
 					}
 					s.Kill()
-					hurt.Add(1)
+					hurt()
 					pause(ctx, own.IntN(1000))
 					s.Launch(nil)
 				}
@@ -151,7 +157,7 @@ var Toxics = []Toxic{
 
 // Links fail, to WeChat and to Postgres, one slot and direction at a time.
 func TestNetwork(t *testing.T) {
-	run(t, *networkFaults, storm(func(f *Figures) *int { return &f.Network }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+	run(t, *networkFaults, storm(func(f *Figures) *int { return &f.Network }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt func()) {
 		var wait sync.WaitGroup
 		for _, s := range a.Slots {
 			own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
@@ -165,7 +171,7 @@ func TestNetwork(t *testing.T) {
 					link.Set(toxic)
 					pause(ctx, 100+own.IntN(400))
 					if link.Heal(a.t) > 0 {
-						hurt.Add(1)
+						hurt()
 					}
 				}
 			})
@@ -177,7 +183,7 @@ func TestNetwork(t *testing.T) {
 // Postgres loses connections, crashes and recovers, and is replaced by its
 // synchronous standby.
 func TestPostgres(t *testing.T) {
-	run(t, *databaseFaults, storm(func(f *Figures) *int { return &f.Database }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt *atomic.Int64) {
+	run(t, *databaseFaults, storm(func(f *Figures) *int { return &f.Database }, func(ctx context.Context, a *Arena, r *rand.Rand, hurt func()) {
 		for n := 1; pause(ctx, 100+r.IntN(400)); n++ {
 			switch {
 			case n%40 == 0:
@@ -199,7 +205,7 @@ func TestPostgres(t *testing.T) {
 					continue
 				}
 			}
-			hurt.Add(1)
+			hurt()
 		}
 	}))
 }

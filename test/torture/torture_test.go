@@ -33,7 +33,7 @@ var (
 	expiries = flag.Int("expiries", 200, "access tokens that expire")
 	pushes   = flag.Int("pushes", 300, "pushes, each sent one to four times")
 	creates  = flag.Int("creates", 90, "goods that each process is asked to create around midnight")
-	upgrade  = flag.Int("upgrade", 1, "writes of each kind while the version before is upgraded to this one")
+	upgrade  = flag.Int("upgrade", 0, "writes of each kind while the version before is upgraded to this one: that has to be built first")
 )
 
 // run gives a suite its arena and its seed, and prints its figures.
@@ -55,7 +55,7 @@ type arenaOf struct {
 func figures(t *testing.T, goal int, of arenaOf, suite func(*Arena, *rand.Rand) fmt.Stringer) {
 	t.Parallel()
 	if goal <= 0 {
-		t.Skip("not asked for")
+		t.Skip("not asked for: make torture does")
 	}
 	s := *seed
 	if s == 0 {
