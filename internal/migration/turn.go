@@ -406,7 +406,7 @@ func (t *turn) stand(ctx context.Context) error {
 		return nil
 	}
 	return t.DB.InTenant(ctx, t.row.TenantID, func(tx postgres.DBTX) error {
-		row, err := t.q.StoreMigrationStand(ctx, tx, dbsqlc.StoreMigrationStandParams{Status: string(now), TenantID: t.row.TenantID, ID: t.row.ID, Desired: t.row.Desired})
+		row, err := t.q.StoreMigrationStand(ctx, tx, dbsqlc.StoreMigrationStandParams{Status: string(now), ListedAt: t.row.ListedAt, TenantID: t.row.TenantID, ID: t.row.ID, Desired: t.row.Desired})
 		if postgres.IsNotFound(err) {
 			return nil // something else is wanted of it meanwhile
 		}

@@ -90,6 +90,14 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("a push without a signature: %v %v", resp, err)
 	}
 
+	w.Fault(listPath, 1000, map[string]any{"drop_reply": true})
+	w.Eventually("calls are paused", func() error {
+		if a := c.Do("GET", liveStores, nil); a.Code() != "upstream_circuit_open" {
+			return fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		return nil
+	})
+
 	want := documented(t)
 	names := slices.Sorted(maps.Keys(want))
 	w.Eventually("every metric counts", func() error {

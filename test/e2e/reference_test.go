@@ -22,8 +22,9 @@ func TestReferenceData(t *testing.T) {
 	if a := c.Do("GET", "/v1/districts", nil).WantProblem(502, "map_service_error"); a.Get("upstream", "errcode") != "311" || a.Get("upstream", "errmsg") != "key format error" {
 		t.Errorf("%s", a.Body)
 	}
-	w.Fault("wxa/get_merchant_category", 1, map[string]any{"errcode": -1})
+	w.Fault("wxa/get_merchant_category", attempts, map[string]any{"errcode": -1})
 	c.Do("GET", "/v1/categories?scheme=store_program", nil).WantProblem(502, "wechat_system_error")
+	w.Control("DELETE", "faults", nil, nil)
 
 	count := func(path string) int { return len(rows(c.Do("GET", path, nil).Want(200))) }
 	all := count("/v1/districts")

@@ -161,17 +161,32 @@ func TestRudeWeChat(t *testing.T) {
 		"an id with a fraction":        text(`{"errcode":0,"errmsg":"ok","data":{"audit_id":1.5},"business_list":[{"base_info":{"poi_id":1e3}}],"total_count":1}`),
 		"an id that is an object":      text(`{"errcode":0,"errmsg":"ok","data":{"audit_id":{"a":1}},"business_list":[{"base_info":{"poi_id":{}}}],"total_count":1}`),
 	}
+	// called makes a request that isn't refused because so many calls before it
+	// got no answer: a new process knows nothing of those.
+	called := func(method, path string, body any) *world.Answer {
+		for {
+			got := a.c.Do(method, path, body)
+			if got.Code() != "upstream_circuit_open" {
+				return got
+			}
+			a.g.Kill()
+			a.g = a.Start(nil)
+			a.c = a.c.At(a.g)
+		}
+	}
 	n := 0
 	for name, reply := range replies {
 		n++
 		r.says("/wxa/get_store_list", reply)
-		got := a.c.Do("GET", "/v1/stores?source=live&limit=5", nil)
+		got := called("GET", "/v1/stores?source=live&limit=5", nil)
 		a.civil(t, "read: "+name, got)
-		if times := r.times(); times != 1 {
-			t.Errorf("read: %s: %d calls, want 1", name, times)
+		// A read that got no answer is made again, and the fate of the writes is
+		// looked for beside it.
+		if times := r.times(); times < 1 || times > 100 {
+			t.Errorf("read: %s: %d calls, want a few", name, times)
 		}
 		r.says("/wxa/add_store", reply)
-		got = a.c.Do("POST", "/v1/stores", a.NewStore(n))
+		got = called("POST", "/v1/stores", a.NewStore(n))
 		a.civil(t, "write: "+name, got)
 		if times := r.times(); times != 1 {
 			t.Errorf("write: %s: %d calls, want 1", name, times)
@@ -180,11 +195,11 @@ func TestRudeWeChat(t *testing.T) {
 	// Numbers that no float holds are texts, and stay what they are.
 	const big = "9223372036854775809" // 2^63+1
 	r.says("/wxa/get_store_list", text(item(big)))
-	if got := a.c.Do("GET", "/v1/stores?source=live", nil).Want(http.StatusOK); got.Get("data", "0", "poi_id") != big {
+	if got := called("GET", "/v1/stores?source=live", nil).Want(http.StatusOK); got.Get("data", "0", "poi_id") != big {
 		t.Errorf("poi_id of 2^63+1: %s", got.Body)
 	}
 	r.says("/wxa/add_store", text(`{"errcode":0,"errmsg":"ok","data":{"audit_id":`+big+`}}`))
-	if got := a.c.Do("POST", "/v1/stores", a.NewStore(n+1)).Want(http.StatusAccepted); got.Get("audit", "wechat_audit_id") != big {
+	if got := called("POST", "/v1/stores", a.NewStore(n+1)).Want(http.StatusAccepted); got.Get("audit", "wechat_audit_id") != big {
 		t.Errorf("audit_id of 2^63+1: %s", got.Body)
 	}
 	r.says("", nil)

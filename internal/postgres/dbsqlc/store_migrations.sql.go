@@ -534,25 +534,28 @@ func (q *Queries) StoreMigrationRelease(ctx context.Context, db DBTX, arg StoreM
 }
 
 const StoreMigrationStand = `-- name: StoreMigrationStand :one
-UPDATE store_migrations SET status = $1, row_version = row_version + 1, updated_at = now(),
+UPDATE store_migrations SET status = $1, listed_at = $2, row_version = row_version + 1, updated_at = now(),
     finished_at = CASE WHEN $1::text IN ('completed', 'incomplete', 'cancelled') THEN now() END,
     next_check_at = CASE WHEN $1::text IN ('completed', 'incomplete', 'cancelled', 'planned', 'paused') THEN NULL ELSE next_check_at END
-WHERE tenant_id = $2 AND id = $3 AND status <> $1 AND desired = $4
+WHERE tenant_id = $3 AND id = $4 AND status <> $1 AND desired = $5
 RETURNING tenant_id, id, merchant_id, desired, status, on_not_allowed, concurrency, defaults, given, requested_by, idempotency_key, fingerprint, error, listed_at, list_at, list_n, next_check_at, lease_owner, lease_until, row_version, created_at, updated_at, finished_at
 `
 
 type StoreMigrationStandParams struct {
 	Status   string
+	ListedAt *time.Time
 	TenantID uuid.UUID
 	ID       uuid.UUID
 	Desired  string
 }
 
-// StoreMigrationStand keeps where it stands, by what was wanted of it; a
+// StoreMigrationStand keeps where it stands, by what was wanted of it and with
+// the list that says so; a
 // finished one is never looked after again.
 func (q *Queries) StoreMigrationStand(ctx context.Context, db DBTX, arg StoreMigrationStandParams) (StoreMigration, error) {
 	row := db.QueryRow(ctx, StoreMigrationStand,
 		arg.Status,
+		arg.ListedAt,
 		arg.TenantID,
 		arg.ID,
 		arg.Desired,

@@ -46,10 +46,11 @@ UPDATE store_migrations SET lease_owner = NULL, lease_until = NULL, next_check_a
     error = @error, listed_at = @listed_at, list_at = CASE WHEN list_at = @listed_for::timestamptz THEN @list_at ELSE list_at END, list_n = @list_n
 WHERE tenant_id = @tenant_id AND id = @id AND lease_owner = @lease_owner;
 
--- StoreMigrationStand keeps where it stands, by what was wanted of it; a
+-- StoreMigrationStand keeps where it stands, by what was wanted of it and with
+-- the list that says so; a
 -- finished one is never looked after again.
 -- name: StoreMigrationStand :one
-UPDATE store_migrations SET status = @status, row_version = row_version + 1, updated_at = now(),
+UPDATE store_migrations SET status = @status, listed_at = @listed_at, row_version = row_version + 1, updated_at = now(),
     finished_at = CASE WHEN @status::text IN ('completed', 'incomplete', 'cancelled') THEN now() END,
     next_check_at = CASE WHEN @status::text IN ('completed', 'incomplete', 'cancelled', 'planned', 'paused') THEN NULL ELSE next_check_at END
 WHERE tenant_id = @tenant_id AND id = @id AND status <> @status AND desired = @desired
