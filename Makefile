@@ -64,12 +64,12 @@ TESTARGS = -vet=off -timeout 9m -ldflags=-w $(TESTFLAGS)
 # ARGS="-matrix 500 -hangups 100 -kills 200 -network 300 -postgres 100 -expiries 1000 -pushes 1000 -creates 200 -upgrade 2 -slots 3 -seed 7".
 .PHONY: torture
 torture: ## kill, cut off and crash everything while it writes, and count what was lost (ARGS="-kills 100 -seed 7"; about an hour)
-	$(STATIC) go test -v -count=1 -timeout 0 -parallel 1 ./test/torture -args -matrix 1700 -hangups 500 -kills 400 -network 1500 -postgres 500 -expiries 10000 -pushes 10000 -creates 2000 -upgrade 8 $(ARGS)
+	$(STATIC) go test -v -count=1 -timeout 0 -parallel 1 -tags torture ./test/torture -args -matrix 1700 -hangups 500 -kills 400 -network 1500 -postgres 500 -expiries 10000 -pushes 10000 -creates 2000 -upgrade 8 $(ARGS)
 
 .PHONY: check
 check: ## what review expects besides tests: vet of both builds, the race detector, modules, lint, sqlc diff, nothing left to generate, known vulnerabilities
 	go vet ./...
-	go vet -tags faults ./...
+	go vet -tags faults,torture ./...
 	go test -race $(TESTARGS) $$(go list ./... | grep -v '/test/')
 	go mod verify
 	$(call TOOL,lint) golangci-lint run ./...

@@ -40,7 +40,7 @@ const perSecond = 50
 func TestPushes(t *testing.T) {
 	// The polls that ask how audits stand come as late as in production: what
 	// is known is known by the pushes.
-	figures(t, *pushes, arenaOf{env: map[string]string{"GATEWAY_FAULT_SCHEDULE": ""}}, func(a *Arena, r *mathrand.Rand) fmt.Stringer {
+	figures(t, arenaOf{env: map[string]string{"GATEWAY_FAULT_SCHEDULE": ""}}, func(a *Arena, r *mathrand.Rand) fmt.Stringer {
 		s := newPushStorm(a)
 		f := pushFigures{Most: perSecond}
 		list := s.decide(*pushes, r)
@@ -134,10 +134,7 @@ func newPushStorm(a *Arena) *pushStorm {
 	for _, m := range all {
 		m.wait()
 	}
-	for _, slot := range a.Slots {
-		slot.Up(nil)
-		s.urls = append(s.urls, slot.URL())
-	}
+	s.urls = a.up()
 	return s
 }
 
@@ -146,7 +143,7 @@ func newPushStorm(a *Arena) *pushStorm {
 func (s *pushStorm) decide(n int, r *mathrand.Rand) []pushed {
 	s.t.Helper()
 	s.Hold(true)
-	writes := make(chan *Write, n)
+	var writes []*Write
 	for i := range n {
 		w := &Write{Key: s.name("torture-")}
 		shop := s.shops[i%len(s.shops)]
@@ -158,19 +155,9 @@ func (s *pushStorm) decide(n int, r *mathrand.Rand) []pushed {
 		default:
 			shop.createStore(w)
 		}
-		writes <- w
+		writes = append(writes, w)
 	}
-	close(writes)
-	var wait sync.WaitGroup
-	for range 24 {
-		own := mathrand.New(mathrand.NewPCG(r.Uint64(), r.Uint64()))
-		wait.Go(func() {
-			for w := range writes {
-				s.drive(w, s.urls, own)
-			}
-		})
-	}
-	wait.Wait()
+	sideBySide(24, writes, r, func(w *Write, own *mathrand.Rand) { s.drive(w, s.urls, own) })
 	for i, audit := range s.Audits() {
 		if audit["status"] != "pending" {
 			continue

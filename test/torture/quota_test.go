@@ -37,7 +37,7 @@ func (f quotaFigures) String() string {
 // before it. What is under way at midnight would count for the old day here and
 // for the new one at WeChat, as long as the old day had any left.
 func TestMidnight(t *testing.T) {
-	figures(t, *creates, arenaOf{}, func(a *Arena, _ *rand.Rand) fmt.Stringer {
+	figures(t, arenaOf{}, func(a *Arena, _ *rand.Rand) fmt.Stringer {
 		f := quotaFigures{Asked: *creates * len(a.Slots), Limit: min(500, *creates*4/9)} // more wanted of each process than both days have
 		days := &calendar{Arena: a}
 		days.midnightIn(time.Hour)

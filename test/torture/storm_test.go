@@ -68,22 +68,29 @@ func (a *Arena) crowd(writes []*Write, r *rand.Rand, slow map[string]any, call f
 	r.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
 	a.Fault("*", 1_000_000, slow)
 	a.Hold(true)
+	sideBySide(12, writes, r, func(w *Write, own *rand.Rand) {
+		call(w, own)
+		time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)
+	})
+}
+
+// sideBySide lets so many callers make the writes, each with choices of its own.
+func sideBySide(callers int, writes []*Write, r *rand.Rand, call func(w *Write, own *rand.Rand)) {
 	queue := make(chan *Write, len(writes))
 	for _, w := range writes {
 		queue <- w
 	}
 	close(queue)
-	var callers sync.WaitGroup
-	for range 12 {
+	var wait sync.WaitGroup
+	for range callers {
 		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
-		callers.Go(func() {
+		wait.Go(func() {
 			for w := range queue {
 				call(w, own)
-				time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)
 			}
 		})
 	}
-	callers.Wait()
+	wait.Wait()
 }
 
 // Callers hang up at any moment of a write, and ask for it again. Nothing else

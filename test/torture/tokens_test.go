@@ -40,7 +40,7 @@ func (f tokenFigures) String() string {
 // the lease of one more merchant and goes on after the lease is over: what it
 // does then changes nothing.
 func TestTokens(t *testing.T) {
-	figures(t, *expiries, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
+	figures(t, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
 		s := &tokenStorm{Arena: a, r: r, over: &http.Transport{MaxIdleConnsPerHost: 256}, newest: map[string]map[string]any{}}
 		const merchants = 20
 		for range merchants + 1 {

@@ -23,7 +23,7 @@ type suite func(a *Arena, r *rand.Rand, f *Figures, goal int)
 var (
 	seed        = flag.Uint64("seed", 0, "of every choice; 0: another one each time")
 	slots       = flag.Int("slots", 3, "gateway processes")
-	matrixKills = flag.Int("matrix", 17, "kills at a step of a write; 0: not this suite")
+	matrixKills = flag.Int("matrix", 17, "kills at a step of a write")
 
 	hangUps        = flag.Int("hangups", 12, "callers who hang up before their answer")
 	randomKills    = flag.Int("kills", 8, "kills at any moment, under load")
@@ -33,12 +33,11 @@ var (
 	expiries = flag.Int("expiries", 200, "access tokens that expire")
 	pushes   = flag.Int("pushes", 300, "pushes, each sent one to four times")
 	creates  = flag.Int("creates", 90, "goods that each process is asked to create around midnight")
-	upgrade  = flag.Int("upgrade", 0, "writes of each kind while the version before is upgraded to this one: that has to be built first")
 )
 
 // run gives a suite its arena and its seed, and prints its figures.
 func run(t *testing.T, goal int, play suite) {
-	figures(t, goal, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
+	figures(t, arenaOf{}, func(a *Arena, r *rand.Rand) fmt.Stringer {
 		var f Figures
 		play(a, r, &f, goal)
 		return f
@@ -52,11 +51,8 @@ type arenaOf struct {
 }
 
 // figures is run for a suite with figures of its own.
-func figures(t *testing.T, goal int, of arenaOf, suite func(*Arena, *rand.Rand) fmt.Stringer) {
+func figures(t *testing.T, of arenaOf, suite func(*Arena, *rand.Rand) fmt.Stringer) {
 	t.Parallel()
-	if goal <= 0 {
-		t.Skip("not asked for: make torture does")
-	}
 	s := *seed
 	if s == 0 {
 		s = uint64(time.Now().UnixNano())

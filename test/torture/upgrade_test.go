@@ -1,7 +1,10 @@
+//go:build torture
+
 package torture
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +17,8 @@ import (
 
 	"github.com/mendian/mendian/test/world"
 )
+
+var upgrade = flag.Int("upgrade", 1, "writes of each kind while the version before is upgraded to this one")
 
 // upgradeFigures are what an upgrade amounts to.
 type upgradeFigures struct {
@@ -32,7 +37,7 @@ func (f upgradeFigures) String() string {
 // closed for a moment, and nothing is lost.
 func TestUpgrade(t *testing.T) {
 	f := upgradeFigures{}
-	figures(t, *upgrade, arenaOf{binary: func() (binary string) { f.From, binary = previous(t); return binary }}, func(a *Arena, r *rand.Rand) fmt.Stringer {
+	figures(t, arenaOf{binary: func() (binary string) { f.From, binary = previous(t); return binary }}, func(a *Arena, r *rand.Rand) fmt.Stringer {
 		old, beside := a.Slots[:len(a.Slots)-1], a.Slots[len(a.Slots)-1]
 		var urls []string
 		for _, s := range old {
