@@ -40,11 +40,18 @@ func (d Death) String() string {
 var Deaths = []Death{
 	{Point: "before_t1"},
 	{Point: "after_t1"},
+	{Point: "request_written", Forgotten: true},
+	{Point: "reply_begun", Forgotten: true},
 	{Point: "after_upstream", Forgotten: true},
+	{Point: "spool_written"},
+	{Point: "spool_written", Power: true, Forgotten: true},
 	{Point: "after_spool"},
 	{Point: "after_spool", Power: true},
 	{Point: "before_t2"},
 	{Point: "after_t2"},
+	{Point: "before_reply"},
+	{Point: "spool_rotated"},
+	{Point: "spool_done"},
 	{Point: "after_spool", Second: "spool_replayed"},
 	{Point: "after_spool", Second: "before_t2"},
 	{Point: "after_spool", NoSpool: true, Forgotten: true},
@@ -62,7 +69,7 @@ func matrix(kinds []string, deaths []Death) suite {
 		var files []string
 		for i, s := range lanes {
 			files = append(files, filepath.Join(a.Dir, fmt.Sprintf("failpoint-%d", i)))
-			s.Up(map[string]string{"GATEWAY_FAILPOINT_FILE": files[i]})
+			s.Up(mortal(files[i]))
 		}
 		type fate struct {
 			w *Write
@@ -80,6 +87,7 @@ func matrix(kinds []string, deaths []Death) suite {
 			}
 			close(fates)
 			a.Hold(true)
+			a.Fault("*", 1_000_000, map[string]any{"delay_ms": 40, "before": round%2 == 0})
 			var kills atomic.Int64
 			var wait sync.WaitGroup
 			for i, s := range lanes {
@@ -91,11 +99,18 @@ func matrix(kinds []string, deaths []Death) suite {
 				})
 			}
 			wait.Wait()
+			a.Control("DELETE", "faults", nil, nil)
 			f.Kills += int(kills.Load())
 			a.judge(writes, f)
 			a.t.Logf("round %d: %s", round, f)
 		}
 	}
+}
+
+// mortal is the environment of a process that dies of what the file says, and
+// whose spool takes a new file for each record.
+func mortal(file string) map[string]string {
+	return map[string]string{"GATEWAY_FAILPOINT_FILE": file, "GATEWAY_FAULT_SEGMENT": "1"}
 }
 
 // die sends the write to the slot's process, which dies of it, and repeats the
@@ -137,7 +152,7 @@ func (s *Slot) die(w *Write, d Death, file string, r *rand.Rand) (kills int64) {
 		}
 		kills++
 	}
-	s.Up(map[string]string{"GATEWAY_FAILPOINT_FILE": file})
+	s.Up(mortal(file))
 	a.drive(w, []string{s.URL()}, r)
 	return kills
 }

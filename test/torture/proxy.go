@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -114,7 +115,7 @@ func (p *Proxy) carry(l *link, to, from *net.TCPConn, up bool) {
 			l.abort()
 			return
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_ = to.CloseWrite()
 			return
 		}
