@@ -25,12 +25,12 @@ import (
 	"github.com/mendian/mendian/internal/handlers"
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/ledger"
-	"github.com/mendian/mendian/internal/ledger/spool"
 	"github.com/mendian/mendian/internal/migration"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/reference"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/wechat"
 )

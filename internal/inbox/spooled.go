@@ -6,9 +6,9 @@ import (
 	"maps"
 	"time"
 
-	"github.com/mendian/mendian/internal/ledger/spool"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/spool"
 )
 
 // maxSpooled bounds the pushes that wait for the database in this process.

@@ -25,13 +25,13 @@ import (
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/fault"
-	"github.com/mendian/mendian/internal/ledger/spool"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )

@@ -27,7 +27,7 @@ var rows = [][]string{
 	{"internal/quota"},
 	{"internal/outbox"},
 	{"internal/tenant", "internal/wechat"},
-	{"internal/config", "internal/postgres"},
+	{"internal/config", "internal/postgres", "internal/spool"},
 	{"internal/fault", "internal/gcj02", "internal/memory", "internal/observe", "internal/problem", "internal/secret", "internal/typeid",
 		"internal/wechat/msgcrypt", "migrations", "api"},
 }
@@ -209,7 +209,7 @@ func TestImportRulesRefuse(t *testing.T) {
 		{"internal/sandbox", "internal/wechat"},
 		{"internal/sandbox", "internal/problem"},
 		{"internal/ledger", "internal/inbox"},
-		{"internal/ledger/spool", "internal/handlers"},
+		{"internal/spool", "internal/authorizer"},
 		{"internal/authorizer", "internal/ledger"},
 		{"internal/postgres", "internal/tenant"},
 		{"internal/tenant", "internal/config"},
