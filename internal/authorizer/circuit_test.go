@@ -85,11 +85,11 @@ func TestCircuit(t *testing.T) {
 		},
 		"pauses double up to a minute": func(t *testing.T, c *circuit) {
 			calls(c, circuitCalls, true)
-			for _, pause := range []time.Duration{5, 10, 20, 40, 60, 60} {
-				if wait := c.paused(); wait != pause*time.Second {
-					t.Fatalf("pause = %s, want %d s", wait, pause)
+			for _, pause := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, time.Minute, time.Minute} {
+				if wait := c.paused(); wait != pause {
+					t.Fatalf("pause = %s, want %s", wait, pause)
 				}
-				time.Sleep(pause * time.Second)
+				time.Sleep(pause)
 				calls(c, 1, true)
 			}
 			time.Sleep(longestPause)

@@ -31,7 +31,7 @@ func (l *Ledger) Resolve(ctx context.Context, who tenant.Caller, m authorizer.Me
 		return OperationRecord{}, err
 	}
 	op.Merchant, op.unwatched = m, true
-	if op.State != "needs_attention" && !(op.State == "reconciling" && op.Kind.toldByEvent()) {
+	if waits := op.State == "reconciling" && op.Kind.toldByEvent(); op.State != "needs_attention" && !waits {
 		return OperationRecord{}, problem.Of(problem.CodeOperationNotResolvable)
 	}
 	p := problem.Of(problem.CodeWeChatSystemError)
