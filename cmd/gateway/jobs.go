@@ -75,15 +75,21 @@ func (j job) run(ctx context.Context, background *observe.Background) {
 	}
 }
 
-// keep does what goes on as long as the process: a panic only interrupts it.
-func (g *gateway) keep(ctx context.Context, work string, do func(context.Context)) {
+// keep does what goes on as long as the process: an error or a panic only
+// interrupts it.
+func (g *gateway) keep(ctx context.Context, work string, do func(context.Context) error) {
 	for ctx.Err() == nil {
-		g.background.Run(ctx, work, func(ctx context.Context) error { do(ctx); return nil })
+		g.background.Run(ctx, work, do)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// endless is work that knows no error.
+func endless(do func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error { do(ctx); return nil }
 }
 
 // failures counts what River logs, and tries again later, by itself.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/config"
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/handlers"
 	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/ledger"
@@ -232,7 +233,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	log.Info("listening", "addr", ln.Addr().String(), "admin_addr", adminLn.Addr().String(), "instance", g.spool.Instance(), "version", currentVersion().Version)
 	defer admin.Close()
 
-	background.Go(func() { g.keep(life, "hear changes", g.changes.Run) })
+	background.Go(func() { g.keep(life, "hear changes", endless(g.changes.Run)) })
 	if err := g.ledger.Replay(ctx, g.inbox.Left); err != nil {
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
 	}
@@ -240,13 +241,22 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	// Not before: what is accepted now must not be taken for what an earlier
 	// process left. Until then connections wait in the listener's queue.
 	go func() { failed <- public.Serve(ln) }()
-	background.Go(func() { g.keep(life, "note used keys", g.keys.Run) })
+	background.Go(func() { g.keep(life, "note used keys", endless(g.keys.Run)) })
 	for _, job := range g.jobs() {
 		background.Go(func() { job.run(life, g.background) })
 	}
-	if err := g.river.Start(life); err != nil {
-		return errors.Join(err, public.Close())
-	}
+	fault.At("before_workers")
+	// Requests are under way: should the database go away at this moment, they
+	// must not go along.
+	background.Go(func() {
+		g.keep(life, "work off pushes", func(ctx context.Context) error {
+			if err := g.river.Start(ctx); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		})
+	})
 	log.Info("ready")
 	if started != nil {
 		started(g, ln.Addr())

@@ -2,12 +2,14 @@ package faults
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -358,4 +360,30 @@ func TestPushWhileTheDatabaseIsCutOff(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
+}
+
+// A database that goes away just when a process has become ready ends nothing:
+// what it works off pushes with begins when the database is back.
+func TestDatabaseLostWhileStarting(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.Hold(true)
+	store := p.c.Do("POST", "/v1/stores", p.newStore()).Want(202)
+	p.g.Stop()
+	p.g = p.Launch(p.environ("before_workers:stop"))
+	p.c = p.c.At(p.g)
+	p.g.WaitStopped()
+	stop := p.cutAll("event_inbox")
+	p.g.Signal(syscall.SIGCONT)
+	p.Eventually("the workers can't begin", func() error {
+		for _, m := range p.g.Logged("background work") {
+			if m["work"] == "work off pushes" {
+				return nil
+			}
+		}
+		return errors.New("no word of it")
+	})
+	stop()
+	p.decide(store.Get("audit", "wechat_audit_id"), "approve")
+	p.standing(store.Get("id"), "approved")
 }
