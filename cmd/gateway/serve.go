@@ -125,7 +125,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.wechat = wechat.NewClient(cfg.WeChatAPIURL, func(endpoint string, class wechat.Class, took time.Duration) {
 		g.metrics.UpstreamObserved(endpoint, class.String(), took)
 	})
-	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Log: log, Background: g.background,
+	g.auth = authorizer.New(authorizer.Deps{DB: g.db, Keyset: g.keyset, Tenants: g.tenants, WeChat: g.wechat, Changes: g.changes, Spool: g.spool, Log: log, Background: g.background,
 		Metrics: authorizer.Metrics{
 			TokenRefreshed: g.metrics.TokenRefreshed,
 			CircuitChanged: g.metrics.CircuitChanged,

@@ -33,6 +33,7 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/wechat"
 )
@@ -69,6 +70,7 @@ type Deps struct {
 	Tenants *tenant.Tenants
 	WeChat  *wechat.Client
 	Changes *postgres.Changes
+	Spool   *spool.Spool // keeps the tokens that WeChat gave until the database does
 	Log     *slog.Logger
 	Metrics Metrics
 	Config  Config

@@ -183,7 +183,7 @@ func (a *Authorizer) Callback(ctx context.Context, state, authCode, browser stri
 		return Callback{}, problem.Of(problem.CodeInvalidParameter).WithFields(problem.Field{Pointer: "auth_code", Code: "pattern", Detail: "the code that WeChat gave"})
 	}
 	link := c.Link
-	v := arrival{code: secret.NewText(authCode), link: &link.ID}
+	v := arrival{code: secret.NewText(authCode), hash: sum(authCode), link: &link.ID}
 	if link.Status == LinkAuthorized { // the push was faster, a page is loaded again, or a second code
 		code, err := a.boundCode(ctx, link.TenantID, v)
 		if err != nil {
@@ -242,7 +242,7 @@ func (a *Authorizer) notThisLink(ctx context.Context, link Link) error {
 func (a *Authorizer) boundCode(ctx context.Context, tenantID uuid.UUID, v arrival) (dbsqlc.AuthorizationCode, error) {
 	var rows []dbsqlc.AuthorizationCode
 	b := a.DB.NewBatch(tenantID)
-	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, &rows)
+	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.hash}, &rows)
 	if err := a.DB.Run(ctx, b); err != nil {
 		return dbsqlc.AuthorizationCode{}, storage(err)
 	}

@@ -83,7 +83,7 @@ func codeExpiry(s string, created time.Time) time.Time {
 const expirySlack = 10 * time.Minute
 
 func (a *Authorizer) applyAuthorized(ctx context.Context, tenantID uuid.UUID, msg msgcrypt.Message, created, received time.Time) error {
-	v := arrival{code: secret.NewText(msg.Get("AuthorizationCode")), appid: msg.Get("AuthorizerAppid"), eventAt: &created}
+	v := arrival{code: secret.NewText(msg.Get("AuthorizationCode")), hash: sum(msg.Get("AuthorizationCode")), appid: msg.Get("AuthorizerAppid"), eventAt: &created}
 	if !appidPattern.MatchString(v.appid) || !authCodePattern.MatchString(v.code.Reveal()) {
 		return fmt.Errorf("%w: no account or no code", ErrNotOurs)
 	}

@@ -2,7 +2,6 @@ package authorizer
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -23,19 +22,15 @@ import (
 // the browser's redirect, and the signed push. Either may come first, both may
 // come at once and to two processes; the code can be exchanged once.
 type arrival struct {
-	code    secret.Text
-	link    *uuid.UUID // the callback's link; of a push, that of its PreAuthCode, if it was ours
-	appid   string     // of a push
-	eventAt *time.Time // CreateTime of a push
-	expired bool       // a push so late that the code can't be good any more
+	code    secret.Text // of a reply from the spool none: it was used
+	hash    []byte      // of the code, by which it is known
+	link    *uuid.UUID  // the callback's link; of a push, that of its PreAuthCode, if it was ours
+	appid   string      // of a push
+	eventAt *time.Time  // CreateTime of a push
+	expired bool        // a push so late that the code can't be good any more
 }
 
 func (v arrival) pushed() bool { return v.appid != "" }
-
-func (v arrival) sum() []byte {
-	s := sha256.Sum256([]byte(v.code.Reveal()))
-	return s[:]
-}
 
 // errStillExchanging is for the loser of the race when the winner takes too
 // long: whoever hears it comes again.
@@ -83,8 +78,8 @@ func (a *Authorizer) exchange(ctx context.Context, tenantID uuid.UUID, v arrival
 func (a *Authorizer) claimCode(ctx context.Context, tenantID uuid.UUID, v arrival) (mine bool, row dbsqlc.AuthorizationCode, err error) {
 	var claimed, read []dbsqlc.AuthorizationCode
 	b := a.DB.NewBatch(tenantID)
-	postgres.QueueMany(b, dbsqlc.CodeClaim, dbsqlc.CodeClaimParams{TenantID: tenantID, CodeSha256: v.sum(), MendFailed: v.pushed()}, &claimed)
-	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.sum()}, &read)
+	postgres.QueueMany(b, dbsqlc.CodeClaim, dbsqlc.CodeClaimParams{TenantID: tenantID, CodeSha256: v.hash, MendFailed: v.pushed()}, &claimed)
+	postgres.QueueMany(b, dbsqlc.CodeRead, dbsqlc.CodeReadParams{TenantID: tenantID, CodeSha256: v.hash}, &read)
 	switch err := a.DB.Run(ctx, b); {
 	case err != nil:
 		return false, row, err
@@ -117,19 +112,15 @@ func (a *Authorizer) exchangeClaimed(ctx context.Context, tenantID uuid.UUID, v 
 			a.releaseCode(ctx, tenantID, v)
 			return row, Problem(err)
 		}
-		bound, err := a.bind(ctx, tenantID, v, claim, info)
-		if problem.HasCode(err, problem.CodeMerchantBoundToOtherTenant) {
-			a.Log.ErrorContext(ctx, "an account of another tenant authorised this one: refused", "tenant_id", tenantID, "appid", info.AuthorizerAppID)
-			return row, a.failCode(ctx, tenantID, v, claim, problem.CodeMerchantBoundToOtherTenant)
-		}
+		settle := a.spool(ctx, tenantID, uuid.Nil, given{Exchange: &exchanged{
+			CodeSHA256: v.hash, ClaimedUntil: claim.LeaseUntil, Link: v.link, EventAt: v.eventAt, Info: info,
+		}})
+		fault.At("code_spooled")
+		row, err = a.bind(ctx, tenantID, v, claim, info)
+		settle(err == nil || problem.HasCode(err, problem.CodeMerchantBoundToOtherTenant))
 		if err != nil {
-			if !errors.Is(err, errFenced) {
-				a.releaseCode(ctx, tenantID, v)
-			}
-			return row, storage(err)
+			return row, err
 		}
-		row = bound
-		fault.At("code_bound")
 	}
 	return row, a.finish(ctx, tenantID, v, row)
 }
@@ -154,6 +145,8 @@ func (a *Authorizer) queryAuth(ctx context.Context, tenantID uuid.UUID, v arriva
 }
 
 // bind writes the merchant, its tokens, and the link that is thereby used up.
+// Errors: merchant_bound_to_other_tenant, which ends the code, errFenced, and
+// those of the database, after which it may be tried again.
 func (a *Authorizer) bind(ctx context.Context, tenantID uuid.UUID, v arrival, claim dbsqlc.AuthorizationCode, info wechat.AuthorizationInfo) (dbsqlc.AuthorizationCode, error) {
 	fresh := typeid.New()
 	var row dbsqlc.AuthorizationCode
@@ -195,13 +188,22 @@ func (a *Authorizer) bind(ctx context.Context, tenantID uuid.UUID, v arrival, cl
 					return err
 				}
 			}
-			return a.q.CodeBind(ctx, tx, dbsqlc.CodeBindParams{MerchantID: row.MerchantID, LinkID: row.LinkID, TenantID: tenantID, CodeSha256: v.sum()})
+			return a.q.CodeBind(ctx, tx, dbsqlc.CodeBindParams{MerchantID: row.MerchantID, LinkID: row.LinkID, TenantID: tenantID, CodeSha256: v.hash})
 		})
 	})
-	if err == nil && row.MerchantID != nil {
-		a.drop(account{tenant: tenantID, id: *row.MerchantID})
+	switch {
+	case problem.HasCode(err, problem.CodeMerchantBoundToOtherTenant):
+		a.Log.ErrorContext(ctx, "an account of another tenant authorised this one: refused", "tenant_id", tenantID, "appid", info.AuthorizerAppID)
+		return claim, a.failCode(ctx, tenantID, v, claim, problem.CodeMerchantBoundToOtherTenant)
+	case errors.Is(err, errFenced):
+		return claim, err
+	case err != nil:
+		a.releaseCode(ctx, tenantID, v)
+		return claim, storage(err)
 	}
-	return row, err
+	a.drop(account{tenant: tenantID, id: *row.MerchantID})
+	fault.At("code_bound")
+	return row, nil
 }
 
 // boundElsewhere tells the race for one account between two tenants.
@@ -215,7 +217,7 @@ func boundElsewhere(err error) error {
 // lockClaim locks the code's row, and fails with errFenced when the claim is
 // no longer ours: its lease ran out and somebody took it.
 func (a *Authorizer) lockClaim(ctx context.Context, tx postgres.DBTX, tenantID uuid.UUID, v arrival, claim dbsqlc.AuthorizationCode) (dbsqlc.AuthorizationCode, error) {
-	row, err := a.q.CodeLock(ctx, tx, dbsqlc.CodeLockParams{TenantID: tenantID, CodeSha256: v.sum()})
+	row, err := a.q.CodeLock(ctx, tx, dbsqlc.CodeLockParams{TenantID: tenantID, CodeSha256: v.hash})
 	if err == nil && (row.State != "exchanging" || !row.LeaseUntil.Equal(claim.LeaseUntil)) {
 		err = errFenced
 	}
@@ -225,7 +227,7 @@ func (a *Authorizer) lockClaim(ctx context.Context, tx postgres.DBTX, tenantID u
 // putTokens writes what an exchange gave, and ends any refresh under way. An
 // empty refresh token leaves the one that is there.
 func (a *Authorizer) putTokens(ctx context.Context, tx postgres.DBTX, c account, info wechat.AuthorizationInfo) error {
-	known, err := a.lockRefreshTokens(ctx, tx, c)
+	_, known, err := a.lockRefreshTokens(ctx, tx, c)
 	if err != nil {
 		return err
 	}
@@ -244,15 +246,15 @@ func (a *Authorizer) putTokens(ctx context.Context, tx postgres.DBTX, c account,
 	return a.q.AuthorizerTokenPut(ctx, tx, p)
 }
 
-func (a *Authorizer) lockRefreshTokens(ctx context.Context, tx postgres.DBTX, c account) (refreshTokens, error) {
+// lockRefreshTokens reads the account's row of tokens, which is empty when there
+// is none, and opens its refresh tokens.
+func (a *Authorizer) lockRefreshTokens(ctx context.Context, tx postgres.DBTX, c account) (dbsqlc.AuthorizerToken, refreshTokens, error) {
 	row, err := a.q.AuthorizerTokenLock(ctx, tx, dbsqlc.AuthorizerTokenLockParams{TenantID: c.tenant, MerchantID: c.id})
-	if postgres.IsNotFound(err) {
-		return refreshTokens{}, nil
+	if err != nil && !postgres.IsNotFound(err) {
+		return row, refreshTokens{}, err
 	}
-	if err != nil {
-		return refreshTokens{}, err
-	}
-	return a.openRefreshTokens(c, row.RefreshTokenCt, row.RefreshHistory)
+	known, err := a.openRefreshTokens(c, row.RefreshTokenCt, row.RefreshHistory)
+	return row, known, err
 }
 
 // finish writes what the account is, tells the tenant, and closes the code. An
@@ -321,7 +323,7 @@ func (a *Authorizer) finish(ctx context.Context, tenantID uuid.UUID, v arrival, 
 }
 
 func (a *Authorizer) closeCode(ctx context.Context, tx postgres.DBTX, tenantID uuid.UUID, v arrival) error {
-	return a.q.CodeFinish(ctx, tx, dbsqlc.CodeFinishParams{State: "done", TenantID: tenantID, CodeSha256: v.sum()})
+	return a.q.CodeFinish(ctx, tx, dbsqlc.CodeFinishParams{State: "done", TenantID: tenantID, CodeSha256: v.hash})
 }
 
 // failCode writes down that the code is good for nothing, and why, also to the
@@ -336,7 +338,7 @@ func (a *Authorizer) failCode(ctx context.Context, tenantID uuid.UUID, v arrival
 				return err
 			}
 		}
-		return a.q.CodeFinish(ctx, tx, dbsqlc.CodeFinishParams{State: "failed", Error: &code, TenantID: tenantID, CodeSha256: v.sum()})
+		return a.q.CodeFinish(ctx, tx, dbsqlc.CodeFinishParams{State: "failed", Error: &code, TenantID: tenantID, CodeSha256: v.hash})
 	})
 	if err != nil {
 		return storage(err)
@@ -347,7 +349,7 @@ func (a *Authorizer) failCode(ctx context.Context, tenantID uuid.UUID, v arrival
 // releaseCode lets the next arrival try at once.
 func (a *Authorizer) releaseCode(ctx context.Context, tenantID uuid.UUID, v arrival) {
 	b := a.DB.NewBatch(tenantID)
-	b.Queue(dbsqlc.CodeRelease, dbsqlc.CodeReleaseParams{TenantID: tenantID, CodeSha256: v.sum()})
+	b.Queue(dbsqlc.CodeRelease, dbsqlc.CodeReleaseParams{TenantID: tenantID, CodeSha256: v.hash})
 	if err := a.DB.Run(ctx, b); err != nil {
 		a.Log.WarnContext(ctx, "an authorization code's claim was not given back", "tenant_id", tenantID, "err", err)
 	}

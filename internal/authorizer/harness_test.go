@@ -24,6 +24,7 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/wechat"
 	"github.com/mendian/mendian/internal/wechat/msgcrypt"
@@ -148,14 +149,21 @@ func (b *bundle) addNode(wechatURL string) *node {
 	listening.Go(func() { changes.Run(ctx) })
 	tenants := tenant.New(tenant.Deps{DB: db, Keyset: b.keyset, Changes: changes, Log: log})
 	client := wechat.NewClient(wechatURL, nil)
+	records, err := spool.Open(t.TempDir(), b.keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := &node{db: db, tenants: tenants, Authorizer: New(Deps{
-		DB: db, Keyset: b.keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
+		DB: db, Keyset: b.keyset, Tenants: tenants, WeChat: client, Changes: changes, Spool: records, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
 		Config: Config{PublicURL: b.front.URL, MPURL: b.sim, OpenURL: b.sim, Instance: fmt.Sprintf("node-%d", len(b.node))},
 	})}
 	b.node = append(b.node, n)
 	t.Cleanup(func() {
 		n.Close()
 		client.Close()
+		if err := records.Close(); err != nil {
+			t.Error(err)
+		}
 		cancel()
 		listening.Wait()
 		db.Close()

@@ -205,7 +205,7 @@ func (a *Authorizer) linkFailed(ctx context.Context, tx postgres.DBTX, tenantID,
 func (a *Authorizer) bindLink(ctx context.Context, tenantID uuid.UUID, v arrival) (dbsqlc.AuthorizationCode, error) {
 	var code dbsqlc.AuthorizationCode
 	err := a.DB.InTenant(ctx, tenantID, func(tx postgres.DBTX) (err error) {
-		if code, err = a.q.CodeLock(ctx, tx, dbsqlc.CodeLockParams{TenantID: tenantID, CodeSha256: v.sum()}); err != nil {
+		if code, err = a.q.CodeLock(ctx, tx, dbsqlc.CodeLockParams{TenantID: tenantID, CodeSha256: v.hash}); err != nil {
 			return err
 		}
 		if v.link == nil || code.MerchantID == nil || code.LinkID != nil && (*code.LinkID == *v.link || !v.pushed()) {
@@ -240,7 +240,7 @@ func (a *Authorizer) bindLink(ctx context.Context, tenantID uuid.UUID, v arrival
 				}
 			}
 		}
-		return a.q.CodeLink(ctx, tx, dbsqlc.CodeLinkParams{LinkID: code.LinkID, TenantID: tenantID, CodeSha256: v.sum()})
+		return a.q.CodeLink(ctx, tx, dbsqlc.CodeLinkParams{LinkID: code.LinkID, TenantID: tenantID, CodeSha256: v.hash})
 	})
 	return code, storage(err)
 }

@@ -93,11 +93,7 @@ func (a *Authorizer) tellAdopted(ctx context.Context, tx postgres.DBTX, was dbsq
 // restore puts a refresh token in its place, unless it is there already. It
 // tells whether the account can get a token at all.
 func (a *Authorizer) restore(ctx context.Context, tx postgres.DBTX, c account, listed secret.Text) (usable bool, err error) {
-	row, err := a.q.AuthorizerTokenLock(ctx, tx, dbsqlc.AuthorizerTokenLockParams{TenantID: c.tenant, MerchantID: c.id})
-	if err != nil && !postgres.IsNotFound(err) {
-		return false, err
-	}
-	known, err := a.openRefreshTokens(c, row.RefreshTokenCt, row.RefreshHistory)
+	row, known, err := a.lockRefreshTokens(ctx, tx, c)
 	if err != nil {
 		return false, err
 	}

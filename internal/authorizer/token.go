@@ -1,6 +1,7 @@
 package authorizer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -137,6 +138,9 @@ func (a *Authorizer) openRefreshTokens(c account, currentCT []byte, historyCT []
 	return r, nil
 }
 
+// noRefreshToken is why a row is invalid for which no refresh token works.
+const noRefreshToken = "refresh_token"
+
 // keptBefore is how many refresh tokens are kept beside the current one.
 const keptBefore = 3
 
@@ -156,17 +160,23 @@ func (a *Authorizer) replace(c account, r refreshTokens, next secret.Text) (ct [
 	if r.current.IsZero() {
 		return ct, history, nil
 	}
-	old, err := a.Keyset.SealText(c.place("refresh_history"), r.current)
+	history, err = a.historyWith(c, r, r.current, next)
+	return ct, history, err
+}
+
+// historyWith is the history with first at its head, and without except.
+func (a *Authorizer) historyWith(c account, r refreshTokens, first, except secret.Text) ([][]byte, error) {
+	ct, err := a.Keyset.SealText(c.place("refresh_history"), first)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	kept := [][]byte{old}
+	kept := [][]byte{ct}
 	for i, h := range r.history {
-		if h != next && h != r.current && len(kept) < keptBefore {
+		if h != except && h != first && len(kept) < keptBefore {
 			kept = append(kept, r.historyCT[i])
 		}
 	}
-	return ct, kept, nil
+	return kept, nil
 }
 
 // refreshMerchant makes a new token with the refresh token. When WeChat knows
@@ -210,7 +220,11 @@ func (a *Authorizer) refreshMerchant(ctx context.Context, c account, g grant) (_
 			return held{}, true, problem.Of(problem.CodeWeChatUnknownError).WithErr(errors.New("no token in the reply"))
 		}
 		fault.At("token_answered")
-		h, err = a.storeMerchantToken(ctx, c, g, known, with, reply)
+		r := refreshed{AppID: c.appid, LeaseGen: g.leaseGen, Gen: g.gen, With: with.Reveal(), Reply: reply}
+		settle := a.spool(ctx, c.tenant, c.id, given{Refresh: &r})
+		fault.At("token_spooled")
+		h, err = a.storeMerchantToken(ctx, c, known, r)
+		settle(err == nil || errors.Is(err, errFenced))
 		return h, true, err
 	}
 	for _, with := range append([]secret.Text{known.current}, known.history...) {
@@ -229,7 +243,7 @@ func (a *Authorizer) refreshMerchant(ctx context.Context, c account, g grant) (_
 		return h, err
 	}
 	a.Log.WarnContext(ctx, "no refresh token of the merchant works", "tenant_id", c.tenant, "merchant_id", c.id)
-	if err := a.markNeedsReauthorization(ctx, c, "refresh_token", &g.leaseGen, nil); err != nil {
+	if err := a.markNeedsReauthorization(ctx, c, noRefreshToken, &g.leaseGen, nil); err != nil {
 		return held{}, err
 	}
 	return held{}, reauthorize(problem.CodeMerchantNeedsReauthorization, c.appid)
@@ -253,14 +267,12 @@ func (a *Authorizer) refreshFailed(ctx context.Context, c account, g grant, err 
 }
 
 // storeMerchantToken writes what WeChat gave, at once and as long as it takes.
-// with is the refresh token that worked; the reply may bring another one, and
-// brings none where nothing changed.
-func (a *Authorizer) storeMerchantToken(ctx context.Context, c account, g grant, known refreshTokens, with secret.Text, reply wechat.GetAuthorizerTokenReply) (held, error) {
-	token := secret.NewText(reply.AuthorizerAccessToken)
-	next := with
-	if reply.AuthorizerRefreshToken != "" {
-		next = secret.NewText(reply.AuthorizerRefreshToken)
-	}
+// The reply may bring another refresh token than the one that worked, and
+// brings none where nothing changed. errFenced: somebody else has had the
+// lease since, and of the reply only its refresh token is remembered.
+func (a *Authorizer) storeMerchantToken(ctx context.Context, c account, known refreshTokens, r refreshed) (held, error) {
+	token := secret.NewText(r.Reply.AuthorizerAccessToken)
+	next := secret.NewText(cmp.Or(r.Reply.AuthorizerRefreshToken, r.With))
 	accessCT, err := a.Keyset.SealText(c.place("access_ct"), token)
 	if err != nil {
 		return held{}, err
@@ -269,15 +281,20 @@ func (a *Authorizer) storeMerchantToken(ctx context.Context, c account, g grant,
 	if err != nil {
 		return held{}, err
 	}
-	seconds := lifetime(int64(reply.ExpiresIn))
+	seconds := lifetime(int64(r.Reply.ExpiresIn))
 	err = a.commit(ctx, func() error {
 		return a.fence(ctx, c.tenant, dbsqlc.AuthorizerTokenStore, dbsqlc.AuthorizerTokenStoreParams{
-			AccessCt: accessCT, AccessGen: g.gen + 1, Seconds: seconds, RefreshTokenCt: refreshCT, RefreshHistory: history,
-			TenantID: c.tenant, MerchantID: c.id, LeaseGen: g.leaseGen,
+			AccessCt: accessCT, AccessGen: r.Gen + 1, Seconds: seconds, RefreshTokenCt: refreshCT, RefreshHistory: history,
+			TenantID: c.tenant, MerchantID: c.id, LeaseGen: r.LeaseGen,
 		})
 	})
 	fault.At("token_stored")
-	return held{token: token, gen: g.gen + 1, until: left(seconds)}, err
+	if errors.Is(err, errFenced) {
+		if err := a.remember(ctx, c, next); err != nil {
+			return held{}, err
+		}
+	}
+	return held{token: token, gen: r.Gen + 1, until: left(seconds)}, err
 }
 
 func (a *Authorizer) releaseMerchant(ctx context.Context, c account, g grant) {

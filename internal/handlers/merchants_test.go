@@ -27,6 +27,7 @@ import (
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
@@ -75,7 +76,11 @@ func newConnected(t *testing.T) *connected {
 	front := httptest.NewUnstartedServer(nil)
 	c.url = "http://" + front.Listener.Addr().String()
 	client := wechat.NewClient(c.sim, nil)
-	c.auth = authorizer.New(authorizer.Deps{DB: c.db, Keyset: keyset, Tenants: c.tenants, WeChat: client, Changes: changes, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
+	records, err := spool.Open(t.TempDir(), keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.auth = authorizer.New(authorizer.Deps{DB: c.db, Keyset: keyset, Tenants: c.tenants, WeChat: client, Changes: changes, Spool: records, Log: log, Background: observe.NewBackground(log, observe.NewMetrics()),
 		Config: authorizer.Config{PublicURL: c.url, MPURL: c.sim, OpenURL: c.sim, Instance: "test"}})
 	server := NewServer(Deps{Tenants: c.tenants, Keys: c.keys, Authorizer: c.auth, Keyset: keyset, Log: log, PublicURL: c.url})
 	edge, err := New(Config{

@@ -227,8 +227,8 @@ func (l *Ledger) replay(ctx context.Context, r spool.Record) error {
 
 // Replay applies what an earlier process on this spool directory was told and
 // could not commit, and begins to take over what it left open. It must end
-// before the gateway says that it is ready. What the inbox left there is handed to
-// pushes.
+// before the gateway says that it is ready. Tokens are the authorizer's to apply;
+// what the inbox left there is handed to pushes.
 func (l *Ledger) Replay(ctx context.Context, pushes func(spool.Record)) error {
 	records, damaged, err := l.Spool.Pending()
 	if err != nil {
@@ -238,11 +238,15 @@ func (l *Ledger) Replay(ctx context.Context, pushes func(spool.Record)) error {
 		l.Log.Error("the spool holds damaged bytes", "places", damaged)
 	}
 	for _, r := range records {
-		if r.Push {
+		apply := l.replay
+		switch {
+		case r.Push:
 			pushes(r)
 			continue
+		case r.Tokens != nil:
+			apply = l.Authorizer.Replay
 		}
-		err := observe.Caught(func() error { return l.replay(ctx, r) })
+		err := observe.Caught(func() error { return apply(ctx, r) })
 		if postgres.Unavailable(err) {
 			return err
 		}

@@ -37,7 +37,8 @@ const (
 	probeEvery  = time.Second
 )
 
-// A Record is an answer of WeChat, or a push, that the database may not know yet.
+// A Record is an answer of WeChat, tokens that it gave, or a push, that the
+// database may not know yet.
 type Record struct {
 	Tenant    uuid.UUID `json:"tenant"`
 	Merchant  uuid.UUID `json:"merchant"`
@@ -54,6 +55,10 @@ type Record struct {
 	// Push says that it is a push: Operation is its number in the inbox, Body
 	// what package inbox makes of it.
 	Push bool `json:"push,omitempty"`
+	// Tokens is what package authorizer makes of a reply that gave a merchant's
+	// tokens: Operation is a number of its own then. They are never in Body,
+	// which is written to the log where nobody knows the operation.
+	Tokens json.RawMessage `json:"tokens,omitempty"`
 	// Done says that the database has it: there is nothing to replay.
 	Done bool `json:"done,omitempty"`
 }
@@ -206,7 +211,7 @@ func (s *Spool) Append(r Record) error {
 // Done notes that the database has r. It isn't synced: a lost note means a
 // replay, which changes nothing.
 func (s *Spool) Done(r Record) error {
-	r.Done, r.Body = true, nil
+	r.Done, r.Body, r.Tokens = true, nil, nil
 	_, err := s.write(r)
 	return err
 }

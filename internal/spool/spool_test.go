@@ -42,7 +42,7 @@ func open(t testing.TB, dir string, k *secret.Keyset) *Spool {
 
 func record(n int32) Record {
 	return Record{Tenant: uuid.New(), Merchant: uuid.New(), Operation: uuid.New(), Attempt: n, Status: 200,
-		Body: []byte(`{"errcode":0,"data":{"audit_id":111}}`), At: time.Now().UTC().Truncate(time.Millisecond)}
+		Body: []byte(`{"errcode":0,"data":{"audit_id":111}}`), Tokens: []byte(`{"refresh":"refreshtoken@@@"}`), At: time.Now().UTC().Truncate(time.Millisecond)}
 }
 
 func TestReplayAfterReopen(t *testing.T) {
@@ -89,7 +89,7 @@ func TestNothingReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := contents(t, dir)
-	if bytes.Contains(raw, []byte("audit_id")) || bytes.Contains(raw, []byte(r.Operation.String())) {
+	if bytes.Contains(raw, []byte("audit_id")) || bytes.Contains(raw, []byte("refreshtoken")) || bytes.Contains(raw, []byte(r.Operation.String())) {
 		t.Error("the spool holds plaintext")
 	}
 	s.Close()

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,7 +18,11 @@ import (
 	"github.com/mendian/mendian/test/world"
 )
 
-const refreshCall = "cgi-bin/component/api_authorizer_token"
+const (
+	refreshCall  = "cgi-bin/component/api_authorizer_token"
+	exchangeCall = "cgi-bin/component/api_query_auth"
+	listCall     = "cgi-bin/component/api_get_authorizer_list"
+)
 
 // A tokenRow is what the database holds of a merchant's token.
 type tokenRow struct {
@@ -185,5 +191,124 @@ func TestStoppedWithTheLease(t *testing.T) {
 		if calls -= h.calls; p.tokenRow(h.id, h.appid).Token != newest || calls > h.asked {
 			t.Errorf("%s: WeChat was asked %d times, want at most %d", h.failpoint, calls, h.asked)
 		}
+	}
+}
+
+// A process dies with WeChat's answer to a refresh, which brought another
+// refresh token and, in time, ends the old one. The next process on its spool
+// directory has both new tokens and asks WeChat for nothing; where the answer
+// was lost with the spool, WeChat's list of authorised accounts brings the
+// refresh token.
+func TestKilledInARefresh(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.Control("POST", "settings", map[string]any{"rotate_refresh_tokens": true}, nil)
+	const path = "/v1/stores?source=live"
+	expire := func() {
+		p.Control("POST", "credentials", map[string]string{"expire_access_tokens": sandbox.DemoOfficialAccount}, nil)
+	}
+	for _, d := range []death{
+		{failpoint: "token_spooled:kill"},
+		{failpoint: "token_spooled:power"},
+		{failpoint: "token_stored:kill"},
+		{failpoint: "token_spooled:kill", second: "token_stored:kill"},
+		{failpoint: "token_answered:kill", forgotten: true},
+		{failpoint: "token_spooled:kill", noSpool: true, forgotten: true},
+	} {
+		before := p.tokenRow(p.c.Merchant, sandbox.DemoOfficialAccount)
+		listed, asked := len(p.Journal(listCall)), len(p.Journal(refreshCall))
+		p.restart(d.failpoint)
+		expire()
+		p.dying("GET", path, nil, "")
+		if n := len(p.Journal(refreshCall)) - asked; n != 1 {
+			t.Fatalf("%s: WeChat was asked for %d tokens", d.name(), n)
+		}
+		if d.noSpool {
+			p.loseSpool()
+		}
+		if d.second != "" {
+			p.Launch(p.environ(d.second)).WaitExit(20 * time.Second)
+		}
+		p.start("")
+		p.Control("POST", "clock", map[string]string{"advance": "10m"}, nil) // the old refresh token is over
+		p.Exec(`UPDATE authorizer_tokens SET lease_until = now()`)           // so is the dead one's lease
+		newest, _ := p.newestToken(sandbox.DemoOfficialAccount)
+		now := p.tokenRow(p.c.Merchant, sandbox.DemoOfficialAccount)
+		if kept := now.Token == newest && now.Gen == before.Gen+1; kept == d.forgotten {
+			t.Errorf("%s: the row went from %+v to %+v, newest %s", d.name(), before, now, newest)
+		}
+		p.c.Do("GET", path, nil).Want(200)
+		if n := len(p.Journal(refreshCall)) - asked; !d.forgotten && n != 1 {
+			t.Errorf("%s: WeChat was asked for %d tokens after all", d.name(), n-1)
+		}
+		expire()
+		p.c.Do("GET", path, nil).Want(200) // with the newest refresh token
+		if got := len(p.Journal(listCall)) - listed; got != map[bool]int{false: 0, true: 1}[d.forgotten] {
+			t.Errorf("%s: WeChat's list was read %d times", d.name(), got)
+		}
+	}
+}
+
+// A process dies with WeChat's answer to an authorization code, which can be
+// exchanged once, while the push that tells of the authorisation is kept back:
+// the next one on its spool directory has the merchant, its tokens and its
+// link. Without the spool a comparison with WeChat's list brings it.
+func TestKilledInAnExchange(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.Hold(true)
+	for i, d := range []death{
+		{failpoint: "code_spooled:kill"},
+		{failpoint: "code_spooled:power"},
+		{failpoint: "code_bound:kill"},
+		{failpoint: "code_spooled:kill", second: "code_bound:kill"},
+		{failpoint: "code_spooled:kill", noSpool: true, forgotten: true},
+	} {
+		appid := fmt.Sprintf("wx00000000000000b%d", i)
+		exchanged, listed := len(p.Journal(exchangeCall)), len(p.Journal(listCall))
+		p.restart(d.failpoint)
+		c := p.c.For("")
+		link := c.Do("POST", "/v1/authorization-links", map[string]string{"expected_appid": appid}).Want(201)
+		// The browser ends where the gateway does.
+		answer, err := http.Post(p.SandboxURL+"/_sandbox/authorizations", "application/json", strings.NewReader(fmt.Sprintf(`{"appid":%q,"url":%q}`, appid, link.Get("url"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		p.g.WaitExit(20 * time.Second)
+		if d.noSpool {
+			p.loseSpool()
+		}
+		if d.second != "" {
+			p.Launch(p.environ(d.second)).WaitExit(20 * time.Second)
+		}
+		p.start("")
+		c = c.At(p.g)
+		merchant := "/v1/merchants/" + appid
+		if d.forgotten {
+			c.Do("GET", merchant, nil).WantProblem(404, "merchant_not_found")
+			c.Until("/v1/operations/"+c.Do("POST", "/v1/merchants/sync", nil).Want(202).Get("id"), "succeeded")
+		}
+		m := c.Do("GET", merchant, nil).Want(200)
+		if m.Get("status") != "authorized" {
+			t.Fatalf("%s: %s", d.name(), m.Body)
+		}
+		c.For(m.Get("id")).Do("GET", "/v1/stores?source=live", nil).Want(200)
+		if n := len(p.Journal(exchangeCall)) - exchanged; n != 1 {
+			t.Errorf("%s: the code was exchanged %d times", d.name(), n)
+		}
+		if d.forgotten {
+			continue
+		}
+		if n := len(p.Journal(listCall)) - listed; n != 0 {
+			t.Errorf("%s: WeChat's list was read %d times", d.name(), n)
+		}
+		c.Until("/v1/authorization-links/"+link.Get("id"), "authorized")
+		p.Eventually(d.name()+": the tenant is told", func() error {
+			if a := c.Do("GET", "/v1/events?type=merchant.authorized&merchant_id="+m.Get("id"), nil).Want(200); a.Get("data", "0", "type") != "merchant.authorized" {
+				return fmt.Errorf("%s", a.Body)
+			}
+			return nil
+		})
 	}
 }

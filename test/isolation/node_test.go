@@ -77,7 +77,7 @@ func start(t *testing.T, s setup) *node {
 	tenants := tenant.New(tenant.Deps{DB: n.db, Keyset: keyset, Changes: changes, Log: log, DefaultRate: tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}})
 	keys := tenant.NewKeys(tenants)
 	client := wechat.NewClient(s.wechat, nil)
-	auth := authorizer.New(authorizer.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, WeChat: client, Changes: changes, Log: log, Background: besides,
+	auth := authorizer.New(authorizer.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, WeChat: client, Changes: changes, Spool: records, Log: log, Background: besides,
 		Config: authorizer.Config{PublicURL: s.public, MPURL: s.wechat, OpenURL: s.wechat, Instance: records.Instance()}})
 	writes := ledger.New(ledger.Deps{DB: n.db, Keyset: keyset, Authorizer: auth, Spool: records, Changes: changes, Schedule: ledger.DefaultSchedule, Log: log, Background: besides})
 	in := inbox.New(inbox.Deps{DB: n.db, Keyset: keyset, Tenants: tenants, Authorizer: auth, Ledger: writes, Metrics: metrics, Background: besides, Log: log})

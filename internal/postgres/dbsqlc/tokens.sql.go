@@ -224,6 +224,21 @@ func (q *Queries) AuthorizerTokenRelease(ctx context.Context, db DBTX, arg Autho
 	return err
 }
 
+const AuthorizerTokenRemember = `-- name: AuthorizerTokenRemember :exec
+UPDATE authorizer_tokens SET refresh_history = $1 WHERE tenant_id = $2 AND merchant_id = $3
+`
+
+type AuthorizerTokenRememberParams struct {
+	RefreshHistory [][]byte
+	TenantID       uuid.UUID
+	MerchantID     uuid.UUID
+}
+
+func (q *Queries) AuthorizerTokenRemember(ctx context.Context, db DBTX, arg AuthorizerTokenRememberParams) error {
+	_, err := db.Exec(ctx, AuthorizerTokenRemember, arg.RefreshHistory, arg.TenantID, arg.MerchantID)
+	return err
+}
+
 const AuthorizerTokenRenew = `-- name: AuthorizerTokenRenew :one
 UPDATE authorizer_tokens SET lease_until = now() + interval '15 seconds'
 WHERE tenant_id = $1 AND merchant_id = $2 AND lease_gen = $3

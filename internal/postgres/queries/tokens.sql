@@ -60,6 +60,9 @@ ON CONFLICT (tenant_id, merchant_id) DO UPDATE SET
     refresh_token_ct = excluded.refresh_token_ct, refresh_history = excluded.refresh_history,
     lease_gen = authorizer_tokens.lease_gen + 1, lease_until = NULL, lease_owner = NULL, invalid_reason = NULL;
 
+-- name: AuthorizerTokenRemember :exec
+UPDATE authorizer_tokens SET refresh_history = @refresh_history WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id;
+
 -- name: AuthorizerTokenInvalidate :execrows
 UPDATE authorizer_tokens SET invalid_reason = @reason::text, access_gen = access_gen + 1, access_ct = NULL, access_expires_at = NULL,
     lease_gen = lease_gen + 1, lease_until = NULL, lease_owner = NULL
