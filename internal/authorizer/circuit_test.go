@@ -6,7 +6,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/sandbox"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/wechat"
 )
 
 // A recorded circuit, and how it moved.
@@ -199,4 +206,51 @@ func TestCircuitNeverSticks(t *testing.T) {
 			}
 		})
 	})
+}
+
+// The platform's own token has a circuit of its own: while WeChat gives one
+// tenant none, nothing is sent for it, and its other calls and all of another
+// tenant's go on. The first answer ends it.
+func TestComponentTokenCircuit(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	a := b.a()
+	a.Config.Pace = 0.5
+	other, err := a.tenants.Create(t.Context(), operator, tenant.NewTenant{Name: "other", ComponentAppID: "wx00000000000000b2", Credentials: &tenant.NewCredentials{
+		Secret: secret.NewText("secret"), MessageToken: secret.NewText("token"), EncodingAESKey: secret.NewText(sandbox.DefaultEncodingAESKey),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.keepTicket(t.Context(), other.ID, secret.NewText("ticket@@@other"), time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	const path = componentPath + "api_component_token"
+	ask := func(tenantID uuid.UUID) (code string, calls int) {
+		t.Helper()
+		before := len(b.calls(path))
+		b.sql(`UPDATE component_tokens SET lease_until = NULL`) // the pause after a failure
+		_, err := a.componentToken(t.Context(), tenantID, noGen)
+		return codeOf(err), len(b.calls(path)) - before
+	}
+	b.control("POST", "faults", obj{"path": path, "n": circuitCalls, "http_status": 502}, nil)
+	for i := range circuitCalls {
+		if code, calls := ask(b.tenant); code != problem.CodeWeChatUnreachable || calls != 1 {
+			t.Fatalf("call %d: %q, %d calls", i, code, calls)
+		}
+	}
+	if code, calls := ask(b.tenant); code != problem.CodeUpstreamCircuitOpen || calls != 0 {
+		t.Errorf("WeChat gives no token: %q, %d calls", code, calls)
+	}
+	if wait := a.circuit(b.tenant, wechat.GetAuthorizerToken).paused(); wait != 0 {
+		t.Errorf("calls that have a token are paused for %s", wait)
+	}
+	// WeChat doesn't know the other platform, which is an answer.
+	if code, calls := ask(other.ID); code == problem.CodeUpstreamCircuitOpen || calls != 1 {
+		t.Errorf("another tenant: %q, %d calls", code, calls)
+	}
+	b.until("the pause is over and a token is given", func() bool { code, _ := ask(b.tenant); return code == "" })
+	if wait := a.circuit(b.tenant, wechat.GetComponentToken).paused(); wait != 0 {
+		t.Errorf("paused for %s after an answer", wait)
+	}
 }

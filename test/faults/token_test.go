@@ -208,11 +208,8 @@ func TestKilledInARefresh(t *testing.T) {
 		p.Control("POST", "credentials", map[string]string{"expire_access_tokens": sandbox.DemoOfficialAccount}, nil)
 	}
 	for _, d := range []death{
-		{failpoint: "token_spooled:kill"},
 		{failpoint: "token_spooled:power"},
-		{failpoint: "token_stored:kill"},
 		{failpoint: "token_spooled:kill", second: "token_stored:kill"},
-		{failpoint: "token_answered:kill", forgotten: true},
 		{failpoint: "token_spooled:kill", noSpool: true, forgotten: true},
 	} {
 		before := p.tokenRow(p.c.Merchant, sandbox.DemoOfficialAccount)
@@ -258,9 +255,7 @@ func TestKilledInAnExchange(t *testing.T) {
 	p := newPlace(t)
 	p.Hold(true)
 	for i, d := range []death{
-		{failpoint: "code_spooled:kill"},
 		{failpoint: "code_spooled:power"},
-		{failpoint: "code_bound:kill"},
 		{failpoint: "code_spooled:kill", second: "code_bound:kill"},
 		{failpoint: "code_spooled:kill", noSpool: true, forgotten: true},
 	} {
