@@ -3,7 +3,6 @@ package authorizer
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -174,11 +173,9 @@ func (a *Authorizer) Sync(ctx context.Context, tenantID uuid.UUID, progress func
 	return nil
 }
 
-// What RefreshDue takes on at a time.
 const (
-	inUse       = 24 * time.Hour
-	dueAtATime  = 200
-	dueParallel = 8
+	inUse           = 24 * time.Hour
+	refreshesAtOnce = 16
 )
 
 // RefreshDue refreshes the tokens that end within ten minutes, of merchants in
@@ -186,35 +183,24 @@ const (
 // every few seconds, by any number of processes: the lease sees to it that
 // each token is refreshed once. n is how many were.
 func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
-	due, err := a.DB.Due(ctx, postgres.DueTokens, dueAtATime, ahead, inUse)
-	if err != nil {
-		return 0, storage(err)
-	}
 	var done atomic.Int32
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, dueParallel)
-	for _, d := range due {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			a.Background.Run(ctx, "refresh ahead", func(ctx context.Context) error {
-				m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
-				if err != nil {
-					return err
-				}
-				if reason := m.usable(); reason != nil {
-					return nil //nolint:nilerr // changed since it was listed
-				}
-				if _, err := a.renewMerchant(ctx, m.account(), noGen); err != nil {
-					return err
-				}
-				done.Add(1)
-				return nil
-			}, slog.Any("tenant_id", d.Tenant), slog.Any("merchant_id", d.ID))
-		})
-	}
-	wg.Wait()
-	return int(done.Load()), nil
+	err = a.DB.Work(ctx, refreshesAtOnce, func(d postgres.Due) {
+		a.Background.Run(ctx, "refresh ahead", func(ctx context.Context) error {
+			m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
+			if err != nil {
+				return err
+			}
+			if reason := m.usable(); reason != nil {
+				return nil //nolint:nilerr // changed since it was listed
+			}
+			if _, err := a.renewMerchant(ctx, m.account(), noGen); err != nil {
+				return err
+			}
+			done.Add(1)
+			return nil
+		}, slog.Any("tenant_id", d.Tenant), slog.Any("merchant_id", d.ID))
+	}, postgres.DueTokens, ahead, inUse)
+	return int(done.Load()), storage(err)
 }
 
 // QuotasToday tells what is left of WeChat's daily quotas of m, and of its month.

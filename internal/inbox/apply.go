@@ -54,6 +54,8 @@ const (
 	retryUnmatched = 15 * time.Second
 	// attentionAfter is when a person should look.
 	attentionAfter = 24 * time.Hour
+	// appliedAtOnce are the events that waited: those that come have River's workers.
+	appliedAtOnce = 4
 )
 
 // Apply does what a kept push says. It may run any number of times.
@@ -324,22 +326,15 @@ func digits(s string) bool {
 
 // ApplyDue takes up the events that waited for their audit.
 func (in *Inbox) ApplyDue(ctx context.Context) error {
-	due, err := in.DB.Due(ctx, postgres.DueInbox, 100)
-	if err != nil {
-		return err
-	}
-	for _, d := range due {
-		var taken []dbsqlc.EventInbox
-		b := in.DB.NewBatch(d.Tenant)
-		postgres.QueueMany(b, dbsqlc.EventInboxTake, dbsqlc.EventInboxTakeParams{TenantID: d.Tenant, ID: d.ID}, &taken)
-		if err := in.DB.Run(ctx, b); err != nil {
-			return err
-		}
-		if len(taken) == 0 {
-			continue
-		}
-		in.Background.Run(ctx, "apply a waiting event", func(ctx context.Context) error { return in.Apply(ctx, d.Tenant, d.ID) },
-			slog.Any("inbox_id", d.ID))
-	}
-	return nil
+	return in.DB.Work(ctx, appliedAtOnce, func(d postgres.Due) {
+		in.Background.Run(ctx, "apply a waiting event", func(ctx context.Context) error {
+			var taken []dbsqlc.EventInbox
+			b := in.DB.NewBatch(d.Tenant)
+			postgres.QueueMany(b, dbsqlc.EventInboxTake, dbsqlc.EventInboxTakeParams{TenantID: d.Tenant, ID: d.ID}, &taken)
+			if err := in.DB.Run(ctx, b); err != nil || len(taken) == 0 {
+				return err
+			}
+			return in.Apply(ctx, d.Tenant, d.ID)
+		}, slog.Any("inbox_id", d.ID))
+	}, postgres.DueInbox)
 }

@@ -41,18 +41,7 @@ func setup(t *testing.T) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{db: pgtest.New(t)}
-	b.merchant.TenantID, b.merchant.ID, b.merchant.AppID = typeid.New(), typeid.New(), "wx0000000000000002"
-	err = b.db.InTenant(t.Context(), b.merchant.TenantID, func(tx postgres.DBTX) error {
-		if _, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, 'T', 'ref', 'wx0000000000000001')`, b.merchant.TenantID); err != nil {
-			return err
-		}
-		_, err := tx.Exec(t.Context(), `INSERT INTO merchants (tenant_id, id, appid, status) VALUES ($1, $2, $3, 'authorized')`, b.merchant.TenantID, b.merchant.ID, b.merchant.AppID)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := (&bundle{db: pgtest.New(t)}).another(t)
 	log := slog.New(slog.DiscardHandler)
 	background := observe.NewBackground(log, observe.NewMetrics())
 	for i := range b.ledgers {
@@ -74,6 +63,26 @@ func setup(t *testing.T) *bundle {
 		})
 	}
 	return b
+}
+
+// another is the same with a merchant of one more tenant.
+func (b *bundle) another(t *testing.T) *bundle {
+	t.Helper()
+	other := *b
+	m := &other.merchant
+	m.TenantID, m.ID = typeid.New(), typeid.New()
+	m.AppID = m.ID.String()
+	err := b.db.InTenant(t.Context(), m.TenantID, func(tx postgres.DBTX) error {
+		if _, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, $2, $2, $2)`, m.TenantID, m.TenantID.String()); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `INSERT INTO merchants (tenant_id, id, appid, status) VALUES ($1, $2, $3, 'authorized')`, m.TenantID, m.ID, m.AppID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &other
 }
 
 // write is the creation of a store as Do is given it.

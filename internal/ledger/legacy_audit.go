@@ -2,12 +2,15 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -37,7 +40,8 @@ var _ = registerAudit("legacy_store_update", auditKind{
 	Decide: func(News) *decision { return &decision{Status: "approved", States: []string{"approved"}} },
 })
 
-// pollLegacy reads the stores of these audits, one by one.
+// pollLegacy reads the stores of these audits, one by one. What WeChat says of
+// one keeps it from no other; that it doesn't answer holds for all.
 func pollLegacy(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []dbsqlc.Audit) error {
 	stores, err := l.LegacyStores.ofAudits(ctx, m, audits)
 	if err != nil {
@@ -47,16 +51,20 @@ func pollLegacy(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 	if err != nil {
 		return err
 	}
+	var refused []error
 	for _, a := range audits {
 		s, ok := stores[a.ID]
 		if !ok {
 			return problem.Of(problem.CodeNotFound)
 		}
-		if err := l.pollLegacyStore(ctx, m, a, s, updates[a.ID]); err != nil {
-			return err
+		err := l.pollLegacyStore(ctx, m, a, s, updates[a.ID])
+		if p, ok := problem.As(err); ok && p.Upstream != nil {
+			refused = append(refused, fmt.Errorf("legacy store %s: %w", typeid.Format(legacyType.Prefix, s.ID), err))
+		} else if err != nil {
+			return errors.Join(append(refused, err)...)
 		}
 	}
-	return nil
+	return errors.Join(refused...)
 }
 
 // pollLegacyStore asks for the store of one audit. update is what began it, nil

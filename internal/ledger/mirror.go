@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/postgres"
@@ -251,7 +250,7 @@ func (c *collection) refresh(ctx context.Context, m authorizer.Merchant, show fu
 const (
 	inventoryLease    = 5 * time.Minute
 	inventoryEvery    = 24 * time.Hour
-	inventoriesAtOnce = 4
+	inventoriesAtOnce = 8
 	projectedAtOnce   = 50
 )
 
@@ -260,19 +259,9 @@ const (
 // the last net under everything else: an object that WeChat has and we don't
 // is found here.
 func (l *Ledger) InventoryDue(ctx context.Context) error {
-	due, err := l.DB.Due(ctx, postgres.DueInventories, 20)
-	if err != nil {
-		return err
-	}
-	var lists errgroup.Group
-	lists.SetLimit(inventoriesAtOnce)
-	for _, d := range due {
-		lists.Go(func() error {
-			l.Background.Run(ctx, "compare with WeChat", func(ctx context.Context) error { return l.inventory(ctx, d) }, slog.Any("merchant_id", d.ID))
-			return nil
-		})
-	}
-	return lists.Wait()
+	return l.DB.Work(ctx, inventoriesAtOnce, func(d postgres.Due) {
+		l.Background.Run(ctx, "compare with WeChat", func(ctx context.Context) error { return l.inventory(ctx, d) }, slog.Any("merchant_id", d.ID))
+	}, postgres.DueInventories)
 }
 
 func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {

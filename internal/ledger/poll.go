@@ -3,15 +3,12 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/postgres"
@@ -25,70 +22,39 @@ import (
 const (
 	// pollLease is how long one process may take over one poll.
 	pollLease   = 2 * time.Minute
-	pollsAtOnce = 4
+	pollsAtOnce = 8
 )
 
 // PollDue asks WeChat about audits that it has said nothing of for a while, by
 // merchant and kind: events get lost, and some audits have none. Any number of
 // processes may run it.
 func (l *Ledger) PollDue(ctx context.Context) error {
-	due, err := l.DB.Due(ctx, postgres.DueAudits, 500)
-	if err != nil {
-		return err
-	}
-	byTenant := map[uuid.UUID][]uuid.UUID{}
-	for _, d := range due {
-		byTenant[d.Tenant] = append(byTenant[d.Tenant], d.ID)
-	}
-	var polls errgroup.Group
-	polls.SetLimit(pollsAtOnce)
-	var unread []error // of tenants whose audits can't be read: they keep nobody else's from being polled
-	for tenant, ids := range byTenant {
-		var rows []dbsqlc.Audit
-		b := l.DB.NewBatch(tenant)
-		postgres.QueueMany(b, dbsqlc.AuditsByID, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: ids}, &rows)
-		if err := l.DB.Run(ctx, b); err != nil {
-			unread = append(unread, fmt.Errorf("audits of tenant %s: %w", tenant, err))
-			continue
-		}
-		type group struct {
-			merchant uuid.UUID
-			kind     string
-		}
-		groups := map[group]bool{}
-		for _, a := range rows {
-			groups[group{a.MerchantID, a.Kind}] = true
-		}
-		for g := range groups {
-			polls.Go(func() error {
-				l.Background.Run(ctx, "ask how audits stand", func(ctx context.Context) error { return l.poll(ctx, tenant, g.merchant, g.kind) },
-					slog.String("kind", g.kind), slog.Any("merchant_id", g.merchant))
-				return nil
-			})
-		}
-	}
-	return errors.Join(append(unread, polls.Wait())...)
+	return l.DB.Work(ctx, pollsAtOnce, func(d postgres.Due) {
+		l.Background.Run(ctx, "ask how audits stand", func(ctx context.Context) error { return l.poll(ctx, d) },
+			slog.String("audit_id", typeid.Format(typeid.Audit, d.ID)))
+	}, postgres.DueAudits)
 }
 
-func (l *Ledger) poll(ctx context.Context, tenant, merchant uuid.UUID, kind string) error {
-	m, err := l.Authorizer.MerchantByID(ctx, tenant, merchant)
-	if err != nil {
-		return err
-	}
+// poll asks about the audits that are due with d, of the same merchant and kind.
+func (l *Ledger) poll(ctx context.Context, d postgres.Due) error {
 	var audits []dbsqlc.Audit
-	b := l.DB.NewBatch(tenant)
-	postgres.QueueMany(b, dbsqlc.AuditsTake, dbsqlc.AuditsTakeParams{Lease: pollLease, TenantID: tenant, MerchantID: merchant, Kind: kind}, &audits)
+	b := l.DB.NewBatch(d.Tenant)
+	postgres.QueueMany(b, dbsqlc.AuditsTake, dbsqlc.AuditsTakeParams{Lease: pollLease, TenantID: d.Tenant, ID: d.ID}, &audits)
 	if err := l.DB.Run(ctx, b); err != nil || len(audits) == 0 {
 		return err
 	}
-	k := auditKinds[kind]
+	m, err := l.Authorizer.MerchantByID(ctx, d.Tenant, audits[0].MerchantID)
+	if err != nil {
+		return err
+	}
+	k := auditKinds[audits[0].Kind]
 	var asked error
 	if k.Poll != nil {
 		asked = k.Poll(quota.InBackground(ctx), l, m, audits)
 	}
-	b = l.DB.NewBatch(tenant)
+	b = l.DB.NewBatch(d.Tenant)
 	for _, a := range audits {
-		b.Queue(dbsqlc.AuditPolled, dbsqlc.AuditPolledParams{NextPollAt: new(time.Now().Add(l.pollWait(k, int(a.PollN)+1))), TenantID: tenant, ID: a.ID})
+		b.Queue(dbsqlc.AuditPolled, dbsqlc.AuditPolledParams{NextPollAt: new(time.Now().Add(l.pollWait(k, int(a.PollN)+1))), TenantID: d.Tenant, ID: a.ID})
 	}
 	if err := l.DB.Run(ctx, b); err != nil {
 		return err

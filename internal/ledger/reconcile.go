@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/observe"
@@ -25,7 +24,7 @@ import (
 const (
 	// lookLease is how long one process may take over one look.
 	lookLease   = 30 * time.Second
-	looksAtOnce = 8
+	looksAtOnce = 16
 	// maxAttempts and retryFor bound what is sent again after absence was
 	// proven: later the caller decides.
 	maxAttempts = 3
@@ -35,19 +34,7 @@ const (
 // ReconcileDue looks at the operations whose outcome is unknown and whose time
 // has come, those too whose process died. Any number of processes may run it.
 func (l *Ledger) ReconcileDue(ctx context.Context) error {
-	due, err := l.DB.Due(ctx, postgres.DueOperations, 50)
-	if err != nil {
-		return err
-	}
-	var looks errgroup.Group
-	looks.SetLimit(looksAtOnce)
-	for _, d := range due {
-		looks.Go(func() error {
-			l.look(ctx, d, nil)
-			return nil
-		})
-	}
-	return looks.Wait()
+	return l.DB.Work(ctx, looksAtOnce, func(d postgres.Due) { l.look(ctx, d, nil) }, postgres.DueOperations)
 }
 
 // look reconciles one operation; that it can't keeps it from no other. asLeft is

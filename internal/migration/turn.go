@@ -32,7 +32,7 @@ const (
 	// turnLease is how long a process may be silent in a turn before another
 	// one goes on with the migration; each write renews it.
 	turnLease   = 2 * time.Minute
-	turnsAtOnce = 4
+	turnsAtOnce = 8
 	// askAgain is how soon a write whose outcome is unknown is asked after;
 	// its end wakes the migration too.
 	askAgain = 10 * time.Second
@@ -49,19 +49,9 @@ var listWaits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 
 // RunDue goes on with the migrations that are due, each by one turn. Any number
 // of processes may run it; in one process it must not run twice at once.
 func (s *Migrations) RunDue(ctx context.Context) error {
-	due, err := s.DB.Due(ctx, postgres.DueMigrations, 50, s.Instance)
-	if err != nil {
-		return err
-	}
-	var turns errgroup.Group
-	turns.SetLimit(turnsAtOnce)
-	for _, d := range due {
-		turns.Go(func() error {
-			s.Background.Run(ctx, "move stores", func(ctx context.Context) error { return s.turn(ctx, d) }, slog.String("migration_id", typeid.Format(typeid.StoreMigration, d.ID)))
-			return nil
-		})
-	}
-	return turns.Wait()
+	return s.DB.Work(ctx, turnsAtOnce, func(d postgres.Due) {
+		s.Background.Run(ctx, "move stores", func(ctx context.Context) error { return s.turn(ctx, d) }, slog.String("migration_id", typeid.Format(typeid.StoreMigration, d.ID)))
+	}, postgres.DueMigrations, s.Instance)
 }
 
 // A turn is one look at a migration: what became of its writes, what WeChat's

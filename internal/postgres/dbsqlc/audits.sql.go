@@ -559,26 +559,23 @@ func (q *Queries) AuditsByID(ctx context.Context, db DBTX, arg AuditsByIDParams)
 }
 
 const AuditsTake = `-- name: AuditsTake :many
-UPDATE audits SET next_poll_at = now() + $1::interval
-WHERE tenant_id = $2 AND merchant_id = $3 AND kind = $4 AND next_poll_at <= now() AND status_rank < 90
-RETURNING tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at
+UPDATE audits a SET next_poll_at = now() + $1::interval
+FROM audits x
+WHERE x.tenant_id = $2 AND x.id = $3 AND a.tenant_id = $2 AND a.merchant_id = x.merchant_id AND a.kind = x.kind
+  AND a.next_poll_at <= now() AND a.status_rank < 90
+RETURNING a.tenant_id, a.id, a.merchant_id, a.kind, a.subject_type, a.subject_id, a.operation_id, a.wechat_audit_id, a.status, a.status_rank, a.reason, a.source, a.attempt, a.submitted_at, a.decided_at, a.deadline_at, a.next_poll_at, a.poll_n, a.updated_at, a.overdue_at
 `
 
 type AuditsTakeParams struct {
-	Lease      time.Duration
-	TenantID   uuid.UUID
-	MerchantID uuid.UUID
-	Kind       string
+	Lease    time.Duration
+	TenantID uuid.UUID
+	ID       uuid.UUID
 }
 
-// AuditsTake leases a merchant's audits of one kind that are due for one poll.
+// AuditsTake leases for one poll what is due of the merchant and the kind of one
+// audit.
 func (q *Queries) AuditsTake(ctx context.Context, db DBTX, arg AuditsTakeParams) ([]Audit, error) {
-	rows, err := db.Query(ctx, AuditsTake,
-		arg.Lease,
-		arg.TenantID,
-		arg.MerchantID,
-		arg.Kind,
-	)
+	rows, err := db.Query(ctx, AuditsTake, arg.Lease, arg.TenantID, arg.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -69,11 +69,14 @@ WHERE tenant_id = @tenant_id
   AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
 ORDER BY id DESC LIMIT @n;
 
--- AuditsTake leases a merchant's audits of one kind that are due for one poll.
+-- AuditsTake leases for one poll what is due of the merchant and the kind of one
+-- audit.
 -- name: AuditsTake :many
-UPDATE audits SET next_poll_at = now() + @lease::interval
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND next_poll_at <= now() AND status_rank < 90
-RETURNING *;
+UPDATE audits a SET next_poll_at = now() + @lease::interval
+FROM audits x
+WHERE x.tenant_id = @tenant_id AND x.id = @id AND a.tenant_id = @tenant_id AND a.merchant_id = x.merchant_id AND a.kind = x.kind
+  AND a.next_poll_at <= now() AND a.status_rank < 90
+RETURNING a.*;
 
 -- name: AuditPolled :exec
 UPDATE audits SET poll_n = poll_n + 1, next_poll_at = @next_poll_at
