@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"net/http"
 	"time"
 )
@@ -9,6 +10,8 @@ import (
 type fault struct {
 	Path string `json:"path"` // with or without the leading slash; "*" is every path of WeChat's
 	N    int    `json:"n"`    // calls left
+
+	Contains string `json:"contains,omitempty"` // only calls whose body does
 
 	ErrCode    *int   `json:"errcode,omitempty"`
 	ErrMsg     string `json:"errmsg,omitempty"`
@@ -78,9 +81,9 @@ func (f *fault) alter(a *answer) {
 }
 
 // takeFault uses up one call of the oldest fault that matches.
-func (s *Server) takeFault(path string) *fault {
+func (s *Server) takeFault(path string, body []byte) *fault {
 	for i, f := range s.faults {
-		if f.Path != "*" && trimSlash(f.Path) != trimSlash(path) {
+		if f.Path != "*" && trimSlash(f.Path) != trimSlash(path) || !bytes.Contains(body, []byte(f.Contains)) {
 			continue
 		}
 		taken := *f

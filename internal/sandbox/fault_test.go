@@ -32,6 +32,8 @@ func TestFaults(t *testing.T) {
 		{"delay", `{"path":"wxa/add_store","delay_ms":60}`, 200, `"audit_id"`, true, true},
 		{"delay with an errcode", `{"path":"wxa/add_store","delay_ms":60,"errcode":45011}`, 200, `45011`, false, true},
 		{"delay after executing, then dropped", `{"path":"wxa/add_store","delay_ms":60,"drop_reply":true,"before":false}`, 0, "", true, true},
+		{"of such a body", `{"path":"*","contains":"map_poi_id","errcode":-1}`, 200, `-1`, false, false},
+		{"another body", `{"path":"*","contains":"no such words","errcode":-1}`, 200, `"audit_id"`, true, false},
 		{"another path", `{"path":"/wxa/del_store","errcode":-1}`, 200, `"audit_id"`, true, false},
 	}
 	for _, tt := range tests {
@@ -53,7 +55,7 @@ func TestFaults(t *testing.T) {
 			}
 			var journal struct{ Requests []journalEntry }
 			b.control("GET", "journal?path=wxa/add_store", "", &journal)
-			if e := journal.Requests[0]; e.Dropped != (tt.status == 0) || e.Faulted == (tt.name == "another path") {
+			if e := journal.Requests[0]; e.Dropped != (tt.status == 0) || e.Faulted == strings.HasPrefix(tt.name, "another") {
 				t.Errorf("journal = %+v", e)
 			}
 		})

@@ -98,7 +98,7 @@ func (s *Server) wechat(limit int64, serve func(*http.Request, []byte) answer) h
 		}
 		s.mu.Lock()
 		entry := s.journal.open(r, body)
-		f := s.takeFault(r.URL.Path)
+		f := s.takeFault(r.URL.Path, body)
 		s.mu.Unlock()
 
 		if f.delaysFirst() {

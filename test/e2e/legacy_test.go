@@ -214,6 +214,33 @@ func TestLegacyStores(t *testing.T) {
 	t.Run("rules", func(t *testing.T) { s.on(t).legacyRules(t) })
 }
 
+// What WeChat refuses to show keeps nothing from being asked for with it, in
+// whatever order: here the one in the middle, by one poll that no other follows.
+func TestLegacyStoresRefusedToAPoll(t *testing.T) {
+	t.Parallel()
+	w := world.New(t, world.Options{})
+	w.Control("POST", "accounts/"+sandbox.DemoOfficialAccount+"/legacy-stores", map[string]any{"count": 1}, nil)
+	c := w.Demo(w.Start(nil))
+	w.Hold(true) // no event tells of the approval
+	var middle *world.Answer
+	for i := range 3 {
+		made := c.Do("POST", "/v1/legacy-stores", legacyStore("client_reference", fmt.Sprint("asked-for-", i))).Want(202)
+		if i == 1 {
+			middle = made
+			continue
+		}
+		w.Fault("cgi-bin/poi/getpoi", 1, map[string]any{"contains": made.Get("poi_id"), "errcode": 40097})
+	}
+	for _, a := range w.Audits() {
+		if a["subject"] == middle.Get("poi_id") {
+			w.Decide("legacy_create", fmt.Sprintf("%.0f", a["id"]), "approve", "")
+		}
+	}
+	w.Exec(`UPDATE audits SET next_poll_at = now()`)
+	c.Until(legacyPath+middle.Get("id"), "approved")
+	w.WaitCalls("cgi-bin/poi/getpoi", 3)
+}
+
 // Each bad example of document 001 that a rule can decide, and the good ones;
 // and the bounds of each field.
 func (s *shop) legacyRules(t *testing.T) {

@@ -216,7 +216,7 @@ func (w *World) startSandbox(c sandbox.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.Sandbox.Run(ctx) }()
-	w.t.Cleanup(func() { cancel(); <-done; server.CloseClientConnections(); server.Close(); w.Sandbox.Close() })
+	w.t.Cleanup(func() { cancel(); <-done; w.Sandbox.Close(); server.CloseClientConnections(); server.Close() })
 }
 
 // FreeAddr is a loopback address that nobody listens on, and that nobody else
