@@ -2,8 +2,10 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"sync"
 	"syscall"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/test/world"
 )
 
@@ -89,44 +92,79 @@ func TestTwinOfASlowWrite(t *testing.T) {
 	first().Want(http.StatusAccepted)
 }
 
-// A revoked key is refused by both processes within five seconds, also while
-// neither can listen.
-func TestRevokedKeyEverywhere(t *testing.T) {
+// What one process learns is heeded by all of three within five seconds, also
+// while none of them can listen: a key that was revoked, a merchant's new token,
+// a merchant who has left.
+func TestChangesReachEveryProcess(t *testing.T) {
 	t.Parallel()
 	for _, deaf := range []bool{false, true} {
 		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
 			t.Parallel()
 			w := world.New(t, world.Options{})
-			a, b := w.Start(nil), w.Start(nil)
+			processes := []*world.Gateway{w.Start(nil), w.Start(nil), w.Start(nil)}
+			c := w.Demo(processes[0])
 			var key struct{ ID, Token string }
 			w.JSON(&key, "key", "create", "--tenant", w.Tenant.ID, "--scopes", "merchants:read", "-o", "json")
-			clients := []*world.Client{w.Client(a, "").As(key.Token), w.Client(b, "").As(key.Token)}
-			for _, c := range clients {
-				c.Do("GET", "/v1/me", nil).Want(http.StatusOK)
+			of := func(c *world.Client) (all []*world.Client) {
+				for _, g := range processes {
+					all = append(all, c.At(g))
+				}
+				return all
+			}
+			keys, merchants := of(c.As(key.Token)), of(c)
+			for i := range processes {
+				keys[i].Do("GET", "/v1/me", nil).Want(http.StatusOK)
+				merchants[i].Do("GET", "/v1/stores?source=live", nil).Want(http.StatusOK)
 			}
 			if deaf {
-				stop := cutListeners(t, w)
+				stop := cutListeners(t, w, int64(len(processes)))
 				defer stop()
 			}
-			w.Run("key", "revoke", "--tenant", w.Tenant.ID, key.ID)
-			revoked := time.Now()
-			for i, c := range clients {
-				world.Eventually(t, 6*time.Second, fmt.Sprintf("process %d to refuse", i), func() error {
-					if answer := c.Do("GET", "/v1/me", nil); answer.Code() != "key_revoked" {
-						return fmt.Errorf("%d", answer.Status)
-					}
-					return nil
-				})
-				if took := time.Since(revoked); took > 5*time.Second {
-					t.Errorf("process %d refused after %s", i, took)
+			everywhere := func(what string, check func(i int) error) {
+				t.Helper()
+				begun := time.Now()
+				for i := range processes {
+					world.Eventually(t, 6*time.Second, fmt.Sprintf("process %d to heed %s", i, what), func() error { return check(i) })
+				}
+				if took := time.Since(begun); took > 5*time.Second {
+					t.Errorf("%s was heeded after %s", what, took)
 				}
 			}
+			w.Run("key", "revoke", "--tenant", w.Tenant.ID, key.ID)
+			everywhere("a revoked key", func(i int) error { return says(keys[i].Do("GET", "/v1/me", nil), "key_revoked") })
+
+			token := func(r world.Request) string {
+				q, _ := url.ParseQuery(r.Query)
+				return q.Get("access_token")
+			}
+			calls := w.Journal("wxa/get_store_list")
+			before := token(calls[len(calls)-1])
+			c.Do("POST", "/v1/merchants/"+c.Merchant+"/token-refreshes", nil).Want(http.StatusOK)
+			everywhere("a new token", func(i int) error {
+				merchants[i].Do("GET", "/v1/stores?source=live", nil).Want(http.StatusOK)
+				if calls := w.Journal("wxa/get_store_list"); token(calls[len(calls)-1]) == before {
+					return errors.New("the former one was used")
+				}
+				return nil
+			})
+
+			w.Control("POST", "accounts/"+sandbox.DemoOfficialAccount+"/unauthorize", map[string]string{}, nil)
+			everywhere("a merchant who has left", func(i int) error {
+				return says(merchants[i].Do("GET", "/v1/stores?source=live", nil), "merchant_deauthorized")
+			})
 		})
 	}
 }
 
-// cutListeners ends every listener's connection again and again.
-func cutListeners(t *testing.T, w *world.World) (stop func()) {
+func says(a *world.Answer, code string) error {
+	if a.Code() != code {
+		return fmt.Errorf("%d %s", a.Status, a.Body)
+	}
+	return nil
+}
+
+// cutListeners ends all listeners' connections again and again.
+func cutListeners(t *testing.T, w *world.World, listeners int64) (stop func()) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.DSN)
 	if err != nil {
@@ -138,8 +176,8 @@ func cutListeners(t *testing.T, w *world.World) (stop func()) {
 		tag, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mendian listener' AND datname = current_database()`)
 		return tag.RowsAffected(), err
 	}
-	if n, err := cut(); err != nil || n != 2 {
-		t.Fatalf("cut %d listeners, %v, want 2: is the name still right?", n, err)
+	if n, err := cut(); err != nil || n != listeners {
+		t.Fatalf("cut %d listeners, %v, want %d: is the name still right?", n, err, listeners)
 	}
 	go func() {
 		defer close(done)

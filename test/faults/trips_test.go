@@ -10,7 +10,8 @@ import (
 )
 
 // What the database is asked while a request waits: nothing for a read that
-// was made before, two round trips for a write, one for a push.
+// was made before, one for a read of our records, two round trips for a write,
+// one for a push.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	w := world.New(t, world.Options{Tags: []string{"faults"}, Env: map[string]string{
@@ -51,6 +52,7 @@ func TestRoundTrips(t *testing.T) {
 		}
 		readers.Wait()
 	})
+	cost("a read of our records", 1, func() { p.c.Do("GET", "/v1/stores", nil).Want(200) })
 	s := p.newStore()
 	cost("a creation", 2, func() { p.c.Do("POST", "/v1/stores", s, "Idempotency-Key", "two").Want(202) })
 	p.Control("POST", "messages", map[string]string{"appid": sandbox.DemoOfficialAccount, "xml": storeEvent("add_store_audit_info", 1, 1, "1")}, nil)
