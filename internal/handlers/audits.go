@@ -9,7 +9,6 @@ import (
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
-	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/problem"
 	"github.com/mendian/mendian/internal/typeid"
 )
@@ -189,7 +188,10 @@ func auditToAPI(a ledger.Audit) oapi.Audit {
 	return out
 }
 
-func auditSummary(a dbsqlc.Audit) *oapi.AuditSummary {
+func auditSummary(a *ledger.AuditBrief) *oapi.AuditSummary {
+	if a == nil {
+		return nil
+	}
 	return &oapi.AuditSummary{ID: typeid.Format(typeid.Audit, a.ID), Kind: oapi.AuditKind(a.Kind), Status: oapi.AuditStatus(a.Status),
-		Reason: a.Reason, WechatAuditID: a.WechatAuditID, SubmittedAt: utc(&a.SubmittedAt), DecidedAt: utc(a.DecidedAt)}
+		Reason: a.Reason, WechatAuditID: a.WechatAuditID, SubmittedAt: utc(a.SubmittedAt), DecidedAt: utc(a.DecidedAt)}
 }

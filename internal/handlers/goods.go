@@ -277,9 +277,7 @@ func goodsToAPI(g ledger.Goods) oapi.Goods {
 		out.Origin = "api" // ours, and WeChat wasn't asked yet
 	}
 	out.CreatedAt, out.UpdatedAt, out.SyncedAt = utc(&g.CreatedAt), utc(&g.UpdatedAt), utc(g.SyncedAt)
-	if g.Audit != nil {
-		out.Audit = auditSummary(*g.Audit)
-	}
+	out.Audit = auditSummary(g.Audit)
 	out.Operation = openOperation(g.Operation)
 	return out
 }

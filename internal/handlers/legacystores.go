@@ -228,9 +228,7 @@ func legacyToAPI(s ledger.LegacyStore) oapi.LegacyStore {
 	out.ClientReference, out.PoiID, out.PreviousID = s.ClientReference, s.WechatID, idPointer(typeid.LegacyStore, s.PreviousID)
 	out.Status = oapi.LegacyStoreStatus(s.Status)
 	out.CreatedAt, out.UpdatedAt, out.SyncedAt = utc(&s.CreatedAt), utc(&s.UpdatedAt), utc(s.SyncedAt)
-	if s.Audit != nil {
-		out.Audit = auditSummary(*s.Audit)
-	}
+	out.Audit = auditSummary(s.Audit)
 	out.Operation = openOperation(s.Operation)
 	return out
 }

@@ -163,9 +163,7 @@ func mapPOIToAPI(r ledger.MapPOI) oapi.MapPOI {
 		Introduction: f.Introduction, LegacyPoiID: f.LegacyPoiID, Status: oapi.MapPOIStatus(r.Status), Remark: f.Remark,
 		Operation: openOperation(r.Operation), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}
-	if r.Audit != nil {
-		out.Audit = auditSummary(*r.Audit)
-	}
+	out.Audit = auditSummary(r.Audit)
 	if r.Status == "in_review" {
 		out.EstimatedDays = new(int32(mapAuditDays))
 	}

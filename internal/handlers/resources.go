@@ -173,7 +173,7 @@ func recordETag[F any](r ledger.Resource[F]) *string {
 	b, err := json.Marshal(struct {
 		Fields    json.RawMessage
 		Status    string
-		Audit     *dbsqlc.Audit
+		Audit     *ledger.AuditBrief
 		Operation *oapi.OperationSummary
 	}{r.Fields, r.Status, r.Audit, openOperation(r.Operation)})
 	if err != nil {

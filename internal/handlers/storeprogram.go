@@ -161,11 +161,9 @@ func programToAPI(r ledger.StoreProgram) oapi.StoreProgram {
 		Status: oapi.StoreProgramStatus(r.Status), UpstreamStatus: r.UpstreamStatus, Operation: openOperation(r.Operation),
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), SyncedAt: utc(r.SyncedAt),
 	}
-	if r.Audit != nil {
-		out.Audit = auditSummary(*r.Audit)
-		if r.Status == "awaiting_admin_confirmation" {
-			out.ConfirmBefore = utc(r.Audit.DeadlineAt)
-		}
+	out.Audit = auditSummary(r.Audit)
+	if r.Audit != nil && r.Status == "awaiting_admin_confirmation" {
+		out.ConfirmBefore = utc(r.Audit.DeadlineAt)
 	}
 	return out
 }

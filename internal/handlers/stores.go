@@ -225,9 +225,7 @@ func storeToAPI(s ledger.Store) oapi.Store {
 	out.PreviousID = idPointer(typeid.Store, s.PreviousID)
 	out.Status, out.UpstreamStatus = oapi.StoreStatus(s.Status), s.UpstreamStatus
 	out.CreatedAt, out.UpdatedAt, out.SyncedAt = utc(&s.CreatedAt), utc(&s.UpdatedAt), utc(s.SyncedAt)
-	if s.Audit != nil {
-		out.Audit = auditSummary(*s.Audit)
-	}
+	out.Audit = auditSummary(s.Audit)
 	out.Operation = openOperation(s.Operation)
 	return out
 }

@@ -123,10 +123,10 @@ func (l *Ledger) RefreshAudit(ctx context.Context, m authorizer.Merchant, a Audi
 
 // ofAudits reads at once what the audits are about, by the audit's id.
 func (c *Collection[F]) ofAudits(ctx context.Context, m authorizer.Merchant, audits []dbsqlc.Audit) (map[uuid.UUID]Resource[F], error) {
-	subjects := make([][]dbsqlc.Resource, len(audits))
+	subjects := make([][]resourceRow, len(audits))
 	b := c.l.DB.NewBatch(m.TenantID)
 	for i, a := range audits {
-		postgres.QueueMany(b, dbsqlc.ResourceGet, dbsqlc.ResourceGetParams{TenantID: m.TenantID, ID: a.SubjectID, Type: c.Name}, &subjects[i])
+		postgres.QueueMany(b, dbsqlc.ResourceShow, dbsqlc.ResourceShowParams{TenantID: m.TenantID, ID: a.SubjectID, Type: c.Name}, &subjects[i])
 	}
 	if err := c.l.DB.Run(ctx, b); err != nil {
 		return nil, err

@@ -63,12 +63,35 @@ type Shown struct {
 type Resource[F any] struct {
 	dbsqlc.Resource
 	Known     F
-	Audit     *dbsqlc.Audit
+	Audit     *AuditBrief
 	Operation *dbsqlc.Operation
 }
 
-func resourceFrom[F any](row dbsqlc.Resource) (Resource[F], error) {
-	r := Resource[F]{Resource: row}
+// An AuditBrief is what a resource shows of its newest audit.
+type AuditBrief struct {
+	ID                                 uuid.UUID
+	Kind, Status                       string
+	Reason, WechatAuditID              *string
+	SubmittedAt, DecidedAt, DeadlineAt *time.Time
+	OperationID                        *uuid.UUID // that submitted it
+}
+
+// A resourceRow is a row of ResourceList, column by column: a resource, and its audit
+// if it has one.
+type resourceRow struct {
+	dbsqlc.Resource
+	AuditKind, AuditStatus                            *string
+	AuditReason, AuditNumber                          *string
+	AuditSubmittedAt, AuditDecidedAt, AuditDeadlineAt *time.Time
+	AuditOperationID                                  *uuid.UUID
+}
+
+func resourceFrom[F any](row resourceRow) (Resource[F], error) {
+	r := Resource[F]{Resource: row.Resource}
+	if row.AuditKind != nil {
+		r.Audit = &AuditBrief{ID: *row.AuditID, Kind: *row.AuditKind, Status: *row.AuditStatus, Reason: row.AuditReason, WechatAuditID: row.AuditNumber,
+			SubmittedAt: row.AuditSubmittedAt, DecidedAt: row.AuditDecidedAt, DeadlineAt: row.AuditDeadlineAt, OperationID: row.AuditOperationID}
+	}
 	err := json.Unmarshal(row.Fields, &r.Known)
 	return r, err
 }
@@ -97,14 +120,12 @@ func newCollection[F any](l *Ledger, t Type) *Collection[F] {
 
 // A reader reads a resource, its newest audit and write, with a batch.
 type reader[F any] struct {
-	rows   []dbsqlc.Resource
-	audits []dbsqlc.Audit
+	rows   []resourceRow
 	writes []dbsqlc.Operation
 }
 
 func (r *reader[F]) queue(b *postgres.Batch, typ string, tenant, id uuid.UUID) {
-	postgres.QueueMany(b, dbsqlc.ResourceGet, dbsqlc.ResourceGetParams{TenantID: tenant, ID: id, Type: typ}, &r.rows)
-	postgres.QueueMany(b, dbsqlc.ResourceAudit, dbsqlc.ResourceAuditParams{TenantID: tenant, ID: id}, &r.audits)
+	postgres.QueueMany(b, dbsqlc.ResourceShow, dbsqlc.ResourceShowParams{TenantID: tenant, ID: id, Type: typ}, &r.rows)
 	postgres.QueueMany(b, dbsqlc.ResourceOperation, dbsqlc.ResourceOperationParams{TenantID: tenant, ID: id}, &r.writes)
 }
 
@@ -114,9 +135,6 @@ func (r *reader[F]) resource() (Resource[F], error) {
 		return Resource[F]{}, problem.Of(problem.CodeNotFound)
 	}
 	s, err := resourceFrom[F](r.rows[0])
-	if len(r.audits) > 0 {
-		s.Audit = &r.audits[0]
-	}
 	if len(r.writes) > 0 {
 		s.Operation = &r.writes[0]
 	}
@@ -165,42 +183,20 @@ type Filter struct {
 
 // List lists our records, newest first.
 func (c *Collection[F]) List(ctx context.Context, tenant uuid.UUID, f Filter) ([]Resource[F], error) {
-	var out []Resource[F]
-	err := c.l.DB.InSnapshot(ctx, tenant, func(tx postgres.DBTX) error {
-		rows, err := c.l.q.ResourceList(ctx, tx, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
-			ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
-			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)})
-		if err != nil {
-			return err
+	var rows []resourceRow
+	b := c.l.DB.NewBatch(tenant)
+	postgres.QueueMany(b, dbsqlc.ResourceList, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
+		ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
+		UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)}, &rows)
+	if err := c.l.DB.Run(ctx, b); err != nil {
+		return nil, err
+	}
+	out := make([]Resource[F], len(rows))
+	for i, row := range rows {
+		var err error
+		if out[i], err = resourceFrom[F](row); err != nil {
+			return nil, err
 		}
-		var auditIDs []uuid.UUID
-		for _, row := range rows {
-			s, err := resourceFrom[F](row)
-			if err != nil {
-				return err
-			}
-			out = append(out, s)
-			if row.AuditID != nil {
-				auditIDs = append(auditIDs, *row.AuditID)
-			}
-		}
-		if len(auditIDs) == 0 {
-			return nil
-		}
-		audits, err := c.l.q.AuditsByID(ctx, tx, dbsqlc.AuditsByIDParams{TenantID: tenant, Ids: auditIDs})
-		if err != nil {
-			return err
-		}
-		byID := map[uuid.UUID]*dbsqlc.Audit{}
-		for i := range audits {
-			byID[audits[i].ID] = &audits[i]
-		}
-		for i := range out {
-			if out[i].AuditID != nil {
-				out[i].Audit = byID[*out[i].AuditID]
-			}
-		}
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
 }

@@ -75,8 +75,8 @@ func (c *Collection[F]) create(ctx context.Context, r Request, n creation) (Reso
 		return Resource[F]{}, done, err
 	}
 	if !done.Committed {
-		s, err := resourceFrom[F](dbsqlc.Resource{TenantID: row.TenantID, ID: *done.Operation.SubjectID, MerchantID: row.MerchantID, Type: row.Type, MapPoiID: row.MapPoiID,
-			ClientReference: row.ClientReference, Fields: fields, Status: "outcome_unknown", CreatedAt: *done.Operation.SentAt, UpdatedAt: *done.Operation.SentAt, RowVersion: 1})
+		s, err := resourceFrom[F](resourceRow{Resource: dbsqlc.Resource{TenantID: row.TenantID, ID: *done.Operation.SubjectID, MerchantID: row.MerchantID, Type: row.Type, MapPoiID: row.MapPoiID,
+			ClientReference: row.ClientReference, Fields: fields, Status: "outcome_unknown", CreatedAt: *done.Operation.SentAt, UpdatedAt: *done.Operation.SentAt, RowVersion: 1}})
 		s.Operation = &done.Operation.Operation
 		return s, done, err
 	}

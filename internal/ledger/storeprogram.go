@@ -313,7 +313,11 @@ func (l *Ledger) RefreshStoreProgram(ctx context.Context, m authorizer.Merchant)
 	if err != nil || p.Audit == nil || AuditStatus(p.Audit.Status).Final() {
 		return err
 	}
-	return l.decideProgram(ctx, m, []dbsqlc.Audit{*p.Audit}, reply, asked)
+	audit, err := l.Audit(ctx, m.TenantID, p.Audit.ID)
+	if err != nil {
+		return err
+	}
+	return l.decideProgram(ctx, m, []dbsqlc.Audit{audit.Audit}, reply, asked)
 }
 
 // inventoryOfProgram yields the program that the merchant has at WeChat, if it

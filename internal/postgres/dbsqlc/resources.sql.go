@@ -96,57 +96,6 @@ func (q *Queries) MerchantSynced(ctx context.Context, db DBTX, arg MerchantSynce
 	return err
 }
 
-const ResourceAudit = `-- name: ResourceAudit :many
-SELECT a.tenant_id, a.id, a.merchant_id, a.kind, a.subject_type, a.subject_id, a.operation_id, a.wechat_audit_id, a.status, a.status_rank, a.reason, a.source, a.attempt, a.submitted_at, a.decided_at, a.deadline_at, a.next_poll_at, a.poll_n, a.updated_at, a.overdue_at FROM audits a JOIN resources r ON r.audit_id = a.id
-WHERE a.tenant_id = $1 AND r.tenant_id = $1 AND r.id = $2
-`
-
-type ResourceAuditParams struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) ResourceAudit(ctx context.Context, db DBTX, arg ResourceAuditParams) ([]Audit, error) {
-	rows, err := db.Query(ctx, ResourceAudit, arg.TenantID, arg.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Audit
-	for rows.Next() {
-		var i Audit
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.ID,
-			&i.MerchantID,
-			&i.Kind,
-			&i.SubjectType,
-			&i.SubjectID,
-			&i.OperationID,
-			&i.WechatAuditID,
-			&i.Status,
-			&i.StatusRank,
-			&i.Reason,
-			&i.Source,
-			&i.Attempt,
-			&i.SubmittedAt,
-			&i.DecidedAt,
-			&i.DeadlineAt,
-			&i.NextPollAt,
-			&i.PollN,
-			&i.UpdatedAt,
-			&i.OverdueAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const ResourceByNatural = `-- name: ResourceByNatural :one
 SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id IS NULL
   AND fields ->> $4::text = $5::text AND status NOT IN ('failed', 'deleted')
@@ -557,16 +506,18 @@ func (q *Queries) ResourceInsert(ctx context.Context, db DBTX, arg ResourceInser
 }
 
 const ResourceList = `-- name: ResourceList :many
-SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources
-WHERE tenant_id = $1 AND type = $2
-  AND ($3::uuid[] IS NULL OR merchant_id = ANY ($3::uuid[]))
-  AND CASE WHEN $4::text IS NULL THEN status NOT IN ('failed', 'deleted') ELSE status = $4 END
-  AND ($5::text IS NULL OR client_reference = $5)
-  AND ($6::text[] IS NULL OR wechat_id = ANY ($6::text[]))
-  AND ($7::text IS NULL OR map_poi_id = $7)
-  AND ($8::timestamptz IS NULL OR updated_at > $8)
-  AND ($9::uuid IS NULL OR id < $9)
-ORDER BY id DESC LIMIT $10
+SELECT r.tenant_id, r.id, r.merchant_id, r.wechat_id, r.map_poi_id, r.client_reference, r.previous_id, r.fields, r.status, r.upstream_status, r.origin, r.audit_id, r.operation_id, r.content_sha256, r.missing_n, r.row_version, r.created_at, r.updated_at, r.synced_at, r.type, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
+    a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
+FROM resources r LEFT JOIN audits a ON a.tenant_id = $1 AND a.id = r.audit_id
+WHERE r.tenant_id = $1 AND r.type = $2
+  AND ($3::uuid[] IS NULL OR r.merchant_id = ANY ($3::uuid[]))
+  AND CASE WHEN $4::text IS NULL THEN r.status NOT IN ('failed', 'deleted') ELSE r.status = $4 END
+  AND ($5::text IS NULL OR r.client_reference = $5)
+  AND ($6::text[] IS NULL OR r.wechat_id = ANY ($6::text[]))
+  AND ($7::text IS NULL OR r.map_poi_id = $7)
+  AND ($8::timestamptz IS NULL OR r.updated_at > $8)
+  AND ($9::uuid IS NULL OR r.id < $9)
+ORDER BY r.id DESC LIMIT $10
 `
 
 type ResourceListParams struct {
@@ -582,7 +533,39 @@ type ResourceListParams struct {
 	N               int32
 }
 
-func (q *Queries) ResourceList(ctx context.Context, db DBTX, arg ResourceListParams) ([]Resource, error) {
+type ResourceListRow struct {
+	TenantID         uuid.UUID
+	ID               uuid.UUID
+	MerchantID       uuid.UUID
+	WechatID         *string
+	MapPoiID         *string
+	ClientReference  *string
+	PreviousID       *uuid.UUID
+	Fields           json.RawMessage
+	Status           string
+	UpstreamStatus   *int32
+	Origin           string
+	AuditID          *uuid.UUID
+	OperationID      *uuid.UUID
+	ContentSha256    []byte
+	MissingN         int32
+	RowVersion       int64
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	SyncedAt         *time.Time
+	Type             string
+	AuditKind        *string
+	AuditStatus      *string
+	AuditReason      *string
+	AuditNumber      *string
+	AuditSubmittedAt *time.Time
+	AuditDecidedAt   *time.Time
+	AuditDeadlineAt  *time.Time
+	AuditOperationID *uuid.UUID
+}
+
+// ResourceList is a page of resources, each with what it shows of its audit.
+func (q *Queries) ResourceList(ctx context.Context, db DBTX, arg ResourceListParams) ([]ResourceListRow, error) {
 	rows, err := db.Query(ctx, ResourceList,
 		arg.TenantID,
 		arg.Type,
@@ -599,9 +582,9 @@ func (q *Queries) ResourceList(ctx context.Context, db DBTX, arg ResourceListPar
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Resource
+	var items []ResourceListRow
 	for rows.Next() {
-		var i Resource
+		var i ResourceListRow
 		if err := rows.Scan(
 			&i.TenantID,
 			&i.ID,
@@ -623,6 +606,14 @@ func (q *Queries) ResourceList(ctx context.Context, db DBTX, arg ResourceListPar
 			&i.UpdatedAt,
 			&i.SyncedAt,
 			&i.Type,
+			&i.AuditKind,
+			&i.AuditStatus,
+			&i.AuditReason,
+			&i.AuditNumber,
+			&i.AuditSubmittedAt,
+			&i.AuditDecidedAt,
+			&i.AuditDeadlineAt,
+			&i.AuditOperationID,
 		); err != nil {
 			return nil, err
 		}
@@ -843,6 +834,100 @@ func (q *Queries) ResourceSettle(ctx context.Context, db DBTX, arg ResourceSettl
 		arg.States,
 	)
 	return err
+}
+
+const ResourceShow = `-- name: ResourceShow :many
+SELECT r.tenant_id, r.id, r.merchant_id, r.wechat_id, r.map_poi_id, r.client_reference, r.previous_id, r.fields, r.status, r.upstream_status, r.origin, r.audit_id, r.operation_id, r.content_sha256, r.missing_n, r.row_version, r.created_at, r.updated_at, r.synced_at, r.type, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
+    a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
+FROM resources r LEFT JOIN audits a ON a.tenant_id = $1 AND a.id = r.audit_id
+WHERE r.tenant_id = $1 AND r.id = $2 AND r.type = $3
+`
+
+type ResourceShowParams struct {
+	TenantID uuid.UUID
+	ID       uuid.UUID
+	Type     string
+}
+
+type ResourceShowRow struct {
+	TenantID         uuid.UUID
+	ID               uuid.UUID
+	MerchantID       uuid.UUID
+	WechatID         *string
+	MapPoiID         *string
+	ClientReference  *string
+	PreviousID       *uuid.UUID
+	Fields           json.RawMessage
+	Status           string
+	UpstreamStatus   *int32
+	Origin           string
+	AuditID          *uuid.UUID
+	OperationID      *uuid.UUID
+	ContentSha256    []byte
+	MissingN         int32
+	RowVersion       int64
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	SyncedAt         *time.Time
+	Type             string
+	AuditKind        *string
+	AuditStatus      *string
+	AuditReason      *string
+	AuditNumber      *string
+	AuditSubmittedAt *time.Time
+	AuditDecidedAt   *time.Time
+	AuditDeadlineAt  *time.Time
+	AuditOperationID *uuid.UUID
+}
+
+// ResourceShow is one of ResourceList.
+func (q *Queries) ResourceShow(ctx context.Context, db DBTX, arg ResourceShowParams) ([]ResourceShowRow, error) {
+	rows, err := db.Query(ctx, ResourceShow, arg.TenantID, arg.ID, arg.Type)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ResourceShowRow
+	for rows.Next() {
+		var i ResourceShowRow
+		if err := rows.Scan(
+			&i.TenantID,
+			&i.ID,
+			&i.MerchantID,
+			&i.WechatID,
+			&i.MapPoiID,
+			&i.ClientReference,
+			&i.PreviousID,
+			&i.Fields,
+			&i.Status,
+			&i.UpstreamStatus,
+			&i.Origin,
+			&i.AuditID,
+			&i.OperationID,
+			&i.ContentSha256,
+			&i.MissingN,
+			&i.RowVersion,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.SyncedAt,
+			&i.Type,
+			&i.AuditKind,
+			&i.AuditStatus,
+			&i.AuditReason,
+			&i.AuditNumber,
+			&i.AuditSubmittedAt,
+			&i.AuditDecidedAt,
+			&i.AuditDeadlineAt,
+			&i.AuditOperationID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const ResourceShown = `-- name: ResourceShown :exec

@@ -80,17 +80,20 @@ ORDER BY id DESC LIMIT 1;
 SELECT * FROM resources WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND type = @type AND client_reference = @client_reference
   AND status NOT IN ('failed', 'rejected', 'rejected_by_admin', 'expired', 'deleted');
 
+-- ResourceList is a page of resources, each with what it shows of its audit.
 -- name: ResourceList :many
-SELECT * FROM resources
-WHERE tenant_id = @tenant_id AND type = @type
-  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
-  AND CASE WHEN sqlc.narg('status')::text IS NULL THEN status NOT IN ('failed', 'deleted') ELSE status = sqlc.narg('status') END
-  AND (sqlc.narg('client_reference')::text IS NULL OR client_reference = sqlc.narg('client_reference'))
-  AND (sqlc.narg('numbers')::text[] IS NULL OR wechat_id = ANY (sqlc.narg('numbers')::text[]))
-  AND (sqlc.narg('map_poi_id')::text IS NULL OR map_poi_id = sqlc.narg('map_poi_id'))
-  AND (sqlc.narg('updated_after')::timestamptz IS NULL OR updated_at > sqlc.narg('updated_after'))
-  AND (sqlc.narg('before')::uuid IS NULL OR id < sqlc.narg('before'))
-ORDER BY id DESC LIMIT @n;
+SELECT r.*, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
+    a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
+FROM resources r LEFT JOIN audits a ON a.tenant_id = @tenant_id AND a.id = r.audit_id
+WHERE r.tenant_id = @tenant_id AND r.type = @type
+  AND (sqlc.narg('merchant_ids')::uuid[] IS NULL OR r.merchant_id = ANY (sqlc.narg('merchant_ids')::uuid[]))
+  AND CASE WHEN sqlc.narg('status')::text IS NULL THEN r.status NOT IN ('failed', 'deleted') ELSE r.status = sqlc.narg('status') END
+  AND (sqlc.narg('client_reference')::text IS NULL OR r.client_reference = sqlc.narg('client_reference'))
+  AND (sqlc.narg('numbers')::text[] IS NULL OR r.wechat_id = ANY (sqlc.narg('numbers')::text[]))
+  AND (sqlc.narg('map_poi_id')::text IS NULL OR r.map_poi_id = sqlc.narg('map_poi_id'))
+  AND (sqlc.narg('updated_after')::timestamptz IS NULL OR r.updated_at > sqlc.narg('updated_after'))
+  AND (sqlc.narg('before')::uuid IS NULL OR r.id < sqlc.narg('before'))
+ORDER BY r.id DESC LIMIT @n;
 
 -- name: ResourcesByNumber :many
 SELECT id, wechat_id, content_sha256 FROM resources
@@ -167,9 +170,12 @@ UPDATE merchants SET inventory_due_at = @next_due WHERE tenant_id = @tenant_id A
 -- name: InventoryGiveUp :exec
 UPDATE merchants SET inventory_due_at = NULL WHERE tenant_id = @tenant_id AND id = @id AND status <> 'authorized';
 
--- name: ResourceAudit :many
-SELECT a.* FROM audits a JOIN resources r ON r.audit_id = a.id
-WHERE a.tenant_id = @tenant_id AND r.tenant_id = @tenant_id AND r.id = @id;
+-- ResourceShow is one of ResourceList.
+-- name: ResourceShow :many
+SELECT r.*, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
+    a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
+FROM resources r LEFT JOIN audits a ON a.tenant_id = @tenant_id AND a.id = r.audit_id
+WHERE r.tenant_id = @tenant_id AND r.id = @id AND r.type = @type;
 
 -- name: ResourceOperation :many
 SELECT o.* FROM operations o JOIN resources r ON r.operation_id = o.id
