@@ -43,13 +43,15 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch {
 	case len(args) == 2 && args[0] == "stub":
-		return serveStub(root, args[1])
+		return serveStub(ctx, root, args[1])
 	case len(args) == 1 && args[0] == "scale":
 		return scale(ctx, root)
+	case len(args) == 2 && args[0] == "profile":
+		return profile(ctx, root, args[1])
 	case len(args) == 0:
 		return compare(ctx, root)
 	}
-	return errors.New("usage: bench [scale]; SHORT=1 or FULL=1 in the environment")
+	return errors.New("usage: bench [scale | profile read|local|write|push]; SHORT=1 or FULL=1 in the environment")
 }
 
 func moduleRoot() (string, error) {
@@ -68,16 +70,17 @@ func binary(root string) (string, error) {
 
 // A plan is how long and how often is measured.
 type plan struct {
-	Rounds int
-	Phase  time.Duration // of one load
-	Full   bool
-	Short  bool
+	Rounds   int
+	Phase    time.Duration // of one load
+	Patience time.Duration // with others who use the machine, before each subject
+	Full     bool
+	Short    bool
 }
 
 func planned() plan {
-	p := plan{Rounds: 5, Phase: 3 * time.Second, Full: os.Getenv("FULL") == "1", Short: os.Getenv("SHORT") == "1"}
+	p := plan{Rounds: 5, Phase: 3 * time.Second, Patience: 20 * time.Second, Full: os.Getenv("FULL") == "1", Short: os.Getenv("SHORT") == "1"}
 	if p.Short {
-		p.Rounds, p.Phase = 2, time.Second
+		p.Rounds, p.Phase, p.Patience = 2, time.Second, time.Second
 	}
 	return p
 }

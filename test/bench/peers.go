@@ -58,7 +58,8 @@ func (w *world) peers(ctx context.Context) (found []subject, missing []string, _
 			return nil, nil, err
 		}
 		file := filepath.Join(conf, p.file)
-		text := strings.NewReplacer("LISTEN", addr, "UPSTREAM", w.stubAddr, "SECRET", jwtSecret).Replace(p.text)
+		_, port, _ := strings.Cut(addr, ":")
+		text := strings.NewReplacer("LISTEN", addr, "PORT", port, "UPSTREAM", w.stubAddr, "SECRET", jwtSecret).Replace(p.text)
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return nil, nil, err
 		}
@@ -148,7 +149,7 @@ const caddyConf = `{
 		level ERROR
 	}
 }
-http://LISTEN {
+http://:PORT {
 	bind 127.0.0.1
 	reverse_proxy UPSTREAM {
 		transport http {
@@ -181,6 +182,7 @@ func (w *world) gatewaySubject() (s subject, admin string, _ error) {
 
 // get asks for a page of one of our helpers: the stub's controls, the metrics.
 func get(addr, path string) (body string, err error) {
+	const patience = 30 * time.Second // a profile takes its time
 	conn, err := net.DialTimeout("tcp4", addr, patience)
 	if err != nil {
 		return "", err

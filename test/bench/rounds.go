@@ -331,7 +331,7 @@ func own() (sum time.Duration) {
 
 // quiet waits, within reason, until others leave the machine alone.
 func (b *bench) quiet(ctx context.Context) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(b.plan.Patience); time.Now().Before(end) && ctx.Err() == nil; {
 		before, _ := busy()
 		time.Sleep(300 * time.Millisecond)
 		after, _ := busy()

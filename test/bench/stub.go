@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -26,9 +28,9 @@ type stub struct {
 	refreshes atomic.Int64
 }
 
-// serveStub runs until the process is ended. Its control calls are
+// serveStub runs until ctx ends. Its control calls are
 // /_delay?ms=20 and /_refreshes.
-func serveStub(root, addr string) error {
+func serveStub(ctx context.Context, root, addr string) error {
 	list, err := os.ReadFile(filepath.Join(root, "internal/wechat/testdata/documents/get_store_list.reply"))
 	if err != nil {
 		return err
@@ -51,8 +53,12 @@ func serveStub(root, addr string) error {
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
 	for {
 		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

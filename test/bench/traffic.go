@@ -87,7 +87,7 @@ func (w *world) create() traffic {
 	from, to := w.writes()
 	return traffic{status: http.StatusAccepted, next: func(r *rand.Rand, b []byte) ([]byte, int) {
 		m, key := w.pick(r, from, to)
-		body := fmt.Appendf(nil, `{"map_poi_id":"%d","photos":["%s"],"contact_phone":"1111222222","credential_number":"%d","company_name":"Bench","business_hours":{"open":"10:00","close":"21:00"}}`,
+		body := fmt.Appendf(nil, `{"map_poi_id":"%d","photos":["%s"],"contact_phone":"1111222222","credential_number":"%d","business_hours":{"open":"10:00","close":"21:00"}}`,
 			1e17+r.Int64N(8e17), photo, r.Int64())
 		return fmt.Appendf(b, "POST /v1/stores HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\nMerchant-Id: %s\r\nIdempotency-Key: bench-%016x%016x\r\n\r\n%s",
 			len(body), key, w.merchants[m].name, r.Uint64(), r.Uint64(), body), m
@@ -167,7 +167,7 @@ func (w *world) passRead(jwts []string) traffic {
 
 // passWrite is the call that a write makes.
 func (w *world) passWrite() traffic {
-	return w.upstreamCall("/wxa/add_store", `{"map_poi_id":"100000000000000000","pic_list":"{\"list\":[\"`+photo+`\"]}","contract_phone":"1111222222","hour":"10:00-21:00","credential":"1","company_name":"Bench","card_id":""}`, nil, nil)
+	return w.upstreamCall("/wxa/add_store", `{"map_poi_id":"100000000000000000","pic_list":"{\"list\":[\"`+photo+`\"]}","contract_phone":"1111222222","hour":"10:00-21:00","credential":"1","card_id":""}`, nil, nil)
 }
 
 // jwtSecret is what HAProxy verifies HS256 with.
