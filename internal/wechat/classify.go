@@ -68,25 +68,48 @@ const codeBusy = -1
 // can't be read, the busy codes, and every errcode that no document lists for
 // the family.
 func Classify(e *Endpoint, r Reply) (Class, *Error) {
-	fail := func(c Class, err error) (Class, *Error) {
-		return c, &Error{Endpoint: e.Name, Class: c, Family: e.Family, Err: err}
+	s := r.said
+	if s == nil || s.of != e {
+		s = read(e, r)
+	}
+	if s.err == nil {
+		return s.class, nil
+	}
+	err := *s.err // each caller's own
+	return s.class, &err
+}
+
+// said is what a reply says of a call.
+type said struct {
+	of    *Endpoint
+	json  []byte // Reply.JSON
+	class Class
+	err   *Error
+}
+
+func read(e *Endpoint, r Reply) *said {
+	s := &said{of: e, json: readable(r.Body)}
+	fail := func(c Class, err error) *said {
+		s.class, s.err = c, &Error{Endpoint: e.Name, Class: c, Family: e.Family, Err: err}
+		return s
 	}
 	if r.Status != 200 {
 		return fail(Ambiguous, fmt.Errorf("HTTP status %d", r.Status))
 	}
-	head, err := e.envelope.read(r.Body, e.proof)
+	head, err := e.envelope.read(s.json, e.proof)
 	if err != nil {
 		return fail(Ambiguous, err)
 	}
 	if head.code == 0 {
-		return Executed, nil
+		s.class = Executed
+		return s
 	}
-	class := Ambiguous
 	if row, ok := e.Errcode(head.code); ok {
-		class = row.Class
+		s.class = row.Class
 	}
 	msg, rid := clean(head.msg)
-	return class, &Error{Endpoint: e.Name, Class: class, Family: e.Family, Code: head.code, Msg: msg, RID: rid}
+	s.err = &Error{Endpoint: e.Name, Class: s.class, Family: e.Family, Code: head.code, Msg: msg, RID: rid}
+	return s
 }
 
 var (

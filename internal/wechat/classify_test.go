@@ -37,7 +37,7 @@ func TestFlatStore(t *testing.T) {
 
 func decoded[T any](t *testing.T, e *Endpoint, body string) T {
 	t.Helper()
-	r := Reply{200, []byte(body)}
+	r := Reply{Status: 200, Body: []byte(body)}
 	if class, err := Classify(e, r); class != Executed {
 		t.Fatalf("%s: class %v, %v", e.Name, class, err)
 	}
@@ -99,7 +99,7 @@ func TestClassify(t *testing.T) {
 		"image without a URL":          {UploadImage, 200, `{"errcode":0,"url":""}`, Ambiguous},
 		"temporary media, no id":       {UploadMedia, 200, `{"type":"image"}`, Ambiguous},
 	} {
-		if got, err := Classify(tc.e, Reply{tc.status, []byte(tc.body)}); got != tc.want || (got == Executed) != (err == nil) {
+		if got, err := Classify(tc.e, Reply{Status: tc.status, Body: []byte(tc.body)}); got != tc.want || (got == Executed) != (err == nil) {
 			t.Errorf("%s: Classify = %v, %v, want %v", name, got, err, tc.want)
 		}
 	}
@@ -109,7 +109,7 @@ func TestClassify(t *testing.T) {
 // a warning (document 004, appendix).
 func TestExecutedWithWarning(t *testing.T) {
 	t.Parallel()
-	class, err := Classify(AddGoods, Reply{200, []byte(`{"errcode":300021,"errmsg":"audit failed","goodsId":51}`)})
+	class, err := Classify(AddGoods, Reply{Status: 200, Body: []byte(`{"errcode":300021,"errmsg":"audit failed","goodsId":51}`)})
 	if class != Executed || err == nil || err.Code != 300021 || err.Class != Executed {
 		t.Errorf("Classify = %s, %v", class, err)
 	}
@@ -129,7 +129,7 @@ func TestNoInventedSuccess(t *testing.T) {
 		}
 		body := must(json.Marshal(map[string]any{"errcode": v, "errmsg": "x", "data": map[string]any{"audit_id": 7}}))
 		body = body[:max(0, len(body)-cut)]
-		class, err := Classify(AddStore, Reply{status, body})
+		class, err := Classify(AddStore, Reply{Status: status, Body: body})
 		success := status == 200 && code == 0 && json.Valid(body)
 		if (class == Executed) != success {
 			t.Fatalf("Classify(%d, %s) = %v, %v", status, body, class, err)
@@ -146,11 +146,11 @@ func must[T any](v T, err error) T {
 
 func TestErrmsgIsCleaned(t *testing.T) {
 	t.Parallel()
-	_, err := Classify(AddStore, Reply{200, []byte(`{"errcode":85038,"errmsg":"store has added access_token=SECRET\r\n\u001b[31m rid: 5f28aaaa-1bbb-2ccc"}`)})
+	_, err := Classify(AddStore, Reply{Status: 200, Body: []byte(`{"errcode":85038,"errmsg":"store has added access_token=SECRET\r\n\u001b[31m rid: 5f28aaaa-1bbb-2ccc"}`)})
 	if err.RID != "5f28aaaa-1bbb-2ccc" || strings.ContainsAny(err.Msg, "\r\n\x1b") || strings.Contains(err.Msg, "SECRET") || !strings.HasPrefix(err.Msg, "store has added") {
 		t.Errorf("cleaned to %q, rid %q", err.Msg, err.RID)
 	}
-	_, err = Classify(AddStore, Reply{200, []byte(`{"errcode":85038,"errmsg":"` + strings.Repeat("长", 1000) + `"}`)})
+	_, err = Classify(AddStore, Reply{Status: 200, Body: []byte(`{"errcode":85038,"errmsg":"` + strings.Repeat("长", 1000) + `"}`)})
 	if n := len([]rune(err.Msg)); n != 256 {
 		t.Errorf("errmsg of %d characters, want 256", n)
 	}

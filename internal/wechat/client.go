@@ -37,6 +37,10 @@ func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[REDACTED]"
 type Reply struct {
 	Status int
 	Body   []byte
+
+	// What Do found when it counted the call, so that each who asks afterwards
+	// doesn't read the body once more; nil: nobody has looked.
+	said *said
 }
 
 // A Client sends calls to one WeChat, each exactly once: HTTP/1.1, no
@@ -87,7 +91,8 @@ func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Val
 	if we := (*Error)(nil); errors.As(err, &we) {
 		class = we.Class
 	} else if err == nil {
-		class, _ = Classify(e, reply)
+		reply.said = read(e, reply)
+		class = reply.said.class
 	}
 	c.observe(e.Name, class, time.Since(start))
 	return reply, err

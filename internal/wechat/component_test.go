@@ -39,7 +39,7 @@ func TestComponentReplies(t *testing.T) {
 	}
 	read(StartPushTicket, `{"errcode":0,"errmsg":"ok"}`)
 	for _, e := range []*Endpoint{StartPushTicket, GetComponentToken, CreatePreAuthCode, QueryAuth, GetAuthorizerToken, GetAuthorizerInfo, GetAuthorizerList} {
-		if class, _ := Classify(e, Reply{200, []byte(`{}`)}); class != Ambiguous {
+		if class, _ := Classify(e, Reply{Status: 200, Body: []byte(`{}`)}); class != Ambiguous {
 			t.Errorf("%s: {} is %s", e.Name, class)
 		}
 	}

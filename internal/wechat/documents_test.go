@@ -192,7 +192,7 @@ var noJSON = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|//[^\n]*|,(?:\s|…|\.{2,}|//
 func TestDocumentsRefusal(t *testing.T) {
 	t.Parallel()
 	for _, e := range []*Endpoint{UploadImage, AddPoi} { // document 001 §3.1 and §3.2 print the same one
-		class, err := Classify(e, Reply{200, []byte(example(t, "uploadimg_refused.reply"))})
+		class, err := Classify(e, Reply{Status: 200, Body: []byte(example(t, "uploadimg_refused.reply"))})
 		if class != TokenRejected || err.Code != 40001 || err.Msg != "invalid credential" {
 			t.Errorf("%s: %s, %v", e.Name, class, err)
 		}

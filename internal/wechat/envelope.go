@@ -64,10 +64,9 @@ func (n *number) UnmarshalJSON(b []byte) error {
 
 var errNoHead = errors.New("reply says neither success nor failure")
 
-// read finds out what the reply says of the call's fate. The error, if any, is
-// that it says nothing that could be relied on.
+// read finds out what the reply, made readable, says of the call's fate. The
+// error, if any, is that it says nothing that could be relied on.
 func (env envelope) read(body []byte, proof string) (head, error) {
-	body = readable(body)
 	if len(body) == 0 {
 		return head{}, errors.New("reply is empty")
 	}

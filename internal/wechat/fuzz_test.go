@@ -103,7 +103,7 @@ func onlyZero(body []byte, name string) (only, some bool) {
 // reply was taken for a plain success.
 func check(t *testing.T, e *Endpoint, body []byte) bool {
 	t.Helper()
-	r := Reply{200, body}
+	r := Reply{Status: 200, Body: body}
 	class, err := Classify(e, r)
 	switch {
 	case err == nil && class != Executed:
@@ -121,7 +121,7 @@ func check(t *testing.T, e *Endpoint, body []byte) bool {
 			t.Fatalf("%s: shows %q", e.Name, err.Msg)
 		}
 	}
-	if got, _ := Classify(e, Reply{502, body}); got != Ambiguous {
+	if got, _ := Classify(e, Reply{Status: 502, Body: body}); got != Ambiguous {
 		t.Fatalf("%s: %s with status 502", e.Name, got)
 	}
 	if class != Executed {
@@ -141,11 +141,11 @@ func FuzzErrcodeReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, e := range []*Endpoint{AddStore, UpdateStore, DelStore, GetStoreInfo, GetStoreList, ApplyMerchant, ModifyMerchant,
 			GetMerchantAuditInfo, SetStoreCard, AddPoi, UpdatePoi, DelPoi, GetPoiList, SendCustomMessage} {
-			if _, some := onlyZero(Reply{200, body}.JSON(), "errcode"); check(t, e, body) && !some {
+			if _, some := onlyZero(Reply{Status: 200, Body: body}.JSON(), "errcode"); check(t, e, body) && !some {
 				t.Fatalf("%s: executed without an errcode: %q", e.Name, body)
 			}
 		}
-		r := Reply{200, body}
+		r := Reply{Status: 200, Body: body}
 		_, _ = Decode[AddStoreReply](AddStore, r)
 		_, _ = Decode[UpdateStoreReply](UpdateStore, r)
 		_, _ = Decode[GetStoreInfoReply](GetStoreInfo, r)
@@ -169,18 +169,18 @@ func FuzzErrcodeReply(f *testing.F) {
 func FuzzStatusReply(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		only, some := onlyZero(Reply{200, body}.JSON(), "status")
+		only, some := onlyZero(Reply{Status: 200, Body: body}.JSON(), "status")
 		if check(t, GetDistrict, body) && (!only || !some) {
 			t.Fatalf("executed without a status of 0: %q", body)
 		}
-		_, _ = Decode[GetDistrictReply](GetDistrict, Reply{200, body})
+		_, _ = Decode[GetDistrictReply](GetDistrict, Reply{Status: 200, Body: body})
 	})
 }
 
 func FuzzErrorDataReply(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r := Reply{200, body}
+		r := Reply{Status: 200, Body: body}
 		ok := check(t, CreateMapPOI, body)
 		reply, err := Decode[CreateMapPOIReply](CreateMapPOI, r)
 		if !ok {
@@ -199,7 +199,7 @@ func FuzzErrorDataReply(f *testing.F) {
 func FuzzLooseReply(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r := Reply{200, body}
+		r := Reply{Status: 200, Body: body}
 		for e, decode := range map[*Endpoint]func() (string, error){
 			UploadImage: func() (string, error) { v, err := Decode[UploadImageReply](UploadImage, r); return v.URL, err },
 			UploadMedia: func() (string, error) { v, err := Decode[UploadMediaReply](UploadMedia, r); return v.MediaID, err },
@@ -226,7 +226,7 @@ func FuzzLooseReply(f *testing.F) {
 func FuzzGoodsReply(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r := Reply{200, body}
+		r := Reply{Status: 200, Body: body}
 		for _, e := range []*Endpoint{AddGoods, ResetGoodsAudit, AuditGoods, DeleteGoods, UpdateGoods, GetGoodsWarehouse, GetApproved} {
 			if _, some := onlyZero(r.JSON(), "errcode"); check(t, e, body) && !some {
 				t.Fatalf("%s: executed without an errcode: %q", e.Name, body)

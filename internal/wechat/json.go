@@ -128,7 +128,12 @@ var bom = []byte("\xef\xbb\xbf")
 // over, without the blanks at the end of member names that document 001 has in
 // its examples, and with U+FFFD for U+0000, which no column of the database
 // can hold. An outcome that can't be written down would be lost.
-func (r Reply) JSON() []byte { return readable(r.Body) }
+func (r Reply) JSON() []byte {
+	if r.said != nil {
+		return r.said.json
+	}
+	return readable(r.Body)
+}
 
 func readable(body []byte) []byte {
 	return trimNames(unescape(bytes.TrimSpace(bytes.TrimPrefix(body, bom)), `\u0000`, "\ufffd"))

@@ -43,12 +43,12 @@ func TestTaxonomyOfErrcodes(t *testing.T) {
 				fmt.Sprintf(`{"errcode":%d,"errmsg":"x"}`, code),
 				fmt.Sprintf(`{"errcode":"%d","data":{"audit_id":1,"base_id":2},"goodsId":3,"url":"u"}`, code),
 			} {
-				got, err := Classify(e, Reply{200, []byte(body)})
+				got, err := Classify(e, Reply{Status: 200, Body: []byte(body)})
 				if got != want || err == nil || err.Class != want {
 					t.Errorf("%s: %s is %s (%v), want %s", name, body, got, err, want)
 				}
 				for _, status := range []int{0, 100, 201, 204, 206, 301, 302, 304, 307, 308, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504, 520} {
-					if got, _ := Classify(e, Reply{status, []byte(body)}); got != Ambiguous {
+					if got, _ := Classify(e, Reply{Status: status, Body: []byte(body)}); got != Ambiguous {
 						t.Fatalf("%s: status %d with %s is %s", name, status, body, got)
 					}
 				}
@@ -71,11 +71,11 @@ func TestTaxonomyOfCutReplies(t *testing.T) {
 			continue
 		}
 		whole := strings.TrimSpace(mended(t, x.reply, x.mend...))
-		if class, err := Classify(x.endpoint, Reply{200, []byte(whole)}); class != Executed {
+		if class, err := Classify(x.endpoint, Reply{Status: 200, Body: []byte(whole)}); class != Executed {
 			t.Errorf("%s: the whole reply is %s, %v", name, class, err)
 		}
 		for n := range len(whole) {
-			if class, _ := Classify(x.endpoint, Reply{200, []byte(whole[:n])}); class != Ambiguous {
+			if class, _ := Classify(x.endpoint, Reply{Status: 200, Body: []byte(whole[:n])}); class != Ambiguous {
 				t.Fatalf("%s: %d of %d bytes are %s", name, n, len(whole), class)
 			}
 			tried++
