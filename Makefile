@@ -25,7 +25,7 @@ TOOL = go tool -modfile=tools/$(1).mod
 .PHONY: help
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [VARIABLE=value]\n"} \
-		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: gateway ## build, then run everything on this machine: Postgres, sandbox, demo data, REST on :8080 (ARGS="--ephemeral")
@@ -65,6 +65,16 @@ TESTARGS = -vet=off -timeout 9m -ldflags=-w $(TESTFLAGS)
 .PHONY: torture
 torture: ## kill, cut off and crash everything while it writes, and count what was lost (ARGS="-kills 100 -seed 7"; about an hour)
 	$(STATIC) go test -v -count=1 -timeout 0 -parallel 1 -tags torture ./test/torture -args -matrix 1700 -hangups 500 -kills 400 -network 1500 -postgres 500 -expiries 10000 -pushes 10000 -creates 2000 -upgrade 8 $(ARGS)
+
+# nginx and HAProxy are taken if they are installed (apt-get install
+# --no-install-recommends nginx-light haproxy), Caddy is built once.
+.PHONY: bench
+bench: gateway ## measure ./gateway beside nginx, HAProxy and Caddy: 25 minutes, or SHORT=1: three, or FULL=1: more loads (docs/performance.md)
+	$(STATIC) go run ./test/bench
+
+.PHONY: bench-scale
+bench-scale: gateway ## measure ./gateway with 10,000 tenants and 1,000,000 merchants, and the plans of its queries
+	$(STATIC) go run ./test/bench scale
 
 .PHONY: check
 check: ## what review expects besides tests: vet of both builds, the race detector, modules, lint, sqlc diff, nothing left to generate, known vulnerabilities

@@ -42,7 +42,7 @@ func TestMakeHelp(t *testing.T) {
 	if got := run(t, "make"); got != help {
 		t.Errorf("make says something else than make help:\n%s", got)
 	}
-	want := []string{"build", "check", "dev", "generate", "help", "test", "torture"}
+	want := []string{"bench", "bench-scale", "build", "check", "dev", "generate", "help", "test", "torture"}
 	var got []string
 	for name, text := range targets(t) {
 		if text == "" {
@@ -74,11 +74,13 @@ func TestMakeTargetsArePhony(t *testing.T) {
 func TestMakeRuns(t *testing.T) {
 	t.Parallel()
 	for target, wants := range map[string][]string{
-		"build":    {"CGO_ENABLED=0 go build -o gateway ./cmd/gateway"},
-		"dev":      {"go build", "./gateway dev --ephemeral"},
-		"test":     {"go vet ", "go test ", "./test/...", "speccheck"},
-		"generate": {"go generate ./api", "sqlc generate", "-update"},
-		"check":    {"golangci-lint run", "sqlc diff", "go mod verify", "tools/vulncheck", "git diff --exit-code"},
+		"build":       {"CGO_ENABLED=0 go build -o gateway ./cmd/gateway"},
+		"dev":         {"go build", "./gateway dev --ephemeral"},
+		"test":        {"go vet ", "go test ", "./test/...", "speccheck"},
+		"bench":       {"go build -o gateway ./cmd/gateway", "go run ./test/bench"},
+		"bench-scale": {"go build -o gateway ./cmd/gateway", "go run ./test/bench scale"},
+		"generate":    {"go generate ./api", "sqlc generate", "-update"},
+		"check":       {"golangci-lint run", "sqlc diff", "go mod verify", "tools/vulncheck", "git diff --exit-code"},
 	} {
 		got := run(t, "make", "--dry-run", target, "ARGS=--ephemeral")
 		for _, want := range wants {
