@@ -64,7 +64,7 @@ func (o *operation) readable(c echo.Context) error {
 	}
 	switch {
 	case !o.hasBody:
-		return nil
+		return readNoBody(s, r)
 	case o.form != nil:
 		return o.readForm(c, s)
 	}
@@ -95,6 +95,24 @@ func (o *operation) readableQuery(s *state, r *http.Request) error {
 	f.checkParameters(r)
 	slices.SortFunc(f.parameters, func(a, b problem.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
 	return problem.Of(problem.CodeInvalidParameter).WithFields(firstFields(f.parameters)...)
+}
+
+// readNoBody refuses a body where the operation takes none: nobody would read
+// it, and what its sender meant by it would be lost without a word. An empty
+// object says nothing, and some clients always send one.
+func readNoBody(s *state, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	const most = 16 // an empty object with some blanks
+	head, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if err != nil {
+		return malformed(s, ruleCutOff, "").WithErr(err)
+	}
+	if text := bytes.TrimSpace(head); len(head) > most || len(text) > 0 && string(text) != "{}" {
+		return badParameter(s, "body", ruleNoBody, "")
+	}
+	return nil
 }
 
 // readBody reads the whole body, at most maxBody bytes, and scans it.

@@ -55,6 +55,7 @@ var (
 	ruleEncoding    = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
 	ruleSyntax      = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
 	ruleCutOff      = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
+	ruleNoBody      = rule{"not_allowed", [2]string{"this operation takes no body", "此操作不接受请求体"}}
 	ruleForm        = rule{"syntax", [2]string{"the body is no multipart form that ends as its boundary says", "请求体不是以其 boundary 结尾的 multipart 表单"}}
 	ruleFileSize    = rule{"too_large", [2]string{"has at most %s bytes", "最多 %s 字节"}}
 	ruleEmptyFile   = rule{"too_small", [2]string{"is empty", "文件为空"}}

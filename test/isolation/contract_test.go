@@ -25,7 +25,8 @@ type operation struct {
 	id, method, path string
 	scope            string
 	parameters       []parameter
-	body             any // the contract's own example
+	body             any              // the contract's own example
+	schema           *openapi3.Schema // of a body that is JSON
 	members          []string
 }
 
@@ -35,6 +36,7 @@ type parameter struct {
 	pattern  *regexp.Regexp
 	required bool
 	values   []any // the closed set, if it is one
+	rules    *openapi3.Schema
 }
 
 // key is how the tables below name a parameter.
@@ -74,7 +76,7 @@ var contract = sync.OnceValues(func() ([]operation, error) {
 				for _, p := range list {
 					s := p.Value.Schema
 					o.parameters = append(o.parameters, parameter{in: p.Value.In, name: p.Value.Name, schema: path.Base(s.Ref), required: p.Value.Required,
-						pattern: regexp.MustCompile(s.Value.Pattern), values: s.Value.Enum})
+						pattern: regexp.MustCompile(s.Value.Pattern), values: s.Value.Enum, rules: s.Value})
 					if s.Ref == "" {
 						o.parameters[len(o.parameters)-1].schema = ""
 					}
@@ -92,7 +94,7 @@ var contract = sync.OnceValues(func() ([]operation, error) {
 					}
 					o.body = form
 				} else {
-					o.body = media.Example
+					o.body, o.schema = media.Example, media.Schema.Value
 				}
 				for _, e := range media.Examples {
 					o.body = e.Value.Value
