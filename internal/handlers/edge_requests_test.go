@@ -95,6 +95,8 @@ func TestRefusals(t *testing.T) {
 		{"44 user", "POST", "/v1/stores", storeBody(`{"photos":["http://mmbiz.qpic.cn@evil/x"]}`), nil, 422, "validation_failed", "/photos/0 pattern"},
 		{"44 script", "POST", "/v1/stores", storeBody(`{"photos":["javascript:alert(1)"]}`), nil, 422, "validation_failed", "/photos/0 pattern"},
 		{"44 breaking out", "POST", "/v1/stores", storeBody(`{"photos":["http://mmbiz.qpic.cn/x\"]}"]}`), nil, 422, "validation_failed", "/photos/0 pattern"},
+		{"37 NUL", "POST", "/v1/stores", storeBody(`{"business_hours":{"open":"10:00\u0000","close":"11:00"}}`), nil, 422, "validation_failed", "/business_hours/open pattern"},
+		{"37 NUL in a name", "POST", "/v1/stores", storeBody(`{"business_hours":{"a\u0000":1}}`), nil, 422, "validation_failed", "/business_hours pattern"},
 		{"no photos", "POST", "/v1/stores", storeBody(`{"photos":[]}`), nil, 422, "validation_failed", "/photos too_few"},
 		{"wrong types", "POST", "/v1/stores", storeBody(`{"map_poi_id":2880741500279549033,"photos":"x","contact_phone":null}`), nil, 422, "validation_failed", "/contact_phone wrong_type, /map_poi_id wrong_type, /photos wrong_type"},
 		{"all missing", "POST", "/v1/stores", `{}`, nil, 422, "validation_failed", "/map_poi_id required, /photos required, /contact_phone required, /business_hours required, /credential_number required"},

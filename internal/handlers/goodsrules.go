@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,11 @@ func goodsRules(ctx context.Context, name, path *string, pricing *oapi.Pricing) 
 	fail := func(pointer string, r rule, bound string) {
 		broken = append(broken, field(stateOf(ctx), pointer, r, bound))
 	}
-	if name != nil && width(*name) > maxGoodsName {
+	switch {
+	case name == nil:
+	case invisible(*name):
+		fail("/name", ruleInvisible, "")
+	case width(*name) > maxGoodsName:
 		fail("/name", ruleTooWide, strconv.Itoa(maxGoodsName))
 	}
 	if path != nil && !miniProgramPath(*path) {
@@ -100,5 +105,6 @@ func inFen(price string) string {
 var pathPattern = regexp.MustCompile(`^[\p{L}\p{N}_./-]+(\?([^\s:/?#=&%]|%[0-9A-Fa-f]{2})*(=([^\s:/?#=&%]|%[0-9A-Fa-f]{2})*)?(&([^\s:/?#=&%]|%[0-9A-Fa-f]{2})*(=([^\s:/?#=&%]|%[0-9A-Fa-f]{2})*)?)*)?$`)
 
 func miniProgramPath(path string) bool {
-	return pathPattern.MatchString(path) && !strings.HasPrefix(path, "//") && !strings.HasPrefix(strings.ToLower(path), "http")
+	page, _, _ := strings.Cut(path, "?")
+	return pathPattern.MatchString(path) && !slices.Contains(strings.Split(page, "/"), "..") && !strings.HasPrefix(path, "//") && !strings.HasPrefix(strings.ToLower(path), "http")
 }

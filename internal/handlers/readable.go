@@ -59,12 +59,11 @@ func (o *operation) readable(c echo.Context) error {
 			return err
 		}
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return problem.Of(problem.CodeUnsupportedMediaType) // a compressed body could be a bomb
-	}
 	switch {
 	case !o.hasBody:
 		return readNoBody(s, r)
+	case r.Header.Get("Content-Encoding") != "":
+		return problem.Of(problem.CodeUnsupportedMediaType) // it could be a bomb
 	case o.form != nil:
 		return o.readForm(c, s)
 	}
@@ -109,7 +108,8 @@ func readNoBody(s *state, r *http.Request) error {
 	if err != nil {
 		return malformed(s, ruleCutOff, "").WithErr(err)
 	}
-	if text := bytes.TrimSpace(head); len(head) > most || len(text) > 0 && string(text) != "{}" {
+	text := bytes.TrimSpace(head)
+	if len(head) > most || len(text) > 0 && string(text) != "{}" || r.Header.Get("Content-Encoding") != "" {
 		return badParameter(s, "body", ruleNoBody, "")
 	}
 	return nil
@@ -140,8 +140,11 @@ func (o *operation) readBody(c echo.Context, s *state) error {
 		if !ok {
 			return err
 		}
-		if e.repeated {
+		switch {
+		case e.repeated:
 			return problem.Of(problem.CodeDuplicateField).WithFields(field(s, e.pointer, ruleRepeated, ""))
+		case e.nul:
+			return problem.Of(problem.CodeValidationFailed).WithFields(field(s, e.pointer, ruleNUL, ""))
 		}
 		return malformed(s, ruleSyntax, e.Error())
 	}

@@ -26,6 +26,7 @@ var (
 	ruleTooWide          = rule{"too_long", [2]string{"has at most %s characters, of which each Chinese one counts as two", "最多 %s 个字符（每个汉字计为两个）"}}
 	ruleTooNarrow        = rule{"too_short", [2]string{"has at least %s characters, of which each Chinese one counts as two", "至少 %s 个字符（每个汉字计为两个）"}}
 	ruleNamesWeChat      = rule{"not_allowed", [2]string{"must not contain WeChat", "不能包含“微信”或 WeChat"}}
+	ruleInvisible        = rule{"not_allowed", [2]string{"must not hold invisible characters, such as zero-width ones and marks of direction", "不能包含不可见字符，例如零宽字符和文字方向标记"}}
 	ruleParentCategory   = rule{"not_allowed", [2]string{"must be the parent of secondary_category_id; see GET /categories", "必须是 secondary_category_id 的上级类目，请查看 GET /categories"}}
 	ruleSecondLevel      = rule{"not_allowed", [2]string{"must be a category of level 2; see GET /categories", "必须是二级类目，请查看 GET /categories"}}
 	ruleSensitive        = rule{"required", [2]string{"is required for a sensitive category; see GET /categories", "敏感类目必填，请查看 GET /categories"}}
@@ -54,6 +55,7 @@ var (
 	ruleOtherScheme = rule{"not_allowed", [2]string{"is for scheme=store_program alone", "仅适用于 scheme=store_program"}}
 	ruleEncoding    = rule{"encoding", [2]string{"is not encoded as a query should be", "查询编码有误"}}
 	ruleSyntax      = rule{"syntax", [2]string{"%s", "JSON 语法错误：%s"}}
+	ruleNUL         = rule{"pattern", [2]string{"must not hold the character U+0000", "不能包含字符 U+0000"}}
 	ruleCutOff      = rule{"cut_off", [2]string{"the body ended early", "请求体不完整"}}
 	ruleNoBody      = rule{"not_allowed", [2]string{"this operation takes no body", "此操作不接受请求体"}}
 	ruleForm        = rule{"syntax", [2]string{"the body is no multipart form that ends as its boundary says", "请求体不是以其 boundary 结尾的 multipart 表单"}}

@@ -19,14 +19,18 @@ const (
 // name of a repeated member.
 type scanError struct {
 	repeated bool   // a member is there twice
-	pointer  string // of the repeated member
+	nul      bool   // a text holds U+0000
+	pointer  string // of the repeated member, or of what holds that text
 	offset   int    // of what can't be read
 	reason   string
 }
 
 func (e *scanError) Error() string {
-	if e.repeated {
+	switch {
+	case e.repeated:
 		return "repeated member " + e.pointer
+	case e.nul:
+		return "U+0000 in " + e.pointer
 	}
 	return fmt.Sprintf("byte %d: %s", e.offset, e.reason)
 }
@@ -35,7 +39,8 @@ func (e *scanError) Error() string {
 // that readers of JSON disagree about: no repeated members, no bytes after the
 // object, no byte order mark, valid UTF-8, no lone surrogates; at most
 // maxDepth deep and with at most maxElements elements of arrays. The
-// validator behind it lets all of these pass (design stack.md §0 fact 3).
+// validator behind it lets all of these pass (design stack.md §0 fact 3). Nor
+// may a text hold U+0000, which JSON allows and Postgres can't keep.
 //
 // It reads the bytes once and keeps nothing but the names of the objects that
 // are open.
@@ -257,8 +262,11 @@ func (s *scanner) str() ([]byte, error) {
 			}
 			decoded = append(decoded, s.data[start:s.pos]...)
 			r, err := s.escape()
-			if err != nil {
+			switch {
+			case err != nil:
 				return nil, err
+			case r == 0:
+				return nil, &scanError{nul: true, pointer: pointer(s.path), offset: s.pos}
 			}
 			decoded = utf8.AppendRune(decoded, r)
 			start = s.pos

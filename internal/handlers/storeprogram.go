@@ -4,6 +4,9 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
@@ -79,15 +82,25 @@ func nicknameFields(ctx context.Context, name string) []problem.Field {
 	refuse := func(r rule, bound int) []problem.Field {
 		return []problem.Field{field(stateOf(ctx), "/nickname", r, strconv.Itoa(bound))}
 	}
-	switch wide, lower := width(name), strings.ToLower(name); {
+	// The letters of another width or look count as those that they stand for.
+	switch wide, plain := width(name), strings.ToLower(norm.NFKC.String(name)); {
 	case wide < minNickname:
 		return refuse(ruleTooNarrow, minNickname)
 	case wide > maxNickname:
 		return refuse(ruleTooWide, maxNickname)
-	case strings.Contains(lower, "wechat") || strings.Contains(lower, "微信"):
+	case invisible(name):
+		return refuse(ruleInvisible, 0)
+	case strings.Contains(plain, "wechat") || strings.Contains(plain, "微信"):
 		return refuse(ruleNamesWeChat, 0)
 	}
 	return nil
+}
+
+// invisible reports whether a text holds characters that nobody sees, such as
+// those that join letters or turn the direction of writing: names that look
+// alike would not be the same.
+func invisible(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Cf, r) })
 }
 
 // categoryFields checks the categories where they can be read; elsewhere WeChat

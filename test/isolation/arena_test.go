@@ -133,6 +133,20 @@ func (a *arena) untouched(t *testing.T, after string) {
 	}
 }
 
+// well fails the test when the gateway said 5xx to anything, shed load aside,
+// or panicked.
+func (a *arena) well(t *testing.T) {
+	t.Helper()
+	for _, line := range a.g.Logged("request") {
+		if status, _ := line["status"].(float64); status >= http.StatusInternalServerError && line["code"] != "overloaded" {
+			t.Errorf("%v", line)
+		}
+	}
+	if out := a.g.Output(); len(a.g.Logged("request")) == 0 || strings.Contains(out, "panic") {
+		t.Errorf("the gateway logged no request, or panicked: %s", a.g.Tail(20))
+	}
+}
+
 // address is one that nobody has come from before.
 func (a *arena) address() string {
 	a.from++
