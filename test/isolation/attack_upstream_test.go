@@ -232,7 +232,7 @@ func TestRudeWeChat(t *testing.T) {
 	if n := r.lured.Load(); n != 0 {
 		t.Errorf("the gateway followed %d redirects", n)
 	}
-	called("GET", "/v1/stores?source=live", nil).Want(http.StatusOK)
+	a.c.Do("GET", "/v1/stores?source=live", nil).Want(http.StatusOK)
 	// Each write has an outcome that was written down, or waits to be found out.
 	world.Eventually(t, 30*time.Second, "no write is left in the middle", func() error {
 		if rows := a.sql(t, `SELECT id, kind, state, error FROM operations WHERE state IN ('pending', 'executing')`); len(rows) > 0 {
