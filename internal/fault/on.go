@@ -22,6 +22,8 @@ import (
 // is gone); it happens on the Nth time that NAME is passed, the first by
 // default. GATEWAY_FAILPOINT_FILE names a file that holds the same and
 // is read each time a point is passed: so a running process is made to die.
+// disk:full there is of no point: as long as it stands nothing more can be
+// written to the spool.
 var (
 	armed  = os.Getenv("GATEWAY_FAILPOINT")
 	file   = os.Getenv("GATEWAY_FAILPOINT_FILE")
@@ -30,12 +32,7 @@ var (
 
 // At does what the environment says when its name is this one.
 func At(point string) {
-	order := armed
-	if file != "" {
-		b, _ := os.ReadFile(file)
-		order = strings.TrimSpace(string(b))
-	}
-	name, rest, _ := strings.Cut(order, ":")
+	name, rest, _ := strings.Cut(order(), ":")
 	if point != name {
 		return
 	}
@@ -57,6 +54,22 @@ func At(point string) {
 	// The signal may reach another thread first, while this one goes on. By the
 	// time that somebody lets the process go on, this has long passed.
 	<-time.After(time.Second)
+}
+
+func order() string {
+	if file == "" {
+		return armed
+	}
+	b, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(b))
+}
+
+// Room is what a write to the spool's disk fails with, if it is to.
+func Room() error {
+	if order() == "disk:full" {
+		return syscall.ENOSPC
+	}
+	return nil
 }
 
 // AtAttempt is At on the way of an attempt at a write. Attempts after the first

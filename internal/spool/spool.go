@@ -191,11 +191,18 @@ func writeProbe(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, 64<<10))
+	_, err = put(f, make([]byte, 64<<10))
 	if err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close(), os.Remove(path))
+}
+
+func put(f *os.File, b []byte) (int, error) {
+	if err := fault.Room(); err != nil {
+		return 0, err
+	}
+	return f.Write(b)
 }
 
 // Append writes r and returns when it is on disk. Concurrent calls share a sync.
@@ -243,7 +250,7 @@ func (s *Spool) write(r Record) (int64, error) {
 		}
 		fault.At("spool_rotated")
 	}
-	if _, err := s.file.Write(frame); err != nil {
+	if _, err := put(s.file, frame); err != nil {
 		// The tail is torn now, and what follows it could be unreadable.
 		if rerr := s.rotate(); rerr != nil {
 			s.broken = rerr
