@@ -1,0 +1,63 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// uuidCodec carries a uuid.UUID as the sixteen bytes that it is. pgx would ask
+// it for its text, try that as bytes, fail, and make the text anew, for each of
+// the dozens that a write sends.
+type uuidCodec struct{ pgtype.UUIDCodec }
+
+// useUUIDs is for each new connection.
+func useUUIDs(_ context.Context, c *pgx.Conn) error {
+	one := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
+	m := c.TypeMap()
+	m.RegisterType(one)
+	m.RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID, Codec: &pgtype.ArrayCodec{ElementType: one}})
+	return nil
+}
+
+// PlanEncode implements pgtype.Codec.
+func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.(uuid.UUID); ok && format == pgtype.BinaryFormatCode {
+		return uuidToBytes{}
+	}
+	return c.UUIDCodec.PlanEncode(m, oid, format, value)
+}
+
+// PlanScan implements pgtype.Codec.
+func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+	if _, ok := target.(*uuid.UUID); ok && format == pgtype.BinaryFormatCode {
+		return uuidFromBytes{}
+	}
+	return c.UUIDCodec.PlanScan(m, oid, format, target)
+}
+
+type uuidToBytes struct{}
+
+// Encode implements pgtype.EncodePlan.
+func (uuidToBytes) Encode(value any, buf []byte) ([]byte, error) {
+	id, ok := value.(uuid.UUID)
+	if !ok {
+		return nil, fmt.Errorf("%T is no uuid.UUID", value)
+	}
+	return append(buf, id[:]...), nil
+}
+
+type uuidFromBytes struct{}
+
+// Scan implements pgtype.ScanPlan.
+func (uuidFromBytes) Scan(src []byte, target any) error {
+	id, ok := target.(*uuid.UUID)
+	if !ok || len(src) != len(id) { // NULL has no bytes
+		return fmt.Errorf("%d bytes are no uuid.UUID", len(src))
+	}
+	copy(id[:], src)
+	return nil
+}
