@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -73,14 +74,18 @@ type plan struct {
 	Rounds   int
 	Phase    time.Duration // of one load
 	Patience time.Duration // with others who use the machine, before each subject
+	Noise    float64       // how much of the machine they may use in a phase that counts
 	Full     bool
 	Short    bool
 }
 
 func planned() plan {
-	p := plan{Rounds: 5, Phase: 3 * time.Second, Patience: 20 * time.Second, Full: os.Getenv("FULL") == "1", Short: os.Getenv("SHORT") == "1"}
+	p := plan{Rounds: 5, Phase: 3 * time.Second, Patience: 20 * time.Second, Noise: quietEnough, Full: os.Getenv("FULL") == "1", Short: os.Getenv("SHORT") == "1"}
 	if p.Short {
 		p.Rounds, p.Phase, p.Patience = 2, time.Second, time.Second
+	}
+	if n, err := strconv.ParseFloat(os.Getenv("NOISE"), 64); err == nil {
+		p.Noise = n
 	}
 	return p
 }

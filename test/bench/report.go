@@ -39,8 +39,8 @@ func (v verdict) says() string {
 	return "**missed**"
 }
 
-// dropAbove is how much of the machine others may use in a phase that counts.
-const dropAbove = .2
+// quietEnough is how much of the machine others may use in a phase that counts.
+const quietEnough = .2
 
 // values are what get finds in each round, without the rounds in which a phase
 // that it looks at was disturbed.
@@ -62,20 +62,23 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
+// counts tells whether a phase was undisturbed.
+func (p plan) counts(ph phase) bool { return ph.Noise <= p.Noise && ph.Steal <= p.Noise }
+
 // at is a phase that counts.
-func at(r map[string]*outcome, subject, load string) (phase, bool) {
+func (b *bench) at(r map[string]*outcome, subject, load string) (phase, bool) {
 	o := r[subject]
 	if o == nil {
 		return phase{}, false
 	}
 	p, ok := o.Phases[load]
-	return p, ok && p.Noise <= dropAbove && p.Steal <= dropAbove
+	return p, ok && b.plan.counts(p)
 }
 
 // of is the median of one figure of a phase.
 func (b *bench) of(subject string, l fmt.Stringer, field func(phase) float64) []float64 {
 	return b.values(func(r map[string]*outcome) (float64, bool) {
-		p, ok := at(r, subject, l.String())
+		p, ok := b.at(r, subject, l.String())
 		return field(p), ok
 	})
 }
@@ -87,14 +90,14 @@ func p50Of(p phase) float64 { return p.P50 }
 func p99Of(p phase) float64 { return p.P99 }
 
 // added is how much later a subject answers than the upstream alone does.
-func added(r map[string]*outcome, subject string, l load, field func(phase) float64) (float64, bool) {
-	p, ok := at(r, subject, l.String())
-	alone, also := at(r, upstreamName, l.String())
+func (b *bench) addedIn(r map[string]*outcome, subject string, l load, field func(phase) float64) (float64, bool) {
+	p, ok := b.at(r, subject, l.String())
+	alone, also := b.at(r, upstreamName, l.String())
 	return field(p) - field(alone), ok && also
 }
 
 func (b *bench) added(subject string, l load, field func(phase) float64) []float64 {
-	return b.values(func(r map[string]*outcome) (float64, bool) { return added(r, subject, l, field) })
+	return b.values(func(r map[string]*outcome) (float64, bool) { return b.addedIn(r, subject, l, field) })
 }
 
 // ratio pairs the two of each round.
@@ -106,15 +109,15 @@ func (b *bench) ratio(one, other func(map[string]*outcome) (float64, bool)) floa
 	}))
 }
 
-func figure(subject string, l fmt.Stringer, field func(phase) float64) func(map[string]*outcome) (float64, bool) {
+func (b *bench) figure(subject string, l fmt.Stringer, field func(phase) float64) func(map[string]*outcome) (float64, bool) {
 	return func(r map[string]*outcome) (float64, bool) {
-		p, ok := at(r, subject, l.String())
+		p, ok := b.at(r, subject, l.String())
 		return field(p), ok
 	}
 }
 
-func addedFigure(subject string, l load, field func(phase) float64) func(map[string]*outcome) (float64, bool) {
-	return func(r map[string]*outcome) (float64, bool) { return added(r, subject, l, field) }
+func (b *bench) addedFigure(subject string, l load, field func(phase) float64) func(map[string]*outcome) (float64, bool) {
+	return func(r map[string]*outcome) (float64, bool) { return b.addedIn(r, subject, l, field) }
 }
 
 func whole(subject string, field func(*outcome) float64) func(map[string]*outcome) (float64, bool) {
@@ -156,21 +159,21 @@ func (b *bench) verdicts() []verdict {
 	}
 	ms := func(v []float64) float64 { return median(v) / 1e3 }
 	return []verdict{
-		to("Caddy", verdict{Metric: "warm read, CPU a request, of Caddy's", Must: .5, Aim: .35, AtMost: true, Value: b.ratio(figure(gatewayName, read, cpuOf), figure("Caddy", read, cpuOf))}),
+		to("Caddy", verdict{Metric: "warm read, CPU a request, of Caddy's", Must: .5, Aim: .35, AtMost: true, Value: b.ratio(b.figure(gatewayName, read, cpuOf), b.figure("Caddy", read, cpuOf))}),
 		to("HAProxy with JWT", verdict{Metric: "warm read, CPU a request, of HAProxy's with JWT", Must: 2.5, Aim: 1.8, AtMost: true,
-			Value: b.ratio(figure(gatewayName, read, cpuOf), figure("HAProxy with JWT", read, cpuOf))}),
+			Value: b.ratio(b.figure(gatewayName, read, cpuOf), b.figure("HAProxy with JWT", read, cpuOf))}),
 		{Metric: "warm read, CPU a request, of KrakenD's engine", Must: .25, Aim: .17, AtMost: true, Value: math.NaN(), Why: "outside the repository"},
 		to("Caddy", verdict{Metric: "warm read, added p99 at 1000/s, of Caddy's", Must: .35, Aim: .25, AtMost: true,
-			Value: b.ratio(addedFigure(gatewayName, perSecond("read", 1000), p99Of), addedFigure("Caddy", perSecond("read", 1000), p99Of))}),
+			Value: b.ratio(b.addedFigure(gatewayName, perSecond("read", 1000), p99Of), b.addedFigure("Caddy", perSecond("read", 1000), p99Of))}),
 		to("Caddy", verdict{Metric: "warm read, added p99 at 500/s and an upstream of 20 ms, of Caddy's", Must: .6, Aim: .45, AtMost: true,
-			Value: b.ratio(addedFigure(gatewayName, perSecond("read", 500).from(far), p99Of), addedFigure("Caddy", perSecond("read", 500).from(far), p99Of))}),
+			Value: b.ratio(b.addedFigure(gatewayName, perSecond("read", 500).from(far), p99Of), b.addedFigure("Caddy", perSecond("read", 500).from(far), p99Of))}),
 		to("Caddy", verdict{Metric: "read of our own records, CPU a request, of Caddy's read", Must: .9, Aim: .6, AtMost: true,
-			Value: b.ratio(figure(gatewayName, local, cpuOf), figure("Caddy", read, cpuOf))}),
+			Value: b.ratio(b.figure(gatewayName, local, cpuOf), b.figure("Caddy", read, cpuOf))}),
 		floor(verdict{Metric: "writes a second at 64 connections, of pgbench's with two commits", Must: .5, Aim: .7,
-			Value: b.ratio(figure(gatewayName, connections("write", 64), rpsOf), figure(floorName, text("two commits"), rpsOf))}),
+			Value: b.ratio(b.figure(gatewayName, connections("write", 64), rpsOf), b.figure(floorName, text("two commits"), rpsOf))}),
 		to("", verdict{Metric: "write, added p99 at 1000/s", Unit: "ms", Must: 10, Aim: 4, AtMost: true, Value: ms(b.added(gatewayName, perSecond("write", 1000), p99Of))}),
 		floor(verdict{Metric: "pushes answered a second at 64 connections, of pgbench's with one insert", Must: .5, Aim: .75,
-			Value: b.ratio(figure(gatewayName, connections("push", 64), rpsOf), figure(floorName, text("one insert"), rpsOf))}),
+			Value: b.ratio(b.figure(gatewayName, connections("push", 64), rpsOf), b.figure(floorName, text("one insert"), rpsOf))}),
 		to("", verdict{Metric: "push, p99 at 500/s", Unit: "ms", Must: 20, Aim: 8, AtMost: true, Value: ms(b.of(gatewayName, perSecond("push", 500), p99Of))}),
 		to("Caddy", verdict{Metric: "memory after the reads, of Caddy's", Must: .6, Aim: .4, AtMost: true, Value: b.ratio(whole(gatewayName, mem), whole("Caddy", mem))}),
 		to("", verdict{Metric: "start of a migrated `gateway serve` to the first 200", Unit: "ms", Must: 300, Aim: 120, AtMost: true, Value: median(b.values(whole(gatewayName, start)))}),
@@ -198,7 +201,7 @@ func (b *bench) table(out io.Writer, m machine, took time.Duration) {
 				phases++
 				errors += ph.Errors
 				checked += ph.Checked
-				if ph.Noise > dropAbove || ph.Steal > dropAbove {
+				if !b.plan.counts(ph) {
 					dropped++
 				}
 				if ph.Error != "" {
@@ -210,7 +213,7 @@ func (b *bench) table(out io.Writer, m machine, took time.Duration) {
 	p("%s. %s.", m.When, m.describe())
 	p("")
 	p("%d interleaved rounds, %s a load, %s in all; medians, with the least and the most in brackets. %d of %d loads don't count because other processes used more than %.0f %% of the machine. %d of the timed answers were looked at (status of all, body of one in %d); %d requests failed.",
-		b.plan.Rounds, b.plan.Phase, took.Round(time.Second), dropped, phases, dropAbove*100, checked, sampleEvery, errors)
+		b.plan.Rounds, b.plan.Phase, took.Round(time.Second), dropped, phases, b.plan.Noise*100, checked, sampleEvery, errors)
 	if worst != "" {
 		p("\nFailures: %s", worst)
 	}
