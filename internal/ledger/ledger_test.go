@@ -31,7 +31,7 @@ type bundle struct {
 	ledgers  [2]*Ledger
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyset.json")
 	if err := secret.CreateKeyset(path); err != nil {
@@ -66,7 +66,7 @@ func setup(t *testing.T) *bundle {
 }
 
 // another is the same with a merchant of one more tenant.
-func (b *bundle) another(t *testing.T) *bundle {
+func (b *bundle) another(t testing.TB) *bundle {
 	t.Helper()
 	other := *b
 	m := &other.merchant
@@ -97,7 +97,7 @@ func (b *bundle) write(place string) Write {
 }
 
 // began is an operation after T1.
-func (b *bundle) began(t *testing.T, place string) *Operation {
+func (b *bundle) began(t testing.TB, place string) *Operation {
 	t.Helper()
 	op, err := b.ledgers[0].begin(t.Context(), b.write(place))
 	if err != nil {

@@ -83,8 +83,9 @@ const photo = "http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibia
 
 // create is POST /v1/stores, each of another place and with an Idempotency-Key
 // of its own.
-func (w *world) create() traffic {
-	from, to := w.writes()
+func (w *world) create() traffic { return w.createAmong(w.writes()) }
+
+func (w *world) createAmong(from, to int) traffic {
 	return traffic{status: http.StatusAccepted, next: func(r *rand.Rand, b []byte) ([]byte, int) {
 		m, key := w.pick(r, from, to)
 		body := fmt.Appendf(nil, `{"map_poi_id":"%d","photos":["%s"],"contact_phone":"1111222222","credential_number":"%d","business_hours":{"open":"10:00","close":"21:00"}}`,
