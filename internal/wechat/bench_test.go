@@ -43,7 +43,7 @@ func page(b *testing.B, one []byte) []byte {
 	var reply struct {
 		Business json.RawMessage `json:"business"`
 	}
-	if err := json.Unmarshal(one, &reply); err != nil || reply.Business == nil {
+	if err := json.Unmarshal(readable(one), &reply); err != nil || reply.Business == nil {
 		b.Fatalf("no business in %s: %v", one, err)
 	}
 	items := strings.TrimSuffix(strings.Repeat(string(reply.Business)+",", MaxStorePage), ",")

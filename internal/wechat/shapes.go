@@ -1,7 +1,6 @@
 package wechat
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,13 +15,14 @@ type baseInfo[T any] struct{ of T }
 
 func (i *baseInfo[T]) UnmarshalJSON(b []byte) error {
 	var nested struct {
-		BaseInfo json.RawMessage `json:"base_info"`
+		BaseInfo *T `json:"base_info"`
 	}
 	if err := json.Unmarshal(b, &nested); err != nil {
 		return err
 	}
-	if len(nested.BaseInfo) > 0 && !bytes.Equal(nested.BaseInfo, []byte("null")) {
-		b = nested.BaseInfo
+	if nested.BaseInfo != nil {
+		i.of = *nested.BaseInfo
+		return nil
 	}
 	return json.Unmarshal(b, &i.of)
 }
