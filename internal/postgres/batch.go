@@ -46,6 +46,8 @@ func (db *DB) NewSnapshot(tenant uuid.UUID) *Batch {
 	return b
 }
 
+const setTenant = `SELECT set_config('app.tenant_id', $1, true)`
+
 const snapshotMode = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // Queue adds a generated query. params is its …Params struct, whose fields

@@ -171,21 +171,18 @@ func (t tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // returns nil. It is run again on a serialisation failure or deadlock, so fn
 // must have no effect outside the transaction.
 func (db *DB) InTenant(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) error {
-	return db.inTx(ctx, pgx.TxOptions{}, ofTenant(ctx, tenant, fn))
+	return db.inTx(ctx, beginOf(tenant, ""), fn)
 }
 
 // InSnapshot is InTenant for readings that have to agree with each other.
 func (db *DB) InSnapshot(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) error {
-	return db.inTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN " + snapshotMode}, ofTenant(ctx, tenant, fn))
+	return db.inTx(ctx, beginOf(tenant, snapshotMode), fn)
 }
 
-func ofTenant(ctx context.Context, tenant uuid.UUID, fn func(DBTX) error) func(DBTX) error {
-	return func(tx DBTX) error {
-		if _, err := tx.Exec(ctx, setTenant, tenant.String()); err != nil {
-			return err
-		}
-		return fn(tx)
-	}
+// beginOf begins a transaction and sets its tenant, in one round trip. What is
+// put into the text is hexadecimal digits and hyphens.
+func beginOf(tenant uuid.UUID, mode string) pgx.TxOptions {
+	return pgx.TxOptions{BeginQuery: "BEGIN " + mode + "; SELECT set_config('app.tenant_id', '" + tenant.String() + "', true)"}
 }
 
 // InSystem runs fn in a transaction without a tenant: only the few tables and
@@ -211,8 +208,6 @@ func (db *DB) inTx(ctx context.Context, options pgx.TxOptions, fn func(DBTX) err
 		return err
 	}
 }
-
-const setTenant = `SELECT set_config('app.tenant_id', $1, true)`
 
 // IsCode reports whether err came from Postgres with this SQLSTATE.
 func IsCode(err error, sqlstate string) bool {
