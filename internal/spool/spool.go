@@ -270,6 +270,10 @@ func (s *Spool) syncTo(n int64) error {
 	if s.synced >= n {
 		return nil
 	}
+	if s.broken != nil {
+		// After a sync that failed the kernel may report the next one as done.
+		return s.broken
+	}
 	if fault.Sabotaged("spool_unsynced") {
 		return nil // as if it were
 	}

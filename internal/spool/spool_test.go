@@ -302,3 +302,32 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// The kernel tells of a write that failed once: the sync after it succeeds, and
+// has kept nothing. Who waits for that one has not been given a record on disk.
+func TestSyncAfterOneThatFailed(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), keyset(t))
+	defer s.Close()
+	var n [2]int64
+	for i := range n {
+		var err error
+		if n[i], err = s.write(record(int32(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, unsyncable, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unsyncable.Close()
+	disk := s.file
+	s.file = unsyncable
+	if err := s.syncTo(n[0]); err == nil {
+		t.Fatal("a sync of what can't be synced succeeded")
+	}
+	s.file = disk
+	if err := s.syncTo(n[1]); err == nil {
+		t.Error("a record is said to be on disk after a sync that failed")
+	}
+}
