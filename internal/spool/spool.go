@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ import (
 
 const (
 	segmentSize = 16 << 20
-	keepFor     = 7 * 24 * time.Hour // after a failover of the database the last day is applied again
+	keepFor     = 7 * 24 * time.Hour // for a person, should the database be restored to an earlier time
 	maxRecord   = 12 << 20
 	maxUsed     = 80 // percent of the file system
 	probeEvery  = time.Second
@@ -82,6 +83,8 @@ type Spool struct {
 	written int64 // records
 	synced  int64 // of which on disk
 	broken  error // nothing more is accepted
+	// undone are the records that no Done follows, and the segment of each.
+	undone map[string]string
 
 	probe struct {
 		sync.Mutex
@@ -107,7 +110,7 @@ func Open(dir string, keyset *secret.Keyset) (*Spool, error) {
 		}
 		return nil, err
 	}
-	s := &Spool{dir: dir, keyset: keyset, lock: lock}
+	s := &Spool{dir: dir, keyset: keyset, lock: lock, undone: map[string]string{}}
 	if err := s.open(); err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -259,6 +262,7 @@ func (s *Spool) write(r Record) (int64, error) {
 	}
 	s.size += int64(len(frame))
 	s.written++
+	s.note(r, s.file.Name())
 	return s.written, nil
 }
 
@@ -316,6 +320,14 @@ func (s *Spool) segments() ([]string, error) {
 	return list, err
 }
 
+func (s *Spool) note(r Record, segment string) {
+	if r.Done {
+		delete(s.undone, r.key())
+	} else {
+		s.undone[r.key()] = segment
+	}
+}
+
 // Pending reads the records that no Done follows, oldest first: call it once
 // after Open, before anything is appended. Damaged bytes are skipped and
 // counted.
@@ -324,19 +336,26 @@ func (s *Spool) Pending() (records []Record, damaged int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	pending := map[string]int{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type numbered struct {
+		n int
+		Record
+	}
+	pending, n := map[string]numbered{}, 0 // a week's records would not fit
 	for _, path := range segments {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, damaged, err
 		}
 		bad, err := read(f, s.keyset, func(r Record) {
+			s.note(r, path)
 			if r.Done {
 				delete(pending, r.key())
 				return
 			}
-			pending[r.key()] = len(records)
-			records = append(records, r)
+			n++
+			pending[r.key()] = numbered{n, r}
 		})
 		_ = f.Close()
 		damaged += bad
@@ -344,32 +363,29 @@ func (s *Spool) Pending() (records []Record, damaged int, err error) {
 			return nil, damaged, err
 		}
 	}
-	keep := make([]int, 0, len(pending))
-	for _, i := range pending {
-		keep = append(keep, i)
+	for _, p := range slices.SortedFunc(maps.Values(pending), func(a, b numbered) int { return a.n - b.n }) {
+		records = append(records, p.Record)
 	}
-	slices.Sort(keep)
-	out := make([]Record, 0, len(keep))
-	for _, i := range keep {
-		out = append(out, records[i])
-	}
-	return out, damaged, nil
+	return records, damaged, nil
 }
 
-// Sweep removes segments that were last written over a week ago. The caller
-// has replayed what they held: Pending was empty of it, or is now.
+// Sweep removes segments that were last written over a week ago and hold
+// nothing that the database may not know.
 func (s *Spool) Sweep(now time.Time) error {
 	segments, err := s.segments()
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	current := s.file.Name()
+	kept := map[string]bool{s.file.Name(): true}
+	for _, path := range s.undone {
+		kept[path] = true
+	}
 	s.mu.Unlock()
 	var errs []error
 	for _, path := range segments {
 		fi, err := os.Stat(path)
-		if err != nil || path == current || now.Sub(fi.ModTime()) < keepFor {
+		if err != nil || kept[path] || now.Sub(fi.ModTime()) < keepFor {
 			continue
 		}
 		errs = append(errs, os.Remove(path))

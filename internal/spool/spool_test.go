@@ -238,6 +238,45 @@ func TestSweepKeepsAWeek(t *testing.T) {
 	}
 }
 
+// What the database may not know outlives the week in which it was told.
+func TestSweepKeepsWhatIsPending(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), keyset(t)
+	r := record(1)
+	s := open(t, dir, k)
+	if err := s.Append(r); err != nil {
+		t.Fatal(err)
+	}
+	left := func() []Record {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, k)
+		pending, _, err := s.Pending()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Sweep(time.Now().Add(keepFor + time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		return pending
+	}
+	for range 2 { // in a segment of the process that wrote it, and of its successors
+		if diff := cmp.Diff([]Record{r}, left()); diff != "" {
+			t.Fatalf("pending after more than a week: %s", diff)
+		}
+	}
+	if err := s.Done(r); err != nil {
+		t.Fatal(err)
+	}
+	left()
+	if _, err := os.Stat(filepath.Join(dir, "seg-00000001.log")); !os.IsNotExist(err) {
+		t.Errorf("a segment stayed of which nothing is pending: %v", err)
+	}
+	s.Close()
+}
+
 func contents(t *testing.T, dir string) []byte {
 	t.Helper()
 	paths, _ := filepath.Glob(filepath.Join(dir, "*"))
