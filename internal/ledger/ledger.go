@@ -349,12 +349,15 @@ func (l *Ledger) attempt(ctx context.Context, pass *authorizer.Pass, op *Operati
 		}
 		fault.AtAttempt(op.Attempt, "before_reply")
 		if spooled {
-			if err := l.Spool.Done(record); err != nil {
-				l.Log.Warn("spool", "err", err)
-			}
+			l.spoolDone(record)
 			fault.AtAttempt(op.Attempt, "spool_done")
 		}
 	case <-time.After(10 * time.Second):
+		l.work.Go(func() {
+			if c := <-committed; c.err == nil && spooled {
+				l.spoolDone(record)
+			}
+		})
 		op.State = "reconciling"
 		return done, nil
 	}
@@ -363,6 +366,12 @@ func (l *Ledger) attempt(ctx context.Context, pass *authorizer.Pass, op *Operati
 		return done, out.Err
 	}
 	return done, nil
+}
+
+func (l *Ledger) spoolDone(r spool.Record) {
+	if err := l.Spool.Done(r); err != nil {
+		l.Log.Warn("spool", "err", err)
+	}
 }
 
 // A commit is how T2 ended: committed, or with an error that no repetition
