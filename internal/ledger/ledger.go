@@ -194,11 +194,16 @@ func (l *Ledger) Do(ctx context.Context, w Write) (Done, error) {
 	if w.ValidateOnly || errors.Is(err, postgres.ErrNotAsked) {
 		return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 	}
-	// Whether it was committed is unknown, but nothing was sent, and nothing
-	// will be: say so as soon as the database can be told.
-	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: w.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
+	return Done{}, l.neverSent(ctx, op, err)
+}
+
+// neverSent is for an attempt of which err leaves open whether its T1 was
+// committed: nothing was sent, and nothing will be, which it says as soon as
+// the database can be told. It returns what the caller is told.
+func (l *Ledger) neverSent(ctx context.Context, op *Operation, err error) error {
+	out := judge(op, wechat.Reply{}, &wechat.Error{Endpoint: op.Kind.Endpoint.Name, Class: wechat.NotSent, Err: err}, FromResponse)
 	l.settleInBackground(ctx, op, out, nil)
-	return Done{}, problem.Of(problem.CodeStorageUnavailable).WithErr(err)
+	return problem.Of(problem.CodeStorageUnavailable).WithErr(err)
 }
 
 // ready is nil while WeChat's answer to a write could be kept: what can't be
@@ -273,11 +278,15 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 		b.Queue(dbsqlc.OperationValidated, struct{}{})
 	}
 	fault.At("before_t1")
-	// Not the client's context: a T1 cut short would leave a row that says
-	// executing and nobody who executes.
+	return op, counted.Told(ctx, l.commitT1(ctx, b))
+}
+
+// commitT1 runs b outside the client's context: a T1 cut short would leave a
+// row that says executing and nobody who executes.
+func (l *Ledger) commitT1(ctx context.Context, b *postgres.Batch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return op, counted.Told(ctx, l.DB.Run(ctx, b))
+	return l.DB.Run(ctx, b)
 }
 
 func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -108,6 +109,7 @@ func (l *Ledger) again(ctx context.Context, op *Operation, w Write) (Done, error
 }
 
 // restart is T1 of a further attempt of op, which must be in the state from.
+// The end of ctx changes nothing.
 func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error {
 	b := l.DB.NewBatch(op.TenantID)
 	b.Queue(dbsqlc.OperationRestart, dbsqlc.OperationRestartParams{LeaseOwner: new(l.Spool.Instance()), Lease: leaseOf(op.Kind.Endpoint),
@@ -119,8 +121,11 @@ func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error 
 		op.Kind.Reopen(b, &next)
 	}
 	counted := quota.Reserve(b, op.TenantID, op.Merchant.ID, op.Kind.Endpoint)
-	if err := counted.Told(ctx, l.DB.Run(ctx, b)); err != nil {
-		return err
+	if err := counted.Told(ctx, l.commitT1(ctx, b)); err != nil {
+		if postgres.Refused(err) || errors.Is(err, postgres.ErrNotAsked) {
+			return err
+		}
+		return l.neverSent(ctx, &next, err)
 	}
 	next.State, next.SentAt, next.AbsentSince, next.Error = "executing", new(time.Now()), nil, nil
 	*op = next

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"io"
 	"testing"
 
 	"github.com/mendian/mendian/internal/wechat"
@@ -80,5 +81,33 @@ func TestRefusedAfterAnUnknownAttempt(t *testing.T) {
 		if got := judge(op, wechat.Reply{Status: 200, Body: []byte(tc.body)}, nil, FromSpool); got.Class != tc.want {
 			t.Errorf("%s: %s: %s, want %s", tc.kind.Name, tc.body, got.Class, tc.want)
 		}
+	}
+}
+
+// A caller may leave as a further attempt begins, or the connection break on
+// T1's way: the attempt goes on, or is known not to have been sent. Otherwise it
+// would be "executing" with nobody who executes, and a place for the map would
+// wait a week for the event of what was never sent.
+func TestFurtherAttemptCutShort(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := New(b.ledgers[0].Deps)
+	op := b.beganOf(t, mapPOICreate, "place")
+	if err := l.settle(t.Context(), op, Outcome{Class: wechat.NotSent, Source: FromResponse}, nil); err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := l.restart(gone, op, "failed"); err != nil {
+		t.Fatalf("the caller left, and %v", err)
+	}
+	const now = `SELECT attempt || ' ' || state FROM operations WHERE id = $1`
+	if got := b.texts(t, now, op.ID); got != "2 executing" {
+		t.Fatalf("begun again: %s", got)
+	}
+	_ = l.neverSent(gone, op, io.ErrUnexpectedEOF)
+	l.Close(t.Context())
+	if got := b.texts(t, now, op.ID); got != "2 failed" {
+		t.Errorf("after a T1 of which nobody knows: %s", got)
 	}
 }
