@@ -122,7 +122,7 @@ func (l *Ledger) Upload(ctx context.Context, r Request, u Upload) (MediaFile, er
 			return MediaFile{}, err
 		}
 	}
-	if len(rows) == 0 { // the outcome is on its way into the database
+	if !done.Committed || len(rows) == 0 { // the outcome is on its way into the database, and into rows
 		p := problem.Of(problem.CodeStorageUnavailable)
 		if done.Committed { // by whoever took over from a process that died
 			p = problem.Of(problem.CodeIdempotencyInFlight)
