@@ -166,7 +166,11 @@ func (a *Arena) Check(writes []*Write, f *Figures, released bool) {
 			late++
 		default:
 			f.Lost++
-			a.t.Errorf("WeChat gave %s %s to %s (%s), and nobody here knows it", i.Type, i.ID, i.AppID, i.Key)
+			of := ""
+			if w != nil {
+				of = "; " + w.Kind + " " + w.Fate
+			}
+			a.t.Errorf("WeChat gave %s %s to %s (%s%s), and nobody here knows it", i.Type, i.ID, i.AppID, i.Key, of)
 		}
 	}
 	if !released {

@@ -18,6 +18,7 @@ type done struct {
 	mu        sync.Mutex
 	told      []*world.Answer // every answer that wasn't "try again", in order
 	operation string          // Operation-Id of any answer
+	Fate      string          // how its process died, if that is known
 	Forgotten bool            // the process died between WeChat's reply and the spool, or its spool is gone
 	Unsent    bool            // the process died before WeChat was called
 }

@@ -43,6 +43,7 @@ var Deaths = []Death{
 	{Point: "request_written", Forgotten: true},
 	{Point: "reply_begun", Forgotten: true},
 	{Point: "after_upstream", Forgotten: true},
+	{Point: "spool_rotated", Forgotten: true}, // before the record, or before the note that it is done with
 	{Point: "spool_written"},
 	{Point: "spool_written", Power: true, Forgotten: true},
 	{Point: "after_spool"},
@@ -50,7 +51,6 @@ var Deaths = []Death{
 	{Point: "before_t2"},
 	{Point: "after_t2"},
 	{Point: "before_reply"},
-	{Point: "spool_rotated"},
 	{Point: "spool_done"},
 	{Point: "after_spool", Second: "spool_replayed"},
 	{Point: "after_spool", Second: "before_t2"},
@@ -117,7 +117,7 @@ func mortal(file string) map[string]string {
 // request as its caller would. It returns how many processes died.
 func (s *Slot) die(w *Write, d Death, file string, r *rand.Rand) (kills int64) {
 	a := s.arena
-	w.Forgotten = d.Forgotten
+	w.Forgotten, w.Fate = d.Forgotten, d.String()
 	order := d.Point + ":kill"
 	if d.Power {
 		order = d.Point + ":power"
