@@ -23,9 +23,9 @@ type done struct {
 	Unsent    bool            // the process died before WeChat was called
 }
 
-// patience of a caller who repeats a request until it is answered. Gateways and
-// databases are away for seconds.
-const patience = 3 * time.Minute
+// patience of a caller who repeats a request until it is answered, all through
+// a storm, on a machine that may have other things to do.
+const patience = 10 * time.Minute
 
 // ask sends the write once. It returns an error when the caller has to repeat
 // it: there is no answer, or one that says so.
