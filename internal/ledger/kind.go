@@ -145,6 +145,9 @@ func (o Outcome) told() string {
 	return o.Source
 }
 
+// answered reports whether it is WeChat's own answer that tells.
+func (o Outcome) answered() bool { return o.told() == FromResponse }
+
 // ID returns the outcome's id of this type, or "".
 func (o Outcome) ID(typ string) string {
 	for _, id := range o.IDs {

@@ -22,9 +22,13 @@ import (
 // meanwhile, WeChat's own word overrules what was inferred before it came; of
 // anything else only what must never be lost is added: the ids.
 func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read func(*postgres.Batch)) error {
-	fault.At("before_t2")
+	if out.answered() {
+		fault.At("before_t2")
+	}
 	err := l.finish(ctx, op, out, nil, read)
-	fault.At("after_t2")
+	if out.answered() {
+		fault.At("after_t2")
+	}
 	if inferred := overruled(out); postgres.IsCode(err, postgres.RefusedState) && inferred != nil {
 		err = l.finish(ctx, op, out, inferred, read)
 	}
@@ -51,14 +55,14 @@ func (l *Ledger) settle(ctx context.Context, op *Operation, out Outcome, read fu
 // overruled are the states that an outcome may change although they are not
 // open, because they were concluded and not told.
 func overruled(out Outcome) []string {
-	switch told := out.Source == FromResponse || out.Source == FromSpool; {
+	switch {
 	case out.Class == wechat.Ambiguous, out.Source == FromReconciler:
 		return nil
 	case out.Source == FromPerson:
 		return []string{"needs_attention"} // what was told meanwhile is known better
 	case out.Class == wechat.Executed:
 		return []string{"failed", "needs_attention"}
-	case told:
+	case out.answered():
 		return []string{"succeeded", "needs_attention"}
 	}
 	return nil
@@ -135,7 +139,7 @@ func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read
 			return nil, err
 		}
 	}
-	if out.Source == FromResponse || out.Source == FromSpool {
+	if out.answered() {
 		b.Queue(dbsqlc.OperationAttemptEnd, end)
 	}
 	if op.Kind.Endpoint != nil {
