@@ -205,7 +205,10 @@ func (c *Cluster) Standby() *Cluster {
 // Promote makes a standby the primary.
 func (c *Cluster) Promote() {
 	c.t.Helper()
-	if err := c.Exec("SELECT pg_promote(true, 30)"); err != nil {
+	if err := c.Exec("SELECT pg_promote(false)"); err != nil {
 		c.t.Fatal(err)
 	}
+	world.Eventually(c.t, time.Minute, "the standby to be the primary", func() error {
+		return c.Exec("SELECT 1 / (NOT pg_is_in_recovery())::int")
+	})
 }
