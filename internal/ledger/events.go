@@ -153,8 +153,11 @@ func (l *Ledger) applyNews(ctx context.Context, m authorizer.Merchant, n News) (
 			p.DecidedAt = &n.At
 		}
 		moved, err := l.q.AuditAdvance(ctx, tx, p)
-		if postgres.IsNotFound(err) {
-			return nil // it was as far already
+		if postgres.IsNotFound(err) { // it was as far already
+			if n.Reason == "" {
+				return nil
+			}
+			return l.q.AuditReason(ctx, tx, dbsqlc.AuditReasonParams{Reason: &n.Reason, TenantID: m.TenantID, ID: a.ID, Status: string(n.Status)})
 		}
 		if err != nil {
 			return err

@@ -393,3 +393,32 @@ func TestNextLookCanDecide(t *testing.T) {
 		t.Errorf("WeChat is asked again %s after the send", again.Sub(sent))
 	}
 }
+
+// A look may show a rejection before its event tells why: the reason is kept,
+// and neither replaced nor given to another end.
+func TestReasonToldLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := b.ledgers[0]
+	op := b.beganOf(t, storeCreate, "place")
+	if err := l.settle(t.Context(), op, executed(FromResponse, "4711"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		news News
+		want string
+	}{
+		{News{Source: FromPoll, Status: Rejected}, "rejected: "},
+		{News{Source: FromEvent, Status: Approved, Reason: "fine"}, "rejected: "},
+		{News{Source: FromEvent, Status: Rejected, Reason: "blurred"}, "rejected: blurred"},
+		{News{Source: FromEvent, Status: Rejected, Reason: "again"}, "rejected: blurred"},
+	} {
+		tc.news.Kind, tc.news.AuditID, tc.news.At = "store_create", "4711", time.Now()
+		if _, err := l.ApplyNews(t.Context(), op.Merchant, tc.news); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.texts(t, `SELECT status || ': ' || coalesce(reason, '') FROM audits WHERE wechat_audit_id = '4711'`); got != tc.want {
+			t.Errorf("after %s %q: %q, want %q", tc.news.Status, tc.news.Reason, got, tc.want)
+		}
+	}
+}

@@ -477,6 +477,30 @@ func (q *Queries) AuditPolled(ctx context.Context, db DBTX, arg AuditPolledParam
 	return err
 }
 
+const AuditReason = `-- name: AuditReason :exec
+UPDATE audits SET reason = $1, updated_at = now()
+WHERE tenant_id = $2 AND id = $3 AND status = $4 AND reason IS NULL
+`
+
+type AuditReasonParams struct {
+	Reason   *string
+	TenantID uuid.UUID
+	ID       uuid.UUID
+	Status   string
+}
+
+// AuditReason keeps why an audit was decided, where that was told after the
+// decision was seen.
+func (q *Queries) AuditReason(ctx context.Context, db DBTX, arg AuditReasonParams) error {
+	_, err := db.Exec(ctx, AuditReason,
+		arg.Reason,
+		arg.TenantID,
+		arg.ID,
+		arg.Status,
+	)
+	return err
+}
+
 const AuditRetract = `-- name: AuditRetract :exec
 WITH a AS (
     UPDATE audits u SET status = $1, status_rank = $2, source = $3, updated_at = now()

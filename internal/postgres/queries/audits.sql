@@ -25,6 +25,12 @@ UPDATE audits SET status = @status, status_rank = @status_rank, reason = @reason
 WHERE tenant_id = @tenant_id AND id = @id AND status_rank < @status_rank
 RETURNING *;
 
+-- AuditReason keeps why an audit was decided, where that was told after the
+-- decision was seen.
+-- name: AuditReason :exec
+UPDATE audits SET reason = @reason, updated_at = now()
+WHERE tenant_id = @tenant_id AND id = @id AND status = @status AND reason IS NULL;
+
 -- AuditRetract ends an audit that was only inferred, from a submission that
 -- WeChat turned out to have refused. One that WeChat has numbered stays.
 -- name: AuditRetract :exec
