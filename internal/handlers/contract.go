@@ -34,10 +34,10 @@ type operation struct {
 // Kin-openapi compares times with a pattern, which knows no calendar: the 30th
 // of February would pass it and then fit no type of ours.
 func init() {
-	openapi3.DefineStringFormatCallback("date-time", func(text string) error {
+	openapi3.DefineStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(text string) error {
 		_, err := time.Parse(time.RFC3339, text)
 		return err
-	})
+	}))
 }
 
 // loadContract reads the contract once, at start, and returns its operations

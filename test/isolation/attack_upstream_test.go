@@ -59,7 +59,7 @@ func (r *rude) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	r.mu.Lock()
-	var reply http.Handler = r.to
+	reply := r.to
 	if r.mine != nil {
 		if own := r.mine(req.URL.Path, string(body)); own != nil {
 			reply = own

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -43,7 +43,7 @@ func (p *platforms) add(componentAppID, simulator string) {
 		p.t.Fatal(err)
 	}
 	proxy := httputil.NewSingleHostReverseProxy(to)
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // the gateway hangs up on what takes too long
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // the gateway hangs up on what takes too long
 	proxy.ModifyResponse = func(res *http.Response) error {
 		body, err := io.ReadAll(res.Body)
 		if err != nil {
