@@ -107,12 +107,12 @@ func (f failures) HandlePanic(_ context.Context, job *rivertype.JobRow, _ any, _
 
 // newRiver makes the client that works the jobs which pushes insert.
 func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
-	workers, most := river.NewWorkers(), max(2, int(g.cfg.DBMaxConns)/4)
-	if err := river.AddWorkerSafely(workers, &inbox.Worker{Inbox: g.inbox, Seats: most / 2}); err != nil {
+	workers := river.NewWorkers()
+	if err := river.AddWorkerSafely(workers, &inbox.Worker{Inbox: g.inbox}); err != nil {
 		return nil, err
 	}
 	return g.db.NewRiver(&river.Config{
-		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: most}},
+		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: max(2, int(g.cfg.DBMaxConns)/4)}},
 		Workers: workers, Logger: g.log, ErrorHandler: failures{g.metrics},
 		// By itself River takes over what a dead process was working after an hour.
 		JobTimeout: inbox.ApplyWithin, RescueStuckJobsAfter: inbox.ApplyWithin,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,53 +35,26 @@ type ApplyArgs struct {
 func (ApplyArgs) Kind() string { return "inbox.apply" }
 
 // Worker applies kept pushes. River tries again, later and later, what failed.
-// It works what came first, whosever it is, so a tenant whose WeChat hangs would
-// soon have all of its workers: what a tenant has no seat for is left to
-// ApplyDue, where tenants take turns.
 type Worker struct {
 	river.WorkerDefaults[ApplyArgs]
 	Inbox *Inbox
-	Seats int // how many of River's workers one tenant may have; at least 1
-
-	seats sync.Map // of each tenant: a chan struct{} that holds what is taken
 }
 
-// Work applies one, or leaves it to ApplyDue.
+// Work applies one.
 func (w *Worker) Work(ctx context.Context, job *river.Job[ApplyArgs]) error {
-	tenantID, id := job.Args.TenantID, job.Args.InboxID
-	v, _ := w.seats.LoadOrStore(tenantID, make(chan struct{}, w.Seats))
-	seats := v.(chan struct{})
-	wait := time.NewTimer(seatWithin)
-	defer wait.Stop()
-	select {
-	case seats <- struct{}{}:
-		defer func() { <-seats }()
-		return w.Inbox.Apply(ctx, tenantID, id)
-	case <-wait.C:
-		// A process that dies between this and the job's end leaves both, and
-		// Apply may run any number of times.
-		b := w.Inbox.DB.NewBatch(tenantID)
-		b.Queue(dbsqlc.EventInboxDefer, dbsqlc.EventInboxDeferParams{TenantID: tenantID, ID: id})
-		return w.Inbox.DB.Run(ctx, b)
-	}
+	return w.Inbox.Apply(ctx, job.Args.TenantID, job.Args.InboxID)
 }
 
 // ApplyWithin bounds one try. A job that runs for longer is a dead process's.
 const ApplyWithin = 45 * time.Second
 
 const (
-	// seatWithin is how long a push keeps a worker to get a seat: long enough
-	// for those before it, if their WeChat answers, and no longer than River
-	// lets pass between two fetches, so that a tenant's backlog that can't be
-	// applied is out of the others' way as quickly as River fetches it.
-	seatWithin = 50 * time.Millisecond
 	// retryUnmatched is when an event whose audit isn't known is looked at
 	// again, if the audit doesn't wake it before.
 	retryUnmatched = 15 * time.Second
 	// attentionAfter is when a person should look.
 	attentionAfter = 24 * time.Hour
-	// appliedAtOnce are the events that waited: those that come have River's
-	// workers first.
+	// appliedAtOnce are the events that waited: those that come have River's workers.
 	appliedAtOnce = 4
 )
 
@@ -352,8 +324,7 @@ func digits(s string) bool {
 	return s != "" && len(s) <= 20
 }
 
-// ApplyDue takes up the events that waited for their audit, or found no seat. It
-// is to be called every second.
+// ApplyDue takes up the events that waited for their audit.
 func (in *Inbox) ApplyDue(ctx context.Context) error {
 	return in.DB.Work(ctx, appliedAtOnce, func(d postgres.Due) {
 		in.Background.Run(ctx, "apply a waiting event", func(ctx context.Context) error {

@@ -56,23 +56,6 @@ func (q *Queries) EventInboxByID(ctx context.Context, db DBTX, arg EventInboxByI
 	return items, nil
 }
 
-const EventInboxDefer = `-- name: EventInboxDefer :exec
-UPDATE event_inbox SET next_at = now()
-WHERE tenant_id = $1 AND id = $2 AND state = 'new' AND next_at IS NULL
-`
-
-type EventInboxDeferParams struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-// EventInboxDefer makes due what River's job leaves to ApplyDue. What isn't new
-// any more, or was left before, ApplyDue has.
-func (q *Queries) EventInboxDefer(ctx context.Context, db DBTX, arg EventInboxDeferParams) error {
-	_, err := db.Exec(ctx, EventInboxDefer, arg.TenantID, arg.ID)
-	return err
-}
-
 const EventInboxGet = `-- name: EventInboxGet :one
 SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at FROM event_inbox WHERE tenant_id = $1 AND id = $2
 `
@@ -170,7 +153,7 @@ func (q *Queries) EventInboxState(ctx context.Context, db DBTX, arg EventInboxSt
 }
 
 const EventInboxTake = `-- name: EventInboxTake :one
-UPDATE event_inbox SET next_at = now() + greatest(interval '30 seconds', (now() - received_at) / 10)
+UPDATE event_inbox SET next_at = now() + interval '30 seconds'
 WHERE tenant_id = $1 AND id = $2 AND next_at <= now()
 RETURNING tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at
 `
@@ -180,8 +163,6 @@ type EventInboxTakeParams struct {
 	ID       uuid.UUID
 }
 
-// EventInboxTake leases an event to who applies it. What fails is tried again,
-// later and later.
 func (q *Queries) EventInboxTake(ctx context.Context, db DBTX, arg EventInboxTakeParams) (EventInbox, error) {
 	row := db.QueryRow(ctx, EventInboxTake, arg.TenantID, arg.ID)
 	var i EventInbox

@@ -26,15 +26,7 @@ WHERE tenant_id = @tenant_id AND id = @id;
 UPDATE event_inbox SET next_at = now()
 WHERE tenant_id = @tenant_id AND appid = @appid AND audit_id = @audit_id AND state = 'unmatched';
 
--- EventInboxDefer makes due what River's job leaves to ApplyDue. What isn't new
--- any more, or was left before, ApplyDue has.
--- name: EventInboxDefer :exec
-UPDATE event_inbox SET next_at = now()
-WHERE tenant_id = @tenant_id AND id = @id AND state = 'new' AND next_at IS NULL;
-
--- EventInboxTake leases an event to who applies it. What fails is tried again,
--- later and later.
 -- name: EventInboxTake :one
-UPDATE event_inbox SET next_at = now() + greatest(interval '30 seconds', (now() - received_at) / 10)
+UPDATE event_inbox SET next_at = now() + interval '30 seconds'
 WHERE tenant_id = @tenant_id AND id = @id AND next_at <= now()
 RETURNING *;
