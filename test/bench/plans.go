@@ -27,7 +27,7 @@ var hot = map[string]string{
 	// reads
 	"ResourcesByNumber": dbsqlc.ResourcesByNumber, "ResourcesToProject": dbsqlc.ResourcesToProject, "ResourceProject": dbsqlc.ResourceProject,
 	"ResourceDiscover": dbsqlc.ResourceDiscover, "ResourceList": dbsqlc.ResourceList, "ResourceGet": dbsqlc.ResourceGet,
-	"ResourceOperation": dbsqlc.ResourceOperation, "AuditsByID": dbsqlc.AuditsByID,
+	"ResourceShow": dbsqlc.ResourceShow, "ResourceOperation": dbsqlc.ResourceOperation,
 	"QuotaTake": dbsqlc.QuotaTake, "QuotaGiveBack": dbsqlc.QuotaGiveBack,
 	// T1
 	"IdempotencyKeyClaim": dbsqlc.IdempotencyKeyClaim, "IdempotencyKeyGet": dbsqlc.IdempotencyKeyGet, "OperationInsert": dbsqlc.OperationInsert,

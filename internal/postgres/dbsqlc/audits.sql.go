@@ -532,56 +532,6 @@ func (q *Queries) AuditRetract(ctx context.Context, db DBTX, arg AuditRetractPar
 	return err
 }
 
-const AuditsByID = `-- name: AuditsByID :many
-SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
-`
-
-type AuditsByIDParams struct {
-	TenantID uuid.UUID
-	Ids      []uuid.UUID
-}
-
-func (q *Queries) AuditsByID(ctx context.Context, db DBTX, arg AuditsByIDParams) ([]Audit, error) {
-	rows, err := db.Query(ctx, AuditsByID, arg.TenantID, arg.Ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Audit
-	for rows.Next() {
-		var i Audit
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.ID,
-			&i.MerchantID,
-			&i.Kind,
-			&i.SubjectType,
-			&i.SubjectID,
-			&i.OperationID,
-			&i.WechatAuditID,
-			&i.Status,
-			&i.StatusRank,
-			&i.Reason,
-			&i.Source,
-			&i.Attempt,
-			&i.SubmittedAt,
-			&i.DecidedAt,
-			&i.DeadlineAt,
-			&i.NextPollAt,
-			&i.PollN,
-			&i.UpdatedAt,
-			&i.OverdueAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const AuditsTake = `-- name: AuditsTake :many
 UPDATE audits a SET next_poll_at = now() + $1::interval
 FROM audits x

@@ -57,9 +57,6 @@ ORDER BY id LIMIT 3;
 -- name: AuditGet :one
 SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = @id;
 
--- name: AuditsByID :many
-SELECT * FROM audits WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
-
 -- name: AuditHistoryOf :many
 SELECT * FROM audit_history WHERE tenant_id = @tenant_id AND audit_id = ANY (@audit_ids::uuid[]) ORDER BY audit_id, at, status;
 
