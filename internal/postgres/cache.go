@@ -100,7 +100,7 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		return v, nil
 	}
 	// One for each share: a push must not wait for a request's connection.
-	ch := c.loads.DoChan(strconv.Itoa(int(shareOf(ctx)))+" "+k.Tenant.String()+" "+k.ID, func() (any, error) {
+	ch := c.loads.DoChan(k.Tenant.String()+" "+strconv.Itoa(int(shareOf(ctx)))+" "+k.ID, func() (any, error) {
 		if v, ok := c.Peek(k); ok {
 			return v, nil // loaded between our look and our turn
 		}

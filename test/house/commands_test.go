@@ -42,7 +42,7 @@ func TestMakeHelp(t *testing.T) {
 	if got := run(t, "make"); got != help {
 		t.Errorf("make says something else than make help:\n%s", got)
 	}
-	want := []string{"bench", "bench-scale", "build", "check", "dev", "generate", "help", "test", "torture"}
+	want := []string{"attack", "bench", "bench-scale", "build", "check", "dev", "generate", "help", "test", "torture"}
 	var got []string
 	for name, text := range targets(t) {
 		if text == "" {
@@ -77,6 +77,7 @@ func TestMakeRuns(t *testing.T) {
 		"build":       {"CGO_ENABLED=0 go build -o gateway ./cmd/gateway"},
 		"dev":         {"go build", "./gateway dev --ephemeral"},
 		"test":        {"go vet ", "go test ", "./test/...", "speccheck"},
+		"attack":      {"go test ", "./test/isolation -args"},
 		"bench":       {"go build -o gateway ./cmd/gateway", "go run ./test/bench"},
 		"bench-scale": {"go build -o gateway ./cmd/gateway", "go run ./test/bench scale"},
 		"generate":    {"go generate ./api", "sqlc generate", "-update"},

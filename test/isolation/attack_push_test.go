@@ -90,6 +90,7 @@ func TestAttackPushes(t *testing.T) {
 		{"64 inside, audit_id twice", own, inside(strings.Replace(xml, "<status>", "<audit_id>2</audit_id><status>", 1))},
 		{"64 inside, not UTF-8", own, inside(strings.Replace(xml, "of another tenant", "\xff\xfe", 1))},
 	} {
+		tried(t, x.name)
 		begun := time.Now()
 		got := a.c.As("").For("").Do(http.MethodPost, x.path+"?"+x.push.query.Encode(), x.push.body, "Content-Type", "text/xml")
 		if took := time.Since(begun); took > 2*time.Second {
@@ -158,6 +159,7 @@ func TestPushesThatTellNothing(t *testing.T) {
 		{"66 a subscriber's word", "/messages/" + account, event("<MsgType><![CDATA[event]]></MsgType>", "<MsgType><![CDATA[text]]></MsgType><Content><![CDATA[hello]]></Content>"), "unprocessed"},
 	}
 	for i, x := range kept {
+		tried(t, x.name)
 		// Each is another push: CreateTime is what tells them apart.
 		xml := strings.Replace(x.xml, fmt.Sprintf("<CreateTime>%d", time.Now().Unix()), fmt.Sprintf("<CreateTime>%d", time.Now().Unix()-int64(i)), 1)
 		got := sealPush(t, a.Component, xml).to(a.c, a.Tenant.Ref+x.path)
@@ -179,7 +181,7 @@ func TestPushesThatTellNothing(t *testing.T) {
 		t.Errorf("%d calls of WeChat were made", n-a.calls)
 	}
 
-	// 63: a hundred copies, each signed anew, some with an old timestamp.
+	tried(t, "63") // a hundred copies, each signed anew, some with an old timestamp
 	n := len(a.sql(t, `SELECT id FROM event_inbox`))
 	xml := storeEvent(user, audit, "472671857778", 3)
 	for i := range 100 {

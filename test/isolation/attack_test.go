@@ -92,6 +92,7 @@ func TestForgedKeys(t *testing.T) {
 		{"16 tid twice", sign(a.seed, a.header(), `{"tid":"ten_01jd7jx5p0f3e4d5c6b7a8n9mp",`+payload[1:]), 401, "token_invalid"},
 		{"17 wider than its row, what the row has", narrow, 200, ""},
 	} {
+		tried(t, x.name)
 		got := a.raw(t, a.request("GET", "/v1/stores", x.token, ""))
 		if got.status != x.status || got.code != x.code || (got.header.Get("WWW-Authenticate") != "") != (x.status == 401) {
 			t.Errorf("%s: %d %s %s, want %d %s", x.name, got.status, got.code, got.body, x.status, x.code)
@@ -101,6 +102,7 @@ func TestForgedKeys(t *testing.T) {
 		}
 		a.untouched(t, x.name)
 	}
+	tried(t, "17")
 	if got := a.raw(t, a.request("GET", "/v1/merchants", narrow, "")); got.status != 403 || got.code != "scope_missing" {
 		t.Errorf("17 wider than its row, what the row lacks: %d %s", got.status, got.body)
 	}
@@ -108,7 +110,7 @@ func TestForgedKeys(t *testing.T) {
 		t.Errorf("6 a token made the gateway fetch %d documents", n)
 	}
 
-	// 22: one address guesses, another one works.
+	tried(t, "22") // one address guesses, another one works
 	guess := a.request("GET", "/v1/me", flip(last+20), "")
 	codes := map[int]int{}
 	for range 300 {
@@ -220,6 +222,9 @@ func TestAttackRequests(t *testing.T) {
 	}
 	add("80 no permission set", "POST", "/v1/stores", good, 403, "permission_set_missing", "Merchant-Id: "+poor, "Idempotency-Key: spent-for-nothing")
 	add("80 no permission set, live", "GET", "/v1/stores?source=live", "", 403, "permission_set_missing", "Merchant-Id: "+poor)
+	for _, after := range []string{"-1", "18446744073709551616", "1e3", "x", ""} {
+		add("90 "+after, "GET", "/v1/events?after="+after, "", 400, "invalid_parameter")
+	}
 	add("91 unknown parameters", "GET", "/v1/stores?fields=secret&__proto__=1", "", 400, "invalid_parameter")
 	add("91 a thousand", "GET", "/v1/stores?status=active"+strings.Repeat("&a=1", 900), "", 400, "invalid_parameter")
 	add("91 status a hundred times", "GET", "/v1/stores?status=active"+strings.Repeat("&status=active", 100), "", 400, "invalid_parameter")
@@ -228,6 +233,7 @@ func TestAttackRequests(t *testing.T) {
 	add("91 SQL in an order", "GET", "/v1/stores?sort=id;DROP%20TABLE%20stores", "", 400, "invalid_parameter")
 
 	for _, x := range list {
+		tried(t, x.name)
 		got := a.raw(t, a.request(x.method, x.target, a.Key, x.body, x.headers...))
 		switch {
 		case x.status == 0 && got.status != 400 && got.status != 404:
@@ -273,6 +279,7 @@ func TestAttackBytes(t *testing.T) {
 		{"76 CONNECT", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n" + key + "\r\n", "400 404 405"},
 		{"74 headers of 17 KiB", "GET /v1/me HTTP/1.1\r\n" + host + key + "X: " + strings.Repeat("x", 40<<10) + "\r\n\r\n", "431"},
 	} {
+		tried(t, x.name)
 		got := a.raw(t, x.request)
 		if got.status == 0 || !strings.Contains(x.want, fmt.Sprint(got.status)) {
 			t.Errorf("%s: %d %s, want %s", x.name, got.status, got.body, x.want)
@@ -291,6 +298,7 @@ func TestAttackBytes(t *testing.T) {
 		"75 obs-fold": "GET /v1/me HTTP/1.1\r\n" + host + "Connection: close\r\nAuthorization:\r\n Bearer " + a.Key + "\r\nX: a\r\n Authorization: Bearer x\r\n\r\n",
 		"75 bare LF":  "GET /v1/me HTTP/1.1\n" + strings.ReplaceAll(host+key, "\r", "") + "Connection: close\n\n",
 	} {
+		tried(t, name)
 		if got := a.raw(t, request); got.status != 200 && got.status != 400 {
 			t.Errorf("%s: %d %s", name, got.status, got.body)
 		}
@@ -298,6 +306,7 @@ func TestAttackBytes(t *testing.T) {
 	a.untouched(t, "75")
 	// 74: addresses and hosts that the caller invents. The gateway believes a
 	// proxy's word only; our own links name our own host.
+	tried(t, "74")
 	stranger := a.Start(map[string]string{"GATEWAY_TRUSTED_PROXIES": ""})
 	c := a.c.At(stranger)
 	before := len(stranger.Logged("request"))
@@ -322,6 +331,7 @@ func TestAttackBytes(t *testing.T) {
 	}
 	// 76: a page of one tenant's can't read what another one's key gets.
 	for origin, allowed := range map[string]bool{"https://shop.example": true, "https://other.example": false, "https://evil.example": false, "null": false, "http://localhost:3000": false} {
+		tried(t, "76")
 		got := a.raw(t, a.request("GET", "/v1/me", a.Key, "", "Origin: "+origin))
 		if (got.header.Get("Access-Control-Allow-Origin") == origin) != allowed || got.header.Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("76 %s: %v", origin, got.header)
@@ -355,6 +365,7 @@ func TestSlowCallers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
+			tried(t, x.name)
 			conn := dial(t)
 			begun := time.Now()
 			closed := make(chan string, 1)

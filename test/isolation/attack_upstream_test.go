@@ -189,6 +189,7 @@ func TestRudeWeChat(t *testing.T) {
 	})
 	check := func(path, name string, got *world.Answer, most int) {
 		t.Helper()
+		tried(t, "82")
 		name = path + ": " + name
 		a.civil(t, name, got)
 		if got.Code() == "upstream_circuit_open" {
@@ -317,6 +318,7 @@ func TestMovedCiphertexts(t *testing.T) {
 		"another merchant's": a.c.For(second),
 		"another tenant's":   a.c.As(bKey).For(typeid.Format(typeid.Merchant, copied)),
 	} {
+		tried(t, "83")
 		var got *world.Answer
 		a.Eventually(name+" token is in the row", func() error { // caches hear of it; until then the former token is good
 			a.calls = len(a.Journal(""))

@@ -107,6 +107,7 @@ func TestNoSecretShows(t *testing.T) {
 	lost.URL = rec.before(t, "", lost.URL)
 	nowhere(t, w, c.At(lost), store)
 	slow.Wait()
+	tried(t, "81")
 	metrics := get(t, g.AdminURL+"/metrics") + get(t, lost.AdminURL+"/metrics")
 	g.Stop()
 	lost.Stop()

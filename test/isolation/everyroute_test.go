@@ -31,7 +31,7 @@ func TestEveryRouteRefuses(t *testing.T) {
 				}
 				for _, x := range list {
 					n++
-					tried(x.rows)
+					tried(t, x.rows)
 					if err := x.judge(try(g, x)); err != nil {
 						t.Error(err)
 					}
@@ -40,8 +40,7 @@ func TestEveryRouteRefuses(t *testing.T) {
 					a.untouched(t, g.op.id)
 				}
 			}
-			t.Logf("%d operations, %d inputs", len(targets), n)
-			counted(name, len(targets), n)
+			counted(t, len(targets), n)
 		})
 	}
 	with := func(g target, x input) *world.Answer { return g.client.Do(x.method, x.path, x.body, x.headers...) }

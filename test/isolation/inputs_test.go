@@ -148,11 +148,11 @@ func (g target) brokenBodies(places []place) []input {
 	for _, p := range places {
 		if len(p.way) > 0 {
 			for name, v := range p.wrongTypes() {
-				out = append(out, g.but("39", p.pointer()+" is "+name, http.StatusUnprocessableEntity, "validation_failed").says(p.with(v)).names(p.pointer()))
+				out = append(out, g.but("", p.pointer()+" is "+name, http.StatusUnprocessableEntity, "validation_failed").says(p.with(v)).names(p.pointer()))
 			}
 		}
 		for name, v := range p.brokenRules() {
-			out = append(out, g.but("37 to 46", p.pointer()+" "+name, http.StatusUnprocessableEntity, "validation_failed").says(p.with(v)).names(p.pointer()))
+			out = append(out, g.but("", p.pointer()+" "+name, http.StatusUnprocessableEntity, "validation_failed").says(p.with(v)).names(p.pointer()))
 		}
 		if p.schema.Type.Is("object") && p.schema.AdditionalProperties.Has != nil && len(p.way) > 0 {
 			inner := p

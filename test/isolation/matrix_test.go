@@ -170,6 +170,7 @@ func (m *matrix) routes(t *testing.T) {
 				twins := m.cells(op, p, k, other, &m.two.b, &m.two.a)
 				for i, x := range m.cells(op, p, k, value, &m.two.b, &m.two.a) {
 					m.n++
+					tried(t, "18")
 					a := m.try(m.b, x)
 					if err := x.want(a); err != nil {
 						t.Errorf("%s: %v", op.id, err)

@@ -87,6 +87,7 @@ func (m *matrix) pushes(t *testing.T) {
 		{"A's account comes to B", "/component", componentEvent(componentB.AppID, "authorized", code)},
 	}
 	for _, k := range kept {
+		tried(t, "65")
 		if a := sealPush(t, componentB, k.plain).to(m.b, ref+k.path); a.Status != http.StatusOK || string(a.Body) != "success" {
 			t.Errorf("%s: %d %s, want success", k.name, a.Status, a.Body)
 		}
@@ -105,6 +106,7 @@ func (m *matrix) pushes(t *testing.T) {
 		"B's signature on A's encrypted one": {signPush(componentB, encryptOf(sealPush(t, m.two.a.component, storeEvent(user, audit, "472671857995", 1)))), ref + "/messages/" + appid},
 		"A's signature, B's key":             {signPush(m.two.a.component, encryptOf(sealPush(t, componentB, storeEvent(user, audit, "472671857994", 1)))), theirs + "/messages/" + appid},
 	} {
+		tried(t, "60")
 		if a := p.push.to(m.b, p.path); a.Status != http.StatusForbidden || len(a.Body) != 0 {
 			t.Errorf("%s: %d %q, want 403 and nothing", name, a.Status, a.Body)
 		}

@@ -84,7 +84,7 @@ func TestAttackValues(t *testing.T) {
 		c := a.c.For(merchant)
 		path := strings.Replace(op.path, "{merchant_id}", merchant, 1) + "?validate_only=true"
 		ask := func(v any) *world.Answer {
-			tried(fmt.Sprint(x.row))
+			tried(t, fmt.Sprint(x.row))
 			var body object
 			if err := json.Unmarshal(marshal(op.body), &body); err != nil {
 				t.Fatal(err)
@@ -108,9 +108,31 @@ func TestAttackValues(t *testing.T) {
 		}
 		a.untouched(t, fmt.Sprint(x.row, " ", x.field))
 	}
-	tried("40")
+	tried(t, "40")
 	if got := a.c.For(goodsOf).Do("POST", "/v1/goods?validate_only=true", object{"name": "Tea", "cover_media_id": media, "path": "pages/a", "pricing": price("fixed", "amount", "1", "min", "1")}); got.Code() != "unknown_field" {
 		t.Errorf("40 a member of another kind of price: %d %s", got.Status, got.Body)
+	}
+	a.well(t)
+}
+
+// Attack 59: a file's own name goes nowhere, whatever it is.
+func TestFileNamesStayHere(t *testing.T) {
+	t.Parallel()
+	a := newArena(t, world.Options{})
+	for i, name := range []string{"../../x-evil.sh", "x-evil.jpg; filename=y", `x-evil\"`, "x-evil\u202egpj", strings.Repeat("x-evil", 1000)} {
+		tried(t, "59")
+		picture := append(onePixel[:len(onePixel):len(onePixel)], byte(i)) // what stands behind a picture is a part of it
+		body := "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\nContent-Type: text/html\r\n\r\n" + string(picture) + "\r\n--b--\r\n"
+		a.c.Do("POST", "/v1/media/images", body, "Content-Type", "multipart/form-data; boundary=b").Want(http.StatusCreated)
+	}
+	calls := a.Journal("cgi-bin/media/uploadimg")
+	if len(calls) != 5 {
+		t.Fatalf("%d uploads", len(calls))
+	}
+	for _, call := range calls {
+		if sent := string(call.Bytes); strings.Contains(sent, "x-evil") || strings.Contains(sent, "text/html") || !strings.Contains(sent, "image/jpeg") {
+			t.Errorf("WeChat was sent %.300q", sent)
+		}
 	}
 	a.well(t)
 }

@@ -55,6 +55,7 @@ func (m *matrix) sameNumber(t *testing.T) {
 		{"/v1/stores", "poi_id", sharedPOI, stores, 0, 1},
 		{"/v1/goods", "goods_id", sharedGoods, goods, 3, 2},
 	} {
+		tried(t, "21")
 		ids := map[*side]string{}
 		for s, c := range map[*side]*world.Client{&m.two.a: m.a, &m.two.b: m.b} {
 			one := x.list + "/" + x.number
@@ -91,6 +92,7 @@ func (m *matrix) sameIdempotencyKey(t *testing.T) {
 	calls := m.calls(&m.two.a)
 	seen := map[string]bool{first.Get("id"): true}
 	for _, merchant := range m.two.b.merchants[:2] {
+		tried(t, "26")
 		other := m.two.b.sim.NewStore(int(time.Now().UnixNano() % 10_000))
 		a := m.b.For(merchant).Do("POST", "/v1/stores", other, "Idempotency-Key", key).Want(http.StatusAccepted)
 		if a.Header.Get("Idempotency-Replayed") != "" || seen[a.Get("id")] {

@@ -3,6 +3,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -167,6 +168,7 @@ func TestEveryTableHidesOtherTenants(t *testing.T) {
 		}
 		for range 2 { // a new setting of the tenant, and one that was ''
 			for _, statement := range []string{`UPDATE ` + table + ` SET tenant_id = tenant_id`, `DELETE FROM ` + table} {
+				tried(t, "85")
 				_ = db.InSystem(ctx, func(tx postgres.DBTX) error {
 					if n := count(tx, `true`); n != 0 {
 						t.Errorf("%s: %d rows without a tenant", table, n)
@@ -224,6 +226,7 @@ func TestEveryTableHidesOtherTenants(t *testing.T) {
 	}
 	for _, table := range appendOnly { // change_log stands outside row-level security
 		for _, statement := range []string{`UPDATE ` + table + ` SET tenant_id = tenant_id`, `DELETE FROM ` + table, `TRUNCATE ` + table} {
+			tried(t, "84")
 			err := db.InSystem(ctx, func(tx postgres.DBTX) error {
 				_, err := tx.Exec(ctx, statement)
 				return err
@@ -258,6 +261,7 @@ func TestServingRole(t *testing.T) {
 		"one with options":               asking("options", "-crole="+bypass),
 		"one with row security off":      asking("row_security", "off"),
 	} {
+		tried(t, "84")
 		db, err := postgres.Open(t.Context(), postgres.Config{DSN: dsn})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -292,11 +296,14 @@ func fallsBack(t *testing.T, w *two, role string) bool {
 	return len(w.sql(t, `SELECT 1 FROM pg_roles WHERE rolname = $1 AND rolbypassrls`, role)) == 0
 }
 
+// poolUses is a million in the long form: make attack ARGS="-pool 1000000".
+var poolUses = flag.Int("pool", 20_000, "how often a pooled connection is used and looked at")
+
 // Attack 86: whatever ended the transaction before, the next user of a pooled
 // connection finds no tenant on it.
 func TestPooledConnectionsForgetTheTenant(t *testing.T) {
 	t.Parallel()
-	const iterations, workers = 20_000, 8
+	const workers = 8
 	dsn := pgtest.DSN(t)
 	open := func(conns int32) *postgres.DB {
 		db, err := postgres.Open(t.Context(), postgres.Config{DSN: dsn, MaxConns: conns})
@@ -358,7 +365,7 @@ func TestPooledConnectionsForgetTheTenant(t *testing.T) {
 	var pool sync.WaitGroup
 	for range workers {
 		pool.Go(func() {
-			for i := range iterations / workers {
+			for i := range *poolUses / workers {
 				if i%100 == 99 { // costs a connection each time
 					cancelled(t.Context(), uuid.New())
 				} else {
@@ -373,4 +380,5 @@ func TestPooledConnectionsForgetTheTenant(t *testing.T) {
 		})
 	}
 	pool.Wait()
+	tried(t, "86")
 }
