@@ -11,6 +11,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mendian/mendian/internal/sandbox"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
@@ -30,6 +34,7 @@ type arena struct {
 	*two
 	g     *world.Gateway
 	c     *world.Client // all of the tenant, for the merchant
+	rec   recorder      // of what it and raw requests are answered
 	addr  string
 	kid   string
 	seed  ed25519.PrivateKey
@@ -47,14 +52,15 @@ func newArena(t *testing.T, o world.Options, before ...func(*world.World)) *aren
 	for name, v := range o.Env {
 		env[name] = v
 	}
-	o.Env = env
+	o.Env, o.Component = env, canaries
 	a := &arena{two: &two{World: world.New(t, o)}}
 	for _, prepare := range before {
 		prepare(a.World)
 	}
 	a.g = a.Start(nil)
 	a.addr = strings.TrimPrefix(a.g.URL, "http://")
-	a.c = a.Demo(a.g)
+	a.c = world.NewClient(t, a.g.URL, a.Key, &a.rec).For(a.Demo(a.g).Merchant)
+	t.Cleanup(func() { a.showsNoSecret(t) })
 	a.two.a.id = a.UUID(typeid.Tenant, a.Tenant.ID)
 	a.Run("tenant", "update", a.Tenant.ID, "--return-url-allow", "https://shop.example", "--cors-origin", "https://shop.example")
 	head, _, _ := strings.Cut(a.Key, ".")
@@ -147,6 +153,46 @@ func (a *arena) well(t *testing.T) {
 	}
 }
 
+// showsNoSecret ends the gateway and looks, after whatever was tried on it at
+// debug level, for every secret that lived meanwhile: in what it wrote and
+// answered, in its metrics, its database and its spool. What was put there on
+// purpose has to be found.
+func (a *arena) showsNoSecret(t *testing.T) {
+	t.Helper()
+	if t.Failed() {
+		return // it may have ended in the middle of anything
+	}
+	a.Exec(`UPDATE merchants SET metadata = jsonb_build_object('note', $1::text)`, onPurpose)
+	note := strings.Replace(storeEvent("gh_x", "1", "0", 1), "add_store_audit_info", onPurpose, 1)
+	sealPush(t, a.Component, note).to(a.c, a.Tenant.Ref+"/messages/"+sandbox.DemoOfficialAccount).Want(http.StatusOK)
+	a.Eventually("the event is logged", func() error {
+		if !strings.Contains(a.g.Output(), onPurpose) {
+			return fmt.Errorf("%s", a.g.Tail(3))
+		}
+		return nil
+	})
+	metrics := get(t, a.g.AdminURL+"/metrics")
+	a.g.Kill()
+	if err := os.WriteFile(filepath.Join(a.Dir, "spool-0", "on-purpose"), []byte(onPurpose), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := secretsOf(t, a.World, &a.rec)
+	for _, what := range []string{"component secret", "message token", "EncodingAESKey", "ticket", "component token", "authorizer token", "refresh token", "API key", "keyset"} {
+		if !slices.ContainsFunc(found, func(s canary) bool { return s.what == what && len(s.value) >= 12 }) {
+			t.Errorf("no %s is known: nothing would be looked for", what)
+		}
+	}
+	for _, h := range []struct{ name, text, marker string }{
+		{"the log", a.g.Output(), onPurpose}, {"/metrics", metrics, `route="/v1/`}, {"the database", dump(t, a.World), onPurpose}, {"the spool", files(t, a.Dir, "spool-"), onPurpose},
+	} {
+		if !strings.Contains(h.text, h.marker) {
+			t.Errorf("%s: what was put there on purpose is not found in %d bytes", h.name, len(h.text))
+		}
+		noneIn(t, h.name, h.text, found)
+	}
+	a.rec.holdsNone(t, found)
+}
+
 // address is one that nobody has come from before.
 func (a *arena) address() string {
 	a.from++
@@ -180,6 +226,8 @@ func (a *arena) raw(t *testing.T, request string) answer {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body) // as far as it came
 	out := answer{status: resp.StatusCode, header: resp.Header, body: string(body), took: time.Since(begun)}
+	method, target, _ := strings.Cut(request, " ")
+	a.rec.keep(reply{method, target[:strings.IndexAny(target+" ", " ?")], resp.StatusCode, fmt.Sprint(resp.Header), string(body)})
 	var p struct{ Code string }
 	if json.Unmarshal(body, &p) == nil {
 		out.code = p.Code

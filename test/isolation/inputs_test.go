@@ -168,7 +168,11 @@ func (g target) brokenParameters() []input {
 	var out []input
 	for _, p := range g.op.parameters {
 		for name, text := range p.wrong() {
-			x := g.but("29, 91", p.key()+" is "+name, http.StatusBadRequest, "invalid_parameter").names(p.name)
+			rows := "29, 91"
+			if p.name == "after" {
+				rows = "90"
+			}
+			x := g.but(rows, p.key()+" is "+name, http.StatusBadRequest, "invalid_parameter").names(p.name)
 			switch p.in {
 			case "path":
 				if name == "nothing" {

@@ -170,6 +170,9 @@ func (m *matrix) routes(t *testing.T) {
 				twins := m.cells(op, p, k, other, &m.two.b, &m.two.a)
 				for i, x := range m.cells(op, p, k, value, &m.two.b, &m.two.a) {
 					m.n++
+					if meanings[p.key()].how == bound {
+						tried(t, "28")
+					}
 					tried(t, "18")
 					a := m.try(m.b, x)
 					if err := x.want(a); err != nil {
@@ -255,6 +258,9 @@ func (m *matrix) lists(t *testing.T) {
 					for name, v := range from {
 						q[name] = v
 					}
+				}
+				if op.has("query", "after") {
+					tried(t, "90")
 				}
 				a := m.b.For(merchant).Do("GET", op.path+"?"+q.Encode(), nil)
 				if err := shows(a, m.marks, ""); err != nil {

@@ -3,6 +3,7 @@ package isolation
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -150,10 +151,11 @@ func held() error {
 	if err != nil {
 		return err
 	}
+	var wrong []error
 	for _, a := range list {
 		for _, name := range a.Shown {
 			if !strings.Contains(name, " ") && tally.rows[name][a.N] == 0 {
-				return fmt.Errorf("%s has met no case of row %d", name, a.N)
+				wrong = append(wrong, fmt.Errorf("%s has met no case of row %d", name, a.N))
 			}
 		}
 	}
@@ -165,11 +167,14 @@ func held() error {
 	for name, size := range tally.matrices {
 		total += size[1]
 		if size[0] != len(ops) {
-			return fmt.Errorf("%s met %d operations, of %d", name, size[0], len(ops))
+			wrong = append(wrong, fmt.Errorf("%s met %d operations, of %d", name, size[0], len(ops)))
 		}
 	}
 	if total < 5000 {
-		return fmt.Errorf("%d cases are made from the contract, want 5,000 at least", total)
+		wrong = append(wrong, fmt.Errorf("%d cases are made from the contract, want 5,000 at least", total))
+	}
+	if wrong != nil {
+		return errors.Join(wrong...)
 	}
 	page := table(list, total)
 	if *update {
