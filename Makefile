@@ -60,10 +60,10 @@ test: ## all tests: vet, real Postgres, the built binary, drift; no Docker neede
 # Vet ran before; nothing may hang CI; linking is quicker without DWARF.
 TESTARGS = -vet=off -timeout 9m -ldflags=-w $(TESTFLAGS)
 
-# Everything that docs/reference/attacks.md lists. -update writes that page anew
-# from the run; -pool 1000000 is the long form of what pooled connections keep.
+# Everything that docs/reference/attacks.md lists; -pool 1000000 is the long form
+# of what pooled connections keep.
 .PHONY: attack
-attack: ## try every attack, bad input and leak between tenants on the built binary (ARGS="-pool 1000000", ARGS=-update)
+attack: ## try every attack, bad input and leak between tenants on the built binary (ARGS="-pool 1000000")
 	$(STATIC) go test -count=1 -timeout 60m -vet=off -ldflags=-w ./test/isolation -args $(ARGS)
 
 # How much, how many processes, and the seed of a run that is to be repeated:

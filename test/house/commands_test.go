@@ -151,7 +151,7 @@ func TestLicence(t *testing.T) {
 func TestContributorDocsNameWhatExists(t *testing.T) {
 	t.Parallel()
 	known := targets(t)
-	for _, doc := range []string{"CONTRIBUTING.md", "docs/development.md"} {
+	for _, doc := range []string{"CONTRIBUTING.md", "docs/development.md", "docs/security.md"} {
 		text := read(t, doc)
 		for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z][a-z-]*)").FindAllStringSubmatch(text, -1) {
 			if _, ok := known[m[1]]; !ok {
