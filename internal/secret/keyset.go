@@ -2,15 +2,19 @@ package secret
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/core/cryptofmt"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -18,8 +22,16 @@ import (
 
 // A Keyset seals and opens what lies at rest. Its file is the one secret that
 // the database and the spool need besides themselves: keep it in a secret
-// store or a file of mode 0600, and back it up apart from them.
+// store or a file of mode 0600, and back it up apart from them. It is safe for
+// concurrent use, also with Reload.
 type Keyset struct {
+	path    string
+	current atomic.Pointer[keys]
+}
+
+// keys is what the file held when it was read.
+type keys struct {
+	file   [sha256.Size]byte
 	handle *keyset.Handle
 	aead   tink.AEAD
 }
@@ -35,8 +47,8 @@ func CreateKeyset(path string) error {
 	if err != nil {
 		return err
 	}
-	var buf bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
+	b, err := encode(handle)
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -46,8 +58,14 @@ func CreateKeyset(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(buf.Bytes())
+	_, err = f.Write(b)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func encode(handle *keyset.Handle) ([]byte, error) {
+	var buf bytes.Buffer
+	err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf))
+	return buf.Bytes(), err
 }
 
 // ErrNoKeyset is returned by OpenKeyset when there is no file.
@@ -55,15 +73,24 @@ var ErrNoKeyset = errors.New("no keyset file: make one with `gateway keyset crea
 
 // OpenKeyset reads the keyset at path. Its errors never quote the file.
 func OpenKeyset(path string) (*Keyset, error) {
-	f, err := os.Open(path)
+	k := &Keyset{path: path}
+	read, err := readKeys(path)
+	if err != nil {
+		return nil, err
+	}
+	k.current.Store(read)
+	return k, nil
+}
+
+func readKeys(path string) (*keys, error) {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNoKeyset)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(f))
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(b)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a keyset", path)
 	}
@@ -71,24 +98,74 @@ func OpenKeyset(path string) (*Keyset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a keyset for authenticated encryption", path)
 	}
-	return &Keyset{handle: handle, aead: primitive}, nil
+	return &keys{sha256.Sum256(b), handle, primitive}, nil
 }
+
+// Reload takes up what the file holds now and reports whether that is something
+// else. A file that can't be read, or that lacks the key which seals here, is
+// refused: what was sealed a moment ago could not be opened any more.
+func (k *Keyset) Reload() (changed bool, err error) {
+	was := k.current.Load()
+	now, err := readKeys(k.path)
+	if err != nil || now.file == was.file {
+		return false, err
+	}
+	if seals := was.seals(); !HasKey(now.info(), seals) {
+		return false, fmt.Errorf("%s: not taken up: it lacks key %d, which seals here", k.path, seals)
+	}
+	k.current.Store(now)
+	return true, nil
+}
+
+// A Role is what a key of a keyset is there for.
+type Role string
+
+// One key seals. A next key opens and doesn't seal yet, so that every process
+// knows it in time; an old key has sealed, and opens what is left of that.
+const (
+	RoleNext  Role = "next"
+	RoleSeals Role = "seals"
+	RoleOld   Role = "old"
+)
 
 // KeyInfo describes a key without its secret.
 type KeyInfo struct {
 	ID      uint32 `json:"id"`
 	Primary bool   `json:"primary"`
 	Status  string `json:"status"`
+	Role    Role   `json:"role"`
 }
 
-// Keys lists the keyset's keys.
-func (k *Keyset) Keys() []KeyInfo {
+// Keys lists the keyset's keys in the order in which they were added.
+func (k *Keyset) Keys() []KeyInfo { return k.current.Load().info() }
+
+// SealsWith is the id of the key that seals.
+func (k *Keyset) SealsWith() uint32 { return k.current.Load().seals() }
+
+func (k *keys) seals() uint32 { return k.handle.KeysetInfo().GetPrimaryKeyId() }
+
+// info tells roles by the order: keys are added at the end, and each seals once.
+func (k *keys) info() []KeyInfo {
 	info := k.handle.KeysetInfo()
+	role := RoleOld
 	var out []KeyInfo
 	for _, key := range info.GetKeyInfo() {
-		out = append(out, KeyInfo{ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(), Status: strings.ToLower(key.GetStatus().String())})
+		i := KeyInfo{ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(), Status: strings.ToLower(key.GetStatus().String()), Role: role}
+		if i.Primary {
+			i.Role, role = RoleSeals, RoleNext
+		}
+		out = append(out, i)
 	}
 	return out
+}
+
+// KeyOf tells by which key a ciphertext was sealed. ok is false for bytes that
+// no keyset made.
+func KeyOf(ciphertext []byte) (id uint32, ok bool) {
+	if len(ciphertext) < cryptofmt.TinkPrefixSize || ciphertext[0] != cryptofmt.TinkStartByte {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(ciphertext[1:]), true
 }
 
 // A Place is where a ciphertext lies. It is bound into the seal, so that one
@@ -106,12 +183,12 @@ func (p Place) associated() []byte {
 
 // Seal encrypts plaintext for p. The result starts with the id of its key.
 func (k *Keyset) Seal(p Place, plaintext []byte) ([]byte, error) {
-	return k.aead.Encrypt(plaintext, p.associated())
+	return k.current.Load().aead.Encrypt(plaintext, p.associated())
 }
 
 // Open decrypts what Seal made for the same Place, or returns ErrSealed.
 func (k *Keyset) Open(p Place, ciphertext []byte) ([]byte, error) {
-	plain, err := k.aead.Decrypt(ciphertext, p.associated())
+	plain, err := k.current.Load().aead.Decrypt(ciphertext, p.associated())
 	if err != nil {
 		return nil, fmt.Errorf("%s.%s: %w", p.Table, p.Column, ErrSealed)
 	}
@@ -130,12 +207,12 @@ func (k *Keyset) OpenText(p Place, ciphertext []byte) (Text, error) {
 // SealFor and OpenFor are for what lies at no place of ours, such as a cursor
 // that a caller keeps: aad says what it belongs to.
 func (k *Keyset) SealFor(plaintext, aad []byte) ([]byte, error) {
-	return k.aead.Encrypt(plaintext, aad)
+	return k.current.Load().aead.Encrypt(plaintext, aad)
 }
 
 // OpenFor decrypts what SealFor made for the same aad, or returns ErrSealed.
 func (k *Keyset) OpenFor(ciphertext, aad []byte) ([]byte, error) {
-	plain, err := k.aead.Decrypt(ciphertext, aad)
+	plain, err := k.current.Load().aead.Decrypt(ciphertext, aad)
 	if err != nil {
 		return nil, ErrSealed
 	}
