@@ -231,20 +231,20 @@ func (s *Spool) write(r Record) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	sealed, err := s.keyset.Seal(place, plain)
+	frame, by, err := seal(s.keyset, plain)
 	if err != nil {
 		return 0, err
 	}
-	frame := make([]byte, headerLen, headerLen+len(sealed))
-	copy(frame, magic)
-	binary.BigEndian.PutUint32(frame[4:], uint32(len(sealed)))
-	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(sealed, castagnoli))
-	frame = append(frame, sealed...)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
 		return 0, s.broken
+	}
+	if by != s.keyset.SealsWith() { // what follows Reseal must not be what it ended
+		if frame, _, err = seal(s.keyset, plain); err != nil {
+			return 0, err
+		}
 	}
 	if s.size+int64(len(frame)) > fault.Segment(segmentSize) && s.size > 0 {
 		if err := s.rotate(); err != nil {
@@ -307,11 +307,7 @@ func (s *Spool) rotate() error {
 	}
 	s.file, s.size = f, 0
 	fault.Synced(f.Name(), 0)
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncDir(s.dir)
 }
 
 func (s *Spool) segments() ([]string, error) {
@@ -401,9 +397,37 @@ var (
 
 const headerLen = 12
 
+// seal makes a record's frame, and tells by which key.
+func seal(keyset *secret.Keyset, plain []byte) (frame []byte, by uint32, err error) {
+	sealed, err := keyset.Seal(place, plain)
+	if err != nil {
+		return nil, 0, err
+	}
+	frame = make([]byte, headerLen, headerLen+len(sealed))
+	copy(frame, magic)
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(sealed)))
+	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(sealed, castagnoli))
+	by, _ = secret.KeyOf(sealed)
+	return append(frame, sealed...), by, nil
+}
+
 // read yields the records of one segment. After damage it looks for the next
 // frame; a checksum and the seal stand between bytes and a Record.
 func read(r io.Reader, keyset *secret.Keyset, yield func(Record)) (damaged int, err error) {
+	return frames(r, func(sealed []byte) bool {
+		var rec Record
+		plain, err := keyset.Open(place, sealed)
+		if err != nil || json.Unmarshal(plain, &rec) != nil {
+			return false
+		}
+		yield(rec)
+		return true
+	})
+}
+
+// frames gives what was sealed in one segment to take, which says whether that
+// is a record.
+func frames(r io.Reader, take func(sealed []byte) bool) (damaged int, err error) {
 	br := bufio.NewReaderSize(r, maxRecord+headerLen)
 	skipping := false
 	skip := func() {
@@ -435,18 +459,11 @@ func read(r io.Reader, keyset *secret.Keyset, yield func(Record)) (damaged int, 
 		if err != nil && !errors.Is(err, io.EOF) {
 			return damaged, err
 		}
-		if len(frame) < headerLen+n || crc32.Checksum(frame[headerLen:], castagnoli) != sum {
-			skip()
-			continue
-		}
-		var rec Record
-		plain, err := keyset.Open(place, frame[headerLen:])
-		if err != nil || json.Unmarshal(plain, &rec) != nil {
+		if len(frame) < headerLen+n || crc32.Checksum(frame[headerLen:], castagnoli) != sum || !take(frame[headerLen:]) {
 			skip()
 			continue
 		}
 		skipping = false
 		_, _ = br.Discard(headerLen + n)
-		yield(rec)
 	}
 }
