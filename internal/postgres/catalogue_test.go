@@ -21,6 +21,8 @@ var notTenantScoped = map[string]string{
 	"admin_keys":   "keys of the installation, bound to no tenant",
 	"change_log":   "changes of the installation have no tenant; only admin routes read it, and nobody can alter it",
 
+	"keyset_holders": "which process holds which keys, by id; no tenant is concerned",
+
 	"goose_db_version": "which migrations ran; read-only for the serving role",
 
 	// River's tables carry no tenant: job arguments are ids, and a worker opens
