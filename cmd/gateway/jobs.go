@@ -48,6 +48,8 @@ func (g *gateway) jobs() []job {
 				}
 			}
 		}},
+		{"hold the keyset", 2 * time.Second, g.rotation.Hold},
+		{"seal anew", 2 * time.Second, g.rotation.Reseal},
 		{"sweep the spool", time.Hour, func(context.Context) error { return g.spool.Sweep(time.Now()) }},
 	}
 }

@@ -20,11 +20,14 @@ type keysetView struct {
 func newKeysetCmd() *cobra.Command {
 	var output, file string
 	cmd := &cobra.Command{
-		Use: "keyset", Short: "Make or describe the keyset that seals what lies at rest",
+		Use: "keyset", Short: "Make, describe or rotate the keyset that seals what lies at rest",
 		Long: `Secrets, tokens and message bodies lie in the database and in the spool only as
 ciphertext; the keyset opens them. Whoever has the database and the keyset has
 everything, and without the keyset a backup of the database is of no use: keep
-it in a secret store or in a file of mode 0600, and back it up apart.`,
+it in a secret store or in a file of mode 0600, and back it up apart.
+
+To rotate it: gateway keyset rotate, then, when gateway keyset status shows that
+nothing lies sealed with the old key, gateway keyset retire.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -44,11 +47,7 @@ it in a secret store or in a file of mode 0600, and back it up apart.`,
 		return show(cmd.OutOrStdout(), output, v, func(w io.Writer) {
 			fmt.Fprintln(w, v.File)
 			for _, key := range v.Keys {
-				note := ""
-				if key.Primary {
-					note = ", seals"
-				}
-				fmt.Fprintf(w, "  key %d: %s%s\n", key.ID, key.Status, note)
+				fmt.Fprintf(w, "  key %d: %s, %s\n", key.ID, key.Status, roleText[key.Role])
 			}
 		})
 	}
@@ -82,5 +81,8 @@ it in a secret store or in a file of mode 0600, and back it up apart.`,
 		outputFlag(c, &output)
 		cmd.AddCommand(c)
 	}
+	cmd.AddCommand(newKeysetRotateCmd(), newKeysetStatusCmd(), newKeysetRetireCmd(), newKeysetForgetCmd())
 	return cmd
 }
+
+var roleText = map[secret.Role]string{secret.RoleNext: "opens, and doesn't seal yet", secret.RoleSeals: "seals", secret.RoleOld: "only opens", "": "not in the file"}

@@ -30,6 +30,7 @@ import (
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/reference"
+	"github.com/mendian/mendian/internal/rotation"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
@@ -87,6 +88,7 @@ type gateway struct {
 	ledger     *ledger.Ledger
 	inbox      *inbox.Inbox
 	migrations *migration.Migrations
+	rotation   *rotation.Holder
 	edge       *handlers.Edge
 	river      *river.Client[pgx.Tx]
 
@@ -138,6 +140,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Spool: g.spool, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})
 	g.migrations = migration.New(migration.Deps{DB: g.db, Authorizer: g.auth, Ledger: g.ledger, Background: g.background, Log: log,
 		Instance: g.spool.Instance(), Pace: schedule().Polls})
+	g.rotation = &rotation.Holder{DB: g.db, Keyset: g.keyset, Spool: g.spool, Log: log}
 	if g.edge, err = g.newEdge(); err != nil {
 		return nil, err
 	}
@@ -236,6 +239,9 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	background.Go(func() { g.keep(life, "hear changes", endless(g.changes.Run)) })
 	if err := g.ledger.Replay(ctx, g.inbox.Left); err != nil {
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
+	}
+	if err := g.rotation.Start(ctx); err != nil {
+		return errors.Join(fmt.Errorf("GATEWAY_KEYSET_FILE: %w", err), public.Close())
 	}
 	g.replayed.Store(true)
 	// Not before: what is accepted now must not be taken for what an earlier

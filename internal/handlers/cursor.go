@@ -15,8 +15,8 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 )
 
-// cursorLife is how long a cursor works.
-const cursorLife = 24 * time.Hour
+// CursorLife is how long a cursor works.
+const CursorLife = 24 * time.Hour
 
 // Cursors makes and reads the opaque cursors of lists (design api.md §3.7).
 // They are sealed: a caller can neither read nor change one, and one made for
@@ -52,7 +52,7 @@ func EncodeCursor[P any](c Cursors, scope ListScope, position P) (string, error)
 	if err != nil {
 		return "", err
 	}
-	plain := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(body)), uint64(c.Now().Add(cursorLife).Unix()))
+	plain := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(body)), uint64(c.Now().Add(CursorLife).Unix()))
 	sealed, err := c.Seal(append(plain, body...), scope.aad())
 	if err != nil {
 		return "", err

@@ -61,7 +61,7 @@ func TestCursor(t *testing.T) {
 		return s
 	}
 	later := c
-	later.Now = func() time.Time { return time.Now().Add(cursorLife + 2*time.Second) }
+	later.Now = func() time.Time { return time.Now().Add(CursorLife + 2*time.Second) }
 	for _, tc := range []struct {
 		name    string
 		cursors Cursors

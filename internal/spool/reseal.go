@@ -12,14 +12,14 @@ import (
 	"github.com/mendian/mendian/internal/secret"
 )
 
-// Reseal starts a new segment and writes the ones before it anew under the key
+// Reseal ends the segment and writes all that are ended anew under the key
 // that seals now, each at once or not at all. It returns the other keys that
 // something is sealed by still: a segment with damaged bytes, or with a record
 // that doesn't open, stays as it is until it is swept. Call it after Pending,
 // and when the keyset has changed; never twice at once.
 func (s *Spool) Reseal() (left []uint32, err error) {
 	s.mu.Lock()
-	if err = s.broken; err == nil {
+	if err = s.broken; err == nil && s.size > 0 {
 		if err = s.rotate(); err != nil {
 			s.broken = err
 		}

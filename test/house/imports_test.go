@@ -25,7 +25,7 @@ var rows = [][]string{
 	{"internal/ledger", "internal/reference"},
 	{"internal/authorizer"},
 	{"internal/quota"},
-	{"internal/outbox"},
+	{"internal/outbox", "internal/rotation"},
 	{"internal/tenant", "internal/wechat"},
 	{"internal/config", "internal/postgres", "internal/spool"},
 	{"internal/fault", "internal/gcj02", "internal/memory", "internal/observe", "internal/problem", "internal/secret", "internal/typeid",
@@ -40,6 +40,7 @@ var beside = map[string][]string{
 	"internal/localpg": {},
 
 	"api/errgen": {"api"},
+	"tools/sbom": {},
 	"api/client": {}, // what others import: of the contract, nothing else
 
 	"internal/pgtest":                      {"internal/localpg", "internal/postgres"},
@@ -58,6 +59,7 @@ var onlyForTests = []string{"internal/pgtest", "internal/handlers/spectest", "te
 var onlyFor = map[string][]string{
 	"internal/config":        {"cmd/gateway"}, // settings are handed down as values
 	"internal/sandbox":       {"cmd/gateway"},
+	"internal/rotation":      {"cmd/gateway"},
 	"internal/handlers/oapi": {"internal/handlers"},
 }
 

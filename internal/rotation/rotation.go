@@ -1,0 +1,203 @@
+// Package rotation replaces the key of the keyset that seals what lies at rest
+// while any number of processes serve: a key is added that only opens, seals
+// once every process can open it, everything is sealed anew with it, and the
+// key before it is taken away once nothing needs that.
+//
+// It must never take a key away that a row, a spool, a process or a caller's
+// cursor still needs, and never let a key seal that a serving process lacks.
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
+	"github.com/mendian/mendian/internal/secret"
+	"github.com/mendian/mendian/internal/spool"
+)
+
+// batch is how many rows are looked at in one transaction.
+const batch = 200
+
+// restFor is how long a process that has found everything resealed looks no
+// further, unless the keyset changes.
+const restFor = 10 * time.Minute
+
+// A Holder is what a serving process does for a rotation. Its methods are for
+// one goroutine each.
+type Holder struct {
+	DB     *postgres.DB
+	Keyset *secret.Keyset
+	Spool  *spool.Spool
+	Log    *slog.Logger
+
+	inSpool    []uint32  // other keys that the spool's records have
+	resealed   uint32    // the key that the spool was last sealed anew with; 0: not yet
+	resealedAt time.Time // when
+
+	rest     time.Time // Reseal: until then there is nothing to do
+	restWith uint32    // with this key
+}
+
+// Start is Hold before the first request. It refuses when a serving process
+// can't open what this one would seal, or the other way round: a keyset from
+// before a rotation, or of another installation.
+func (h *Holder) Start(ctx context.Context) error {
+	others, err := holders(ctx, h.DB)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		if !o.Serving || o.Instance == h.Spool.Instance() {
+			continue
+		}
+		if mine := h.Keyset.SealsWith(); !o.has(mine) || !secret.HasKey(h.Keyset.Keys(), o.SealsWith) {
+			return fmt.Errorf("the keyset here seals with key %d, and %s, which serves, with key %d: one lacks the other's; bring the newest file here (gateway keyset status)",
+				mine, o.Instance, o.SealsWith)
+		}
+	}
+	return h.Hold(ctx)
+}
+
+// Hold takes up what the keyset's file says by now, seals the spool anew when
+// another key seals, and tells the others which keys this process holds. A file
+// that can't be taken up is an error, and the former keys stay in use.
+func (h *Holder) Hold(ctx context.Context) error {
+	changed, unread := h.Keyset.Reload()
+	keys, seals := h.Keyset.Keys(), h.Keyset.SealsWith()
+	if changed {
+		h.Log.Info("keyset taken up", "seals_with", seals, "keys", len(keys))
+	}
+	// With one key alone nothing else in the spool could be opened.
+	if h.resealed != seals && len(keys) > 1 || len(h.inSpool) > 0 && time.Since(h.resealedAt) > restFor {
+		left, err := h.Spool.Reseal()
+		if err != nil {
+			return fmt.Errorf("seal the spool anew: %w", err)
+		}
+		h.inSpool, h.resealedAt = left, time.Now()
+	}
+	h.resealed = seals
+	return errors.Join(unread, h.DB.InSystem(ctx, func(tx postgres.DBTX) error {
+		return dbsqlc.New().HolderKeep(ctx, tx, dbsqlc.HolderKeepParams{Instance: h.Spool.Instance(), KeyIds: wide(idsOf(keys)),
+			SealsWith: int64(seals), SpoolKeyIds: wide(append(slices.Clone(h.inSpool), seals))})
+	}))
+}
+
+// Reseal seals anew what old keys have sealed, in all tables of all tenants, a
+// few rows at a time. It begins when all who serve seal with the new key, one
+// of them does it, and it may be cut off anywhere: what is left is found again.
+func (h *Holder) Reseal(ctx context.Context) error {
+	old, seals := secret.WithRole(h.Keyset.Keys(), secret.RoleOld), h.Keyset.SealsWith()
+	if len(old) == 0 || h.restWith == seals && time.Now().Before(h.rest) {
+		return nil
+	}
+	all, err := holders(ctx, h.DB)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if o.Serving && (o.SealsWith != seals || o.Instance < h.Spool.Instance()) {
+			return nil
+		}
+	}
+	var tenants []uuid.UUID
+	err = h.DB.InSystem(ctx, func(tx postgres.DBTX) (err error) {
+		tenants, err = dbsqlc.New().TenantIDs(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	done, stuck := 0, 0
+	for _, t := range postgres.SealedTables {
+		of := tenants
+		if t.OfNoTenant() {
+			of = []uuid.UUID{uuid.Nil}
+		}
+		for _, tenant := range of {
+			d, s, err := h.resealTable(ctx, tenant, t, old)
+			done, stuck = done+d, stuck+s
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+		}
+	}
+	if done > 0 || stuck > 0 {
+		h.Log.Info("sealed anew", "values", done, "not_opened", stuck, "seals_with", seals)
+	}
+	if done == 0 {
+		h.rest, h.restWith = time.Now().Add(restFor), seals
+	}
+	return nil
+}
+
+func (h *Holder) resealTable(ctx context.Context, tenant uuid.UUID, t postgres.SealedTable, old []uint32) (done, stuck int, err error) {
+	var after []string
+	for {
+		rows, err := h.DB.SealedRows(ctx, tenant, t, old, after, batch)
+		if err != nil {
+			return done, stuck, err
+		}
+		var all []postgres.Resealed
+		for _, r := range rows {
+			for i, column := range t.All() {
+				if r.Values[i] == nil {
+					continue
+				}
+				now, err := h.anew(secret.Place{Table: t.Name, Column: column, Tenant: tenant, AppID: r.AppID, Row: r.Row}, r.Values[i])
+				if err != nil {
+					h.Log.Error("a value isn't sealed anew", "tenant_id", tenant, "table", t.Name, "row", r.Key, "err", err)
+					stuck++
+					continue
+				}
+				all = append(all, postgres.Resealed{Key: r.Key, Column: i, Was: r.Values[i], Now: now})
+			}
+		}
+		if len(all) > 0 {
+			if err := h.DB.Reseal(ctx, tenant, t, all); err != nil {
+				return done, stuck, err
+			}
+			done += len(all)
+		}
+		if len(rows) < batch {
+			return done, stuck, nil
+		}
+		after = rows[len(rows)-1].Key
+	}
+}
+
+func (h *Holder) anew(place secret.Place, values [][]byte) ([][]byte, error) {
+	out := make([][]byte, len(values))
+	for i, v := range values {
+		plain, err := h.Keyset.Open(place, v)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = h.Keyset.Seal(place, plain); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func wide(ids []uint32) []int64 {
+	out := make([]int64, len(ids))
+	for i, id := range ids {
+		out[i] = int64(id)
+	}
+	return out
+}
+
+func idsOf(keys []secret.KeyInfo) (ids []uint32) {
+	for _, k := range keys {
+		ids = append(ids, k.ID)
+	}
+	return ids
+}
