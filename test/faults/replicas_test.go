@@ -94,7 +94,7 @@ func TestTwinOfASlowWrite(t *testing.T) {
 
 // What one process learns is heeded by all of three within five seconds, also
 // while none of them can listen: a key that was revoked, a merchant's new token,
-// a merchant who has left.
+// a merchant who has left, a signing key that was rotated and then retired.
 func TestChangesReachEveryProcess(t *testing.T) {
 	t.Parallel()
 	for _, deaf := range []bool{false, true} {
@@ -151,6 +151,28 @@ func TestChangesReachEveryProcess(t *testing.T) {
 			w.Control("POST", "accounts/"+sandbox.DemoOfficialAccount+"/unauthorize", map[string]string{}, nil)
 			everywhere("a merchant who has left", func(i int) error {
 				return says(merchants[i].Do("GET", "/v1/stores?source=live", nil), "merchant_deauthorized")
+			})
+
+			// The ring: after a rotation both keys' tokens are good, after the
+			// retirement of the former one all that it signed is refused.
+			var ring []struct{ KID, State string }
+			w.JSON(&ring, "key", "signing", "list", "-o", "json")
+			signer := ring[slices.IndexFunc(ring, func(k struct{ KID, State string }) bool { return k.State == "active" })].KID
+			w.Run("key", "rotate-signing")
+			second := of(c.As(w.NewKey("--scopes", "*")))
+			for i := range processes {
+				merchants[i].Do("GET", "/v1/me", nil).Want(http.StatusOK)
+			}
+			everywhere("the key that signs now", func(i int) error {
+				if a := second[i].Do("GET", "/v1/me", nil); a.Status != http.StatusOK {
+					return fmt.Errorf("%d %s", a.Status, a.Body)
+				}
+				return nil
+			})
+			w.Run("key", "retire-signing", signer)
+			everywhere("a retired signing key", func(i int) error {
+				second[i].Do("GET", "/v1/me", nil).Want(http.StatusOK)
+				return says(merchants[i].Do("GET", "/v1/me", nil), "token_invalid")
 			})
 		})
 	}
