@@ -82,6 +82,11 @@ bench: gateway ## measure ./gateway beside nginx, HAProxy and Caddy: 25 minutes,
 bench-scale: gateway ## measure ./gateway with 10,000 tenants and 1,000,000 merchants, and the plans of its queries
 	$(STATIC) go run ./test/bench scale
 
+.PHONY: sbom
+sbom: gateway ## write what ./gateway was built from to gateway.cdx.json (CycloneDX)
+	@$(STATIC) go run ./tools/sbom gateway >gateway.cdx.json
+	@echo "gateway.cdx.json: $$(grep -c '"purl"' gateway.cdx.json) parts"
+
 .PHONY: check
 check: ## what review expects besides tests: vet of both builds, the race detector, modules, lint, sqlc diff, nothing left to generate, known vulnerabilities
 	go vet ./...

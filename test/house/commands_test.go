@@ -42,7 +42,7 @@ func TestMakeHelp(t *testing.T) {
 	if got := run(t, "make"); got != help {
 		t.Errorf("make says something else than make help:\n%s", got)
 	}
-	want := []string{"attack", "bench", "bench-scale", "build", "check", "dev", "generate", "help", "test", "torture"}
+	want := []string{"attack", "bench", "bench-scale", "build", "check", "dev", "generate", "help", "sbom", "test", "torture"}
 	var got []string
 	for name, text := range targets(t) {
 		if text == "" {
@@ -80,6 +80,7 @@ func TestMakeRuns(t *testing.T) {
 		"attack":      {"go test ", "./test/isolation -args"},
 		"bench":       {"go build -o gateway ./cmd/gateway", "go run ./test/bench"},
 		"bench-scale": {"go build -o gateway ./cmd/gateway", "go run ./test/bench scale"},
+		"sbom":        {"go build -o gateway ./cmd/gateway", "go run ./tools/sbom gateway"},
 		"generate":    {"go generate ./api", "sqlc generate", "-update"},
 		"check":       {"golangci-lint run", "sqlc diff", "go mod verify", "tools/vulncheck", "git diff --exit-code"},
 	} {
