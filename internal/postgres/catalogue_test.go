@@ -178,6 +178,7 @@ func TestSecurityDefinersReturnIDsOnly(t *testing.T) {
 	// What returns something else, and why that tells nobody's business.
 	listed := map[string]string{
 		"newest_tickets": "when each tenant's newest ticket came: for the metrics",
+		"sealed_values":  "how many values lie in a column under a key, over all tenants: for the rotation of the keyset",
 		"sweep_expired":  "how many rows went",
 		"sweep_spent":    "how many rows went",
 		"sweep_quotas":   "how many rows went",

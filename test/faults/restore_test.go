@@ -118,5 +118,5 @@ func TestRestore(t *testing.T) {
 		}
 		return nil
 	})
-	p.c.Do("DELETE", "/v1/stores/"+before, nil).Want(http.StatusAccepted) // and work goes on
+	p.c.Do("DELETE", "/v1/stores/"+before, nil).Want(http.StatusNoContent) // and work goes on
 }
