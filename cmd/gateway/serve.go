@@ -237,11 +237,14 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	defer admin.Close()
 
 	background.Go(func() { g.keep(life, "hear changes", endless(g.changes.Run)) })
+	if err := g.rotation.Check(ctx); err != nil {
+		return errors.Join(fmt.Errorf("GATEWAY_KEYSET_FILE: %w", err), public.Close())
+	}
 	if err := g.ledger.Replay(ctx, g.inbox.Left); err != nil {
 		return errors.Join(fmt.Errorf("replay the spool: %w", err), public.Close())
 	}
-	if err := g.rotation.Start(ctx); err != nil {
-		return errors.Join(fmt.Errorf("GATEWAY_KEYSET_FILE: %w", err), public.Close())
+	if err := g.rotation.Hold(ctx); err != nil { // after the spool was read
+		return errors.Join(fmt.Errorf("hold the keyset: %w", err), public.Close())
 	}
 	g.replayed.Store(true)
 	// Not before: what is accepted now must not be taken for what an earlier

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/secret"
@@ -46,24 +47,25 @@ type Holder struct {
 	restWith uint32    // with this key
 }
 
-// Start is Hold before the first request. It refuses when a serving process
-// can't open what this one would seal, or the other way round: a keyset from
-// before a rotation, or of another installation.
-func (h *Holder) Start(ctx context.Context) error {
-	others, err := holders(ctx, h.DB)
+// Check refuses a keyset from before a rotation, or of another installation:
+// one that lacks the key by which any process has sealed, or that seals with a
+// key which one that serves lacks. Call it before anything is opened or sealed.
+func (h *Holder) Check(ctx context.Context) error {
+	all, err := holders(ctx, h.DB)
 	if err != nil {
 		return err
 	}
-	for _, o := range others {
-		if !o.Serving || o.Instance == h.Spool.Instance() {
-			continue
+	mine := h.Keyset.SealsWith()
+	for _, p := range all {
+		if !secret.HasKey(h.Keyset.Keys(), p.SealsWith) {
+			return fmt.Errorf("the keyset here lacks key %d, with which process %s seals, last seen %s: bring the newest file here. Only if that key is lost for good, and with it all that it sealed: gateway keyset forget %s",
+				p.SealsWith, p.Instance, p.SeenAt.Format(time.RFC3339), p.Instance)
 		}
-		if mine := h.Keyset.SealsWith(); !o.has(mine) || !secret.HasKey(h.Keyset.Keys(), o.SealsWith) {
-			return fmt.Errorf("the keyset here seals with key %d, and %s, which serves, with key %d: one lacks the other's; bring the newest file here (gateway keyset status)",
-				mine, o.Instance, o.SealsWith)
+		if p.Serving && p.Instance != h.Spool.Instance() && !p.has(mine) {
+			return fmt.Errorf("the keyset here seals with key %d, which process %s lacks, and it serves: bring the newest file there, or wait half a minute if it was ended", mine, p.Instance)
 		}
 	}
-	return h.Hold(ctx)
+	return nil
 }
 
 // Hold takes up what the keyset's file says by now, seals the spool anew when
@@ -164,6 +166,7 @@ func (h *Holder) resealTable(ctx context.Context, tenant uuid.UUID, t postgres.S
 			if err := h.DB.Reseal(ctx, tenant, t, all); err != nil {
 				return done, stuck, err
 			}
+			fault.At("resealed")
 			done += len(all)
 		}
 		if len(rows) < batch {

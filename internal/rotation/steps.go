@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mendian/mendian/internal/fault"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/secret"
@@ -110,7 +111,8 @@ func (s Steps) Status(ctx context.Context) (st Status, err error) {
 // Rotate adds a key to the file, unless one is next already, waits until every
 // serving process holds it, lets it seal, and waits until every one does. It
 // waits patience for each; when that is over nothing is broken, and the next
-// call goes on. say is told each step.
+// call goes on. say is told each step. What is about to be done to the file
+// stands in the change log before, so that nothing is done in silence.
 func (s Steps) Rotate(ctx context.Context, patience time.Duration, say func(format string, args ...any)) error {
 	k, err := secret.OpenKeyset(s.Path)
 	if err != nil {
@@ -118,23 +120,23 @@ func (s Steps) Rotate(ctx context.Context, patience time.Duration, say func(form
 	}
 	was := k.SealsWith()
 	if old := secret.WithRole(k.Keys(), secret.RoleOld); len(old) > 0 {
-		if late, err := s.wait(ctx, patience, func(p Process) bool { return p.SealsWith == was }); err != nil || len(late) > 0 {
-			return errors.Join(err, fmt.Errorf("key %d seals, but not yet in %s: bring %s there", was, strings.Join(late, ", "), s.Path))
+		late, err := s.late(ctx, sealingWith(was))
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("key %d is still there from the rotation before: see gateway keyset status, and end that with gateway keyset retire %d", old[0], old[0])
+		if len(late) == 0 {
+			return fmt.Errorf("key %d is still there from the rotation before: see gateway keyset status, and end that with gateway keyset retire %d", old[0], old[0])
+		}
+		return s.everySeals(ctx, patience, was, say) // that one goes on
 	}
 	var id uint32
 	if next := secret.WithRole(k.Keys(), secret.RoleNext); len(next) > 0 {
 		id = next[0]
-	} else {
-		if id, err = secret.AddKey(s.Path); err != nil {
-			return err
-		}
-		if err := s.record(ctx, "keyset.add_key", id, nil); err != nil {
-			return err
-		}
+	} else if id, err = secret.AddKey(s.Path, func(id uint32) error { return s.record(ctx, "keyset.add_key", id, nil) }); err != nil {
+		return err
 	}
 	say("key %d is in %s; it opens and doesn't seal yet", id, s.Path)
+	fault.At("key_added")
 	late, err := s.wait(ctx, patience, func(p Process) bool { return p.has(id) })
 	if err != nil {
 		return err
@@ -142,38 +144,39 @@ func (s Steps) Rotate(ctx context.Context, patience time.Duration, say func(form
 	if len(late) > 0 {
 		return fmt.Errorf("key %d isn't known yet to %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
 	}
-	if err := secret.Promote(s.Path, id); err != nil {
-		return err
-	}
 	if err := s.record(ctx, "keyset.promote_key", id, map[string]uint32{"sealed": was}); err != nil {
 		return err
 	}
+	if err := secret.Promote(s.Path, id); err != nil {
+		return err
+	}
 	say("key %d seals, key %d only opens", id, was)
-	if late, err = s.wait(ctx, patience, func(p Process) bool { return p.SealsWith == id }); err != nil {
+	fault.At("key_promoted")
+	return s.everySeals(ctx, patience, id, say)
+}
+
+func (s Steps) everySeals(ctx context.Context, patience time.Duration, id uint32, say func(format string, args ...any)) error {
+	late, err := s.wait(ctx, patience, sealingWith(id))
+	if err != nil {
 		return err
 	}
 	if len(late) > 0 {
-		return fmt.Errorf("key %d seals, but not yet in %s: bring %s there", id, strings.Join(late, ", "), s.Path)
+		return fmt.Errorf("key %d seals, but not yet in %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
 	}
+	say("every serving process seals with key %d", id)
 	return nil
+}
+
+func sealingWith(id uint32) func(Process) bool {
+	return func(p Process) bool { return p.SealsWith == id }
 }
 
 // wait returns which serving processes are not ready when patience is over.
 func (s Steps) wait(ctx context.Context, patience time.Duration, ready func(Process) bool) (late []string, err error) {
 	over := time.After(patience)
 	for {
-		all, err := holders(ctx, s.DB)
-		if err != nil {
+		if late, err = s.late(ctx, ready); err != nil || len(late) == 0 {
 			return nil, err
-		}
-		late = nil
-		for _, p := range all {
-			if p.Serving && !ready(p) {
-				late = append(late, p.Instance)
-			}
-		}
-		if len(late) == 0 {
-			return nil, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -183,6 +186,17 @@ func (s Steps) wait(ctx context.Context, patience time.Duration, ready func(Proc
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// late are the serving processes that are not ready.
+func (s Steps) late(ctx context.Context, ready func(Process) bool) (late []string, err error) {
+	all, err := holders(ctx, s.DB)
+	for _, p := range all {
+		if p.Serving && !ready(p) {
+			late = append(late, p.Instance)
+		}
+	}
+	return late, err
 }
 
 // ErrNeeded is returned by Retire while something needs the key.
@@ -202,10 +216,10 @@ func (s Steps) Retire(ctx context.Context, id uint32) (kept string, err error) {
 	if needs := s.needs(st, st.Keys[i]); len(needs) > 0 {
 		return "", fmt.Errorf("key %d: %w:\n  %s", id, ErrNeeded, strings.Join(needs, "\n  "))
 	}
-	if kept, err = secret.RemoveKey(s.Path, id); err != nil {
+	if err := s.record(ctx, "keyset.remove_key", id, nil); err != nil {
 		return "", err
 	}
-	return kept, s.record(ctx, "keyset.remove_key", id, nil)
+	return secret.RemoveKey(s.Path, id)
 }
 
 func (s Steps) needs(st Status, k Key) (needs []string) {

@@ -12,12 +12,14 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
 
-// AddKey adds a key to the file that opens and doesn't seal yet, and returns
-// its id.
-func AddKey(path string) (id uint32, err error) {
+// AddKey adds a key to the file that opens and doesn't seal yet. note is told
+// its id before; if that fails, the file stays as it is.
+func AddKey(path string, note func(id uint32) error) (id uint32, err error) {
 	err = rewrite(path, func(m *keyset.Manager) error {
-		id, err = m.Add(aead.AES256GCMKeyTemplate())
-		return err
+		if id, err = m.Add(aead.AES256GCMKeyTemplate()); err != nil {
+			return err
+		}
+		return note(id)
 	})
 	return id, err
 }

@@ -19,6 +19,8 @@ func roles(k *Keyset) (out []Role) {
 	return out
 }
 
+func noted(uint32) error { return nil }
+
 // A key is added, seals, and the one before it is taken out; at no step is what
 // was sealed before unreadable, but after the last.
 func TestRotation(t *testing.T) {
@@ -55,7 +57,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("mode %v, %v", fi.Mode(), err)
 		}
 	}
-	next, err := AddKey(path)
+	next, err := AddKey(path, noted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +105,23 @@ func TestRotation(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".keyset-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What can't be noted isn't done.
+func TestAddKeyNotes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := CreateKeyset(path); err != nil {
+		t.Fatal(err)
+	}
+	var told uint32
+	failed := errors.New("not noted")
+	if _, err := AddKey(path, func(id uint32) error { told = id; return failed }); !errors.Is(err, failed) || told == 0 {
+		t.Errorf("AddKey = %v, note was told %d", err, told)
+	}
+	if k, err := OpenKeyset(path); err != nil || len(k.Keys()) != 1 {
+		t.Errorf("the file was changed: %v", err)
 	}
 }
 
@@ -167,7 +186,7 @@ func TestRewriteAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if _, err := AddKey(link); err != nil {
+			if _, err := AddKey(link, noted); err != nil {
 				t.Error(err)
 			}
 			if _, err := k.Reload(); err != nil {

@@ -94,6 +94,7 @@ func (s *Spool) reseal(path string) ([]uint32, error) {
 	if err != nil || damaged > 0 {
 		return left, err
 	}
+	fault.At("spool_resealed")
 	// It is swept when the former one would have been.
 	if err := errors.Join(os.Chtimes(f.Name(), fi.ModTime(), fi.ModTime()), os.Rename(f.Name(), path), syncDir(s.dir)); err != nil {
 		return left, err

@@ -31,7 +31,7 @@ func rotated(t *testing.T) (k *secret.Keyset, promote func(), remove func(uint32
 	must(secret.CreateKeyset(path))
 	k, err := secret.OpenKeyset(path)
 	must(err)
-	next, err := secret.AddKey(path)
+	next, err := secret.AddKey(path, func(uint32) error { return nil })
 	must(err)
 	reload()
 	return k, func() { t.Helper(); must(secret.Promote(path, next)); reload() },

@@ -185,7 +185,7 @@ func TestKeysetRotation(t *testing.T) {
 	// With the keyset of before nobody begins.
 	g := w.Launch(map[string]string{"GATEWAY_KEYSET_FILE": stale})
 	g.WaitExit(20 * time.Second)
-	if g.ExitCode() != 1 || !strings.Contains(g.Output(), "lacks the other's") {
+	if g.ExitCode() != 1 || !strings.Contains(g.Output(), fmt.Sprintf("lacks key %d", now.Keys[1].ID)) {
 		t.Errorf("with the keyset of before: %s", g.Tail(3))
 	}
 	// A row that was copied before is of no use to anybody.
