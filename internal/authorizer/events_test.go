@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func (b *bundle) apply(infoType string, created time.Time, fields ...string) err
 }
 
 // Attack 68: an old ticket replaces no newer one; one from the future is taken,
-// and replaced by the next.
+// with an alarm, and replaced by the next.
 func TestTicketOrder(t *testing.T) {
 	t.Parallel()
 	b := start(t)
@@ -59,6 +60,9 @@ func TestTicketOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"future", "t3", "t2"}, values()); diff != "" {
 		t.Error(diff)
+	}
+	if !strings.Contains(b.log.String(), "a ticket's CreateTime is far off") {
+		t.Error("nobody was told of a ticket from tomorrow")
 	}
 	if err := b.apply("component_verify_ticket", time.Now().Add(time.Second), "ComponentVerifyTicket", "next"); err != nil {
 		t.Fatal(err)

@@ -122,12 +122,21 @@ func TestStoreOutcomeUnknown(t *testing.T) {
 	// Executed, and the answer cut off: the audit's push tells.
 	s.Hold(true)
 	s.Fault("wxa/add_store", 1, map[string]any{"drop_reply": true})
-	lost := s.client.Do("POST", "/v1/stores", s.fresh(), "Idempotency-Key", "lost").Want(202)
+	store := s.fresh()
+	lost := s.client.Do("POST", "/v1/stores", store, "Idempotency-Key", "lost").Want(202)
 	if lost.Get("status") != "outcome_unknown" || lost.Get("operation", "status") != "reconciling" || lost.Get("poi_id") != "null" {
 		t.Errorf("lost: %s", lost.Body)
 	}
-	repeated := s.client.Do("POST", "/v1/stores", "{", "Idempotency-Key", "lost")
-	repeated.WantProblem(400, "malformed_json")
+	calls := len(s.Journal("wxa/add_store"))
+	repeated := s.client.Do("POST", "/v1/stores", store, "Idempotency-Key", "lost").Want(202)
+	if repeated.Header.Get("Operation-Id") != lost.Header.Get("Operation-Id") || repeated.Get("id") != lost.Get("id") || repeated.Get("operation", "status") != "reconciling" ||
+		repeated.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("repeated: %v %s", repeated.Header, repeated.Body)
+	}
+	s.client.Do("POST", "/v1/stores", "{", "Idempotency-Key", "lost").WantProblem(400, "malformed_json")
+	if n := len(s.Journal("wxa/add_store")); n != calls {
+		t.Errorf("repeating made %d calls", n-calls)
+	}
 	s.Hold(false)
 	found := s.client.Until("/v1/stores/"+lost.Get("id"), "active")
 	if found.Get("poi_id") == "null" || found.Get("audit", "status") != "approved" || found.Get("operation") != "" {

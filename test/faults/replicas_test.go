@@ -83,6 +83,7 @@ func TestTwinOfASlowWrite(t *testing.T) {
 	c := w.Demo(w.Start(nil))
 	w.Fault("wxa/add_store", 1, map[string]any{"delay_ms": 5000})
 	store := w.NewStore(1)
+	store["client_reference"] = "one-shop"
 	first := c.Begin("POST", "/v1/stores", store, "Idempotency-Key", "slow")
 	w.WaitCalls("wxa/add_store", 1)
 	twin := c.Do("POST", "/v1/stores", store, "Idempotency-Key", "slow").WantProblem(http.StatusConflict, "idempotency_in_flight")
@@ -90,7 +91,13 @@ func TestTwinOfASlowWrite(t *testing.T) {
 		t.Error("no Retry-After for the twin")
 	}
 	c.Do("POST", "/v1/stores", store).WantProblem(http.StatusConflict, "operation_in_progress") // the same place without the key
+	other := w.NewStore(2)
+	other["client_reference"] = "one-shop"
+	c.Do("POST", "/v1/stores", other).WantProblem(http.StatusConflict, "duplicate_client_reference")
 	first().Want(http.StatusAccepted)
+	if n := len(w.Journal("wxa/add_store")); n != 1 {
+		t.Errorf("%d calls of add_store, want 1", n)
+	}
 }
 
 // What one process learns is heeded by all of three within five seconds, also

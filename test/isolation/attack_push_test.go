@@ -116,7 +116,7 @@ func TestAttackPushes(t *testing.T) {
 	}
 }
 
-// Attacks 63, 65 and 66: true pushes that tell nothing which counts here are
+// Attacks 63 and 65 to 67: true pushes that tell nothing which counts here are
 // kept, answered with success, and change neither store nor audit; and however
 // often one comes, it comes once.
 func TestPushesThatTellNothing(t *testing.T) {
@@ -135,6 +135,9 @@ func TestPushesThatTellNothing(t *testing.T) {
 	before := stands()
 	event := func(change ...string) string {
 		return strings.NewReplacer(change...).Replace(storeEvent(user, audit, "472671857777", 1))
+	}
+	place := func(status, members string) string {
+		return event("add_store_audit_info", "create_map_poi_audit_info", "<status>1</status>", "<status>"+status+"</status>"+members)
 	}
 	component := func(infoType, members string) string { return componentEvent(a.Component.AppID, infoType, members) }
 	unknown := `<AuthorizerAppid><![CDATA[wx00000000000000ff]]></AuthorizerAppid>`
@@ -155,6 +158,8 @@ func TestPushesThatTellNothing(t *testing.T) {
 		{"66 approved with a poiid of text", "/messages/" + account, event("<poiid>472671857777", "<poiid>1;DROP TABLE stores"), "unprocessed"},
 		{"66 an event that nobody knows", "/messages/" + account, event("add_store_audit_info", "add_moon_audit_info"), "unprocessed"},
 		{"66 the same in another case", "/messages/" + account, event("add_store_audit_info", "ADD_STORE_AUDIT_INFO"), "unprocessed"},
+		{"67 a place's status 3", "/messages/" + account, place("3", "<map_poi_id>2880741500279549033</map_poi_id>"), "unprocessed"},
+		{"67 a place approved without a number", "/messages/" + account, place("0", ""), "unprocessed"},
 		{"66 an InfoType that nobody knows", "/component", component("something_else", unknown), "unprocessed"},
 		{"66 a subscriber's word", "/messages/" + account, event("<MsgType><![CDATA[event]]></MsgType>", "<MsgType><![CDATA[text]]></MsgType><Content><![CDATA[hello]]></Content>"), "unprocessed"},
 	}

@@ -241,11 +241,7 @@ func TestRudeWeChat(t *testing.T) {
 		}
 		return nil
 	})
-	for path := "/v1/operations?limit=100"; path != ""; {
-		list := a.c.Do("GET", path, nil).Want(http.StatusOK)
-		a.civil(t, "operations", list)
-		path = ""
-	}
+	a.civil(t, "operations", a.c.Do("GET", "/v1/operations?limit=100", nil).Want(http.StatusOK))
 	for _, line := range strings.Split(a.g.Output(), "\n") {
 		if strings.ContainsAny(line, "\x1b\r\x00") || len(line) > 64<<10 {
 			t.Fatalf("a log line of %d bytes breaks out: %.300q", len(line), line)
