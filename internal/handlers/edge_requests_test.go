@@ -228,6 +228,48 @@ func TestEndlessBody(t *testing.T) {
 	}
 }
 
+// Attack 74: the client's address is the one that the nearest proxy of ours saw.
+// What anybody else says of it counts for nothing.
+func TestTrustedProxies(t *testing.T) {
+	t.Parallel()
+	believing := func(trusted ...string) *bundle {
+		return newBundle(t, func(c *Config) {
+			for _, p := range trusted {
+				c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix(p))
+			}
+		})
+	}
+	nobody, others, ours := believing(), believing("10.0.0.0/8", "2001:db8::/32"), believing("127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32")
+	for _, tc := range []struct {
+		name string
+		b    *bundle
+		sent []string
+		want string
+	}{
+		{"no proxy is trusted", nobody, []string{"X-Forwarded-For: 203.0.113.9"}, "127.0.0.1"},
+		{"other headers, no proxy is trusted", nobody, []string{"X-Real-Ip: 203.0.113.9", "Forwarded: for=203.0.113.9", "True-Client-Ip: 203.0.113.9"}, "127.0.0.1"},
+		{"the peer is none of ours", others, []string{"X-Forwarded-For: 203.0.113.9"}, "127.0.0.1"},
+		{"a proxy that says nothing", ours, nil, "127.0.0.1"},
+		{"one proxy", ours, []string{"X-Forwarded-For: 203.0.113.9"}, "203.0.113.9"},
+		{"two proxies", ours, []string{"X-Forwarded-For: 203.0.113.9, 10.1.2.3"}, "203.0.113.9"},
+		{"in two headers", ours, []string{"X-Forwarded-For: 203.0.113.9", "X-Forwarded-For: 10.1.2.3"}, "203.0.113.9"},
+		{"what the caller wrote before", ours, []string{"X-Forwarded-For: 198.51.100.1, 203.0.113.9"}, "203.0.113.9"},
+		{"the caller names a proxy of ours", ours, []string{"X-Forwarded-For: 10.9.9.9, 203.0.113.9"}, "203.0.113.9"},
+		{"a private address that is no proxy", ours, []string{"X-Forwarded-For: 203.0.113.9, 192.168.1.1"}, "192.168.1.1"},
+		{"IPv6", ours, []string{"X-Forwarded-For: 2a00::1, 2001:db8::7"}, "2a00::1"},
+		{"no address", ours, []string{"X-Forwarded-For: 203.0.113.9, unknown"}, "127.0.0.1"},
+		{"other headers", ours, []string{"X-Real-Ip: 203.0.113.9", "Forwarded: for=203.0.113.9"}, "127.0.0.1"},
+	} {
+		if a := tc.b.do(t, "GET", "/v1/me", "", tc.sent...); a.StatusCode != 200 {
+			t.Errorf("%s: %d %s", tc.name, a.StatusCode, a.body)
+		}
+		lines := tc.b.lines(t)
+		if got := lines[len(lines)-1]["client_ip"]; got != tc.want {
+			t.Errorf("%s: the client is %v, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestFailureLimit(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })

@@ -119,6 +119,7 @@ func TestRudeWeChat(t *testing.T) {
 		}
 		r.to = httputil.NewSingleHostReverseProxy(to)
 	})
+	a.broken = []string{"wechat_unreachable", "wechat_unknown_error"}
 	// So much is answered that the rude replies don't pause the calls.
 	for range 100 {
 		a.c.Do("GET", "/v1/stores?source=live", nil).Want(http.StatusOK)
@@ -280,6 +281,7 @@ func (a *arena) civil(t *testing.T, name string, got *world.Answer) {
 func TestMovedCiphertexts(t *testing.T) {
 	t.Parallel()
 	a := newArena(t, world.Options{})
+	a.broken = []string{"secret_unavailable"}
 	second := a.Authorize(a.g, "wx5ab0d1c0ffee0a04")
 	b := a.NewTenant("Other", componentB)
 	bID := a.UUID(typeid.Tenant, b.ID)

@@ -52,7 +52,6 @@ func TestEveryRouteRefuses(t *testing.T) {
 	})
 	refused = false // some of these may be taken
 	matrix("OddTexts", 0, func(g target) []input { return g.oddTexts(placesIn(t, g.op)) }, with)
-	a.well(t)
 }
 
 // targets are a right request of each operation of the contract, about the

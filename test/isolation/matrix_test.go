@@ -63,6 +63,11 @@ func TestTenantsAreApart(t *testing.T) {
 			if run.name == "BothGuards" {
 				m.partner(t, n, 1, 0) // stores
 				m.partner(t, n, 3, 2) // goods
+				for _, op := range m.tenantRoutes() {
+					if strings.Contains(op.path, "{") && !m.restricted[op.id] {
+						t.Errorf("%s: not tried with a restricted key", op.id)
+					}
+				}
 			}
 		})
 	}
@@ -78,11 +83,12 @@ type matrix struct {
 	operations []operation
 	sums       map[string]string // of A's rows
 	n          int               // cells tried
+	restricted map[string]bool   // operations that were tried with a restricted key
 }
 
 func newMatrix(t *testing.T, w *two, n *node) *matrix {
 	t.Helper()
-	m := &matrix{two: w, a: n.client(w.a.key, ""), b: n.client(w.b.key, ""), tables: w.tenantTables(t), operations: operationsOf(t), cursors: map[string][]string{}}
+	m := &matrix{two: w, a: n.client(w.a.key, ""), b: n.client(w.b.key, ""), tables: w.tenantTables(t), operations: operationsOf(t), cursors: map[string][]string{}, restricted: map[string]bool{}}
 	m.two.a.ids, m.two.b.ids = w.owned(t, &w.a), w.owned(t, &w.b)
 	m.marks = w.marks(t, &w.a, &w.b)
 	return m

@@ -82,7 +82,7 @@ func (m *matrix) partner(t *testing.T, n *node, ofKey, ofOther int) {
 	m.sums = m.checksums(t, m.tables, m.two.a.id)
 	cells := 0
 	for _, op := range m.tenantRoutes() {
-		calls := m.calls(&m.two.a)
+		calls, before := m.calls(&m.two.a), cells
 		for _, p := range op.parameters {
 			if how := meanings[p.key()].how; how == plain || how == bound {
 				continue
@@ -108,6 +108,9 @@ func (m *matrix) partner(t *testing.T, n *node, ofKey, ofOther int) {
 					}
 				}
 			}
+		}
+		if cells > before {
+			m.restricted[op.id] = true
 		}
 		if now := m.calls(&m.two.a); op.writes() && now != calls {
 			t.Errorf("%s: %d calls of WeChat were made", op.id, now-calls)

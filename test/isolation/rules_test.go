@@ -112,7 +112,6 @@ func TestAttackValues(t *testing.T) {
 	if got := a.c.For(goodsOf).Do("POST", "/v1/goods?validate_only=true", object{"name": "Tea", "cover_media_id": media, "path": "pages/a", "pricing": price("fixed", "amount", "1", "min", "1")}); got.Code() != "unknown_field" {
 		t.Errorf("40 a member of another kind of price: %d %s", got.Status, got.Body)
 	}
-	a.well(t)
 }
 
 // Attack 59: a file's own name goes nowhere, whatever it is.
@@ -134,5 +133,4 @@ func TestFileNamesStayHere(t *testing.T) {
 			t.Errorf("WeChat was sent %.300q", sent)
 		}
 	}
-	a.well(t)
 }

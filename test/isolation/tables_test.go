@@ -289,6 +289,25 @@ func TestServingRole(t *testing.T) {
 	// The binary is ready only when it serves as that role.
 	g := w.Start(map[string]string{"DATABASE_URL": asking("options", "-crole="+bypass)})
 	w.Client(g, "").Do("GET", "/v1/me", nil).Want(http.StatusOK)
+	// One that may not become that role does not serve at all.
+	const password = "of-a-role-of-its-own"
+	poor := "mendian_test_poor_" + strings.TrimPrefix(bypass, "mendian_test_bypass_")
+	w.owner(t, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `CREATE ROLE `+poor+` LOGIN PASSWORD '`+password+`'; GRANT SELECT ON goose_db_version TO `+poor)
+		return err
+	})
+	t.Cleanup(func() {
+		w.owner(t, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `DROP OWNED BY `+poor+`; DROP ROLE `+poor)
+			return err
+		})
+	})
+	u.User = url.UserPassword(poor, password)
+	g = w.Launch(map[string]string{"DATABASE_URL": asking("user", poor)})
+	g.WaitExit(20 * time.Second)
+	if said := "can't serve as " + postgres.AppRole; g.ExitCode() != 1 || !strings.Contains(g.Output(), said) {
+		t.Errorf("a role that may not become %s: exit code %d, want %q in: %s", postgres.AppRole, g.ExitCode(), said, g.Tail(5))
+	}
 }
 
 // fallsBack tells that the server let us make no role with the attribute.
