@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,12 @@ func FuzzCursor(f *testing.F) {
 	good, _ := EncodeCursor(c, scope, place{ID: tenantA})
 	f.Add(good)
 	f.Add("")
+	f.Add(good + "=")
+	f.Add(good + good)
+	f.Add(good[:len(good)/2])
+	f.Add(strings.ToUpper(good))
+	f.Add(strings.Repeat("A", 1000))
+	f.Add("-_+/=%00\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		_, ok, err := DecodeCursor[place](c, scope, &s)
 		if ok != (err == nil) || ok && s != good {
