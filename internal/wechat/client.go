@@ -43,10 +43,12 @@ type Reply struct {
 	said *said
 }
 
-// A Client sends calls to one WeChat, each exactly once: HTTP/1.1, no
-// redirects, no replay of a body, no proxy from the environment.
+// A Client sends calls to one WeChat, each exactly once but for reads that cost
+// nothing, see reads: HTTP/1.1, no redirects, no replay of a body, no proxy from
+// the environment.
 type Client struct {
 	http    *http.Client
+	reads   *reads // nil: they go by http too
 	base    string
 	observe func(endpoint string, class Class, took time.Duration)
 }
@@ -59,23 +61,28 @@ func NewClient(base string, observe func(endpoint string, class Class, took time
 	if observe == nil {
 		observe = func(string, Class, time.Duration) {}
 	}
-	return &Client{base: base, observe: observe, http: &http.Client{
+	return &Client{base: base, observe: observe, reads: newReads(base), http: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &tokenTransport{&http.Transport{
 			Proxy:               nil, // a query that holds a token must not reach an environment's proxy
 			Protocols:           h1,
-			DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 2 * time.Second,
+			DialContext:         (&net.Dialer{Timeout: dialFor}).DialContext,
+			TLSHandshakeTimeout: dialFor,
 			MaxIdleConns:        1024,
-			MaxIdleConnsPerHost: 512,
-			IdleConnTimeout:     20 * time.Second,
+			MaxIdleConnsPerHost: maxIdle,
+			IdleConnTimeout:     idleFor,
 			DisableCompression:  true,
 		}},
 	}}
 }
 
 // Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	if c.reads != nil {
+		c.reads.close()
+	}
+}
 
 // Do sends one call and reads its whole reply. query may be nil; body nil
 // means none. Where e has a Part, body is the file itself. The error, if any, is an *Error of class NotSent, when it is
@@ -101,6 +108,17 @@ func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Val
 func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Values, body []byte) (Reply, error) {
 	if err := ctx.Err(); err != nil {
 		return Reply{}, &Error{Endpoint: e.Name, Class: NotSent, Err: err}
+	}
+	if c.reads != nil && cheap(e) {
+		reply, connected, err := c.reads.do(ctx, e, token, query, body)
+		if err != nil {
+			class := Ambiguous
+			if !connected {
+				class = NotSent
+			}
+			err = &Error{Endpoint: e.Name, Class: class, Err: err}
+		}
+		return reply, err
 	}
 	if e.Risk != Read {
 		ctx = context.WithoutCancel(ctx)
@@ -153,19 +171,21 @@ func (c *Client) do(ctx context.Context, e *Endpoint, token Token, query url.Val
 		return fail(err)
 	}
 	defer resp.Body.Close()
-	limit := e.MaxReply
-	if limit == 0 {
-		limit = defaultMaxReply
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		b, err = b[:limit], fmt.Errorf("reply is over %d bytes", limit)
-	}
+	b, err := readLimited(resp.Body, e.maxReply())
 	if err != nil {
 		_, err = fail(err)
 		return Reply{Body: b}, err
 	}
 	return Reply{Status: resp.StatusCode, Body: b}, nil
+}
+
+// readLimited reads a whole body, or as much of it as came.
+func readLimited(body io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		b, err = b[:limit], fmt.Errorf("reply is over %d bytes", limit)
+	}
+	return b, err
 }
 
 type tokenKey struct{}

@@ -82,6 +82,13 @@ func (e *Endpoint) Deadline() time.Duration {
 	return defaultTimeout
 }
 
+func (e *Endpoint) maxReply() int64 {
+	if e.MaxReply != 0 {
+		return e.MaxReply
+	}
+	return defaultMaxReply
+}
+
 // Opens reports whether an authorisation that grants these permission sets
 // may make the call.
 func (e *Endpoint) Opens(granted []int32) bool {
