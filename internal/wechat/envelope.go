@@ -73,11 +73,11 @@ func (env envelope) read(body []byte, proof string) (head, error) {
 	if body[0] != '{' {
 		return head{}, errors.New("reply is not a JSON object")
 	}
-	var h struct {
+	h, err := unmarshal[struct {
 		Errcode number          `json:"errcode"`
 		Errmsg  json.RawMessage `json:"errmsg"`
-	}
-	if err := json.Unmarshal(body, &h); err != nil {
+	}](body)
+	if err != nil {
 		return head{}, fmt.Errorf("reply can't be read: %w", err)
 	}
 	switch {
@@ -110,11 +110,11 @@ func (env envelope) read(body []byte, proof string) (head, error) {
 }
 
 func readStatus(body []byte) (head, error) {
-	var h struct {
+	h, err := unmarshal[struct {
 		Status  number          `json:"status"`
 		Message json.RawMessage `json:"message"`
-	}
-	if err := json.Unmarshal(body, &h); err != nil {
+	}](body)
+	if err != nil {
 		return head{}, fmt.Errorf("reply can't be read: %w", err)
 	}
 	switch {

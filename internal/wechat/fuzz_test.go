@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"math/big"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bytedance/sonic"
 )
 
 // One target per shape of reply, each seeded with every example of the
@@ -241,6 +244,41 @@ func FuzzGoodsReply(f *testing.F) {
 		_, _ = Decode[AuditGoodsReply](AuditGoods, r)
 		_, _ = Decode[GoodsReply](GetGoodsWarehouse, r)
 	})
+}
+
+// What the fast decoder takes, encoding/json takes, and reads the same.
+func FuzzUnmarshal(f *testing.F) {
+	seed(f)
+	f.Add([]byte(`{"business_list":[{"base_info":{"poi_id":"1","categories":"a,b"},"poi_id":2}],"TOTAL_COUNT":"3","total_count":4}`))
+	f.Add([]byte("{\"errmsg\":\"\xff\\ud800\\u0041\",\"errcode\":-0,\"business_list\":null}"))
+	f.Add([]byte("{\"errmsg\":\"\x01\",\"errcode\":01,}"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		same[GetStoreListReply](t, body)
+		same[GetStoreInfoReply](t, body)
+		same[GetPoiListReply](t, body)
+		same[GetDistrictReply](t, body)
+		same[GoodsReply](t, body)
+		same[GetAuthorizerInfoReply](t, body)
+		same[struct {
+			Errcode number          `json:"errcode"`
+			Errmsg  json.RawMessage `json:"errmsg"`
+		}](t, body)
+		same[[]string](t, body)
+		same[string](t, body)
+	})
+}
+
+func same[T any](t *testing.T, body []byte) {
+	t.Helper()
+	var want T
+	wantErr := json.Unmarshal(body, &want)
+	var got T
+	if !alike(body) || sonic.ConfigStd.Unmarshal(body, &got) != nil {
+		return // encoding/json is asked
+	}
+	if wantErr != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%T of %q: %+v, encoding/json: %+v, %v", got, body, got, want, wantErr)
+	}
 }
 
 func FuzzNumbers(f *testing.F) {

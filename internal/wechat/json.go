@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/bytedance/sonic"
 )
 
 // An ID is one of WeChat's ids, kept as the digits it was given in: the same
@@ -65,6 +68,9 @@ func text(b []byte) (string, error) {
 	case bytes.Equal(b, []byte("null")):
 		return "", nil
 	case len(b) > 0 && b[0] == '"':
+		if end := len(b) - 1; end > 0 && b[end] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b) {
+			return strings.TrimSpace(string(b[1:end])), nil // b is JSON, so these are its characters
+		}
 		var s string
 		err := json.Unmarshal(b, &s)
 		return strings.TrimSpace(s), err
@@ -115,11 +121,32 @@ func unescape(b []byte, esc, raw string) []byte {
 
 // Decode reads the payload of an Executed reply into T.
 func Decode[T any](e *Endpoint, r Reply) (T, error) {
-	var v T
-	if err := json.Unmarshal(r.JSON(), &v); err != nil {
+	v, err := unmarshal[T](r.JSON())
+	if err != nil {
 		return v, &Error{Endpoint: e.Name, Class: Ambiguous, Family: e.Family, Err: fmt.Errorf("reply doesn't fit: %w", err)}
 	}
 	return v, nil
+}
+
+// unmarshal is json.Unmarshal for replies, at a third of its cost. What sonic
+// refuses is encoding/json's to judge: its word counts, and its errors don't
+// quote the text, which may hold a token.
+func unmarshal[T any](b []byte) (T, error) {
+	var v T
+	if alike(b) && sonic.ConfigStd.Unmarshal(b, &v) == nil {
+		return v, nil
+	}
+	v = *new(T)
+	err := json.Unmarshal(b, &v)
+	return v, err
+}
+
+// alike reports whether sonic reads b as encoding/json does, if it takes it
+// (FuzzUnmarshal). It replaces what isn't UTF-8 in a json.RawMessage, and
+// doesn't know that in a name ſ is an s and K (the Kelvin sign) a k.
+func alike(b []byte) bool {
+	return utf8.Valid(b) && !bytes.Contains(b, []byte("\u017f")) && !bytes.Contains(b, []byte("\u212a")) &&
+		!bytes.Contains(b, []byte(`\u017`)) && !bytes.Contains(b, []byte(`\u212`))
 }
 
 var bom = []byte("\xef\xbb\xbf")
@@ -142,6 +169,9 @@ func readable(body []byte) []byte {
 // trimNames takes the blanks off the ends of member names. What isn't JSON is
 // left as it is, for whoever reads it to refuse.
 func trimNames(b []byte) []byte {
+	if !bytes.Contains(b, []byte(`" `)) && !bytes.Contains(b, []byte(` "`)) {
+		return b // as nearly all are
+	}
 	var out []byte // nil as long as nothing had to be taken off
 	done := 0
 	for i := 0; i < len(b); i++ {

@@ -14,17 +14,18 @@ import (
 type baseInfo[T any] struct{ of T }
 
 func (i *baseInfo[T]) UnmarshalJSON(b []byte) error {
-	var nested struct {
+	nested, err := unmarshal[struct {
 		BaseInfo *T `json:"base_info"`
-	}
-	if err := json.Unmarshal(b, &nested); err != nil {
+	}](b)
+	switch {
+	case err != nil:
 		return err
-	}
-	if nested.BaseInfo != nil {
+	case nested.BaseInfo != nil:
 		i.of = *nested.BaseInfo
 		return nil
 	}
-	return json.Unmarshal(b, &i.of)
+	i.of, err = unmarshal[T](b)
+	return err
 }
 
 func (i baseInfo[T]) MarshalJSON() ([]byte, error) {
@@ -151,13 +152,12 @@ func join(parts []string, sep string) ([]byte, error) {
 // split takes the array as it is, and of a joined string the trimmed parts
 // that aren't empty.
 func split(b []byte, sep string, into *[]string) error {
-	var list []string
-	if json.Unmarshal(b, &list) == nil {
+	if list, err := unmarshal[[]string](b); err == nil {
 		*into = list
 		return nil
 	}
-	var joined string
-	if err := json.Unmarshal(b, &joined); err != nil {
+	joined, err := unmarshal[string](b)
+	if err != nil {
 		return err
 	}
 	*into = nil
