@@ -20,8 +20,8 @@ func legacyExamples() map[string]exchange {
 		Longitude: "115.32375", Latitude: "25.097486", PhotoList: photos, Recommend: meal, Special: perks,
 		Introduction: " " + strings.Replace(chain, "3 0,000", "30,000", 1) + "\n3 " + dishes,
 		OpenTime:     "8:00-20:00", AvgPrice: 35, AvailableState: LegacyApproved}
-	listed := func(branch, address, phone string, lng, lat Decimal, poi ID, state Int, district string) baseInfo[LegacyStore] {
-		return baseInfo[LegacyStore]{LegacyStore{Sid: "101", PoiID: poi, BusinessName: "McDonald's", BranchName: branch, Address: address,
+	listed := func(branch, address, phone string, lng, lat Decimal, poi ID, state Int, district string) shownLegacyStore {
+		return shownLegacyStore{BaseInfo: &LegacyStore{Sid: "101", PoiID: poi, BusinessName: "McDonald's", BranchName: branch, Address: address,
 			Telephone: phone, Categories: food, City: "Guangzhou", Province: "Guangdong", District: district, OffsetType: 1, Longitude: lng,
 			Latitude: lat, PhotoList: []Photo{{"http: ...."}}, Introduction: chain + " " + dishes, Recommend: meal, Special: perks,
 			OpenTime: "8:00-20:00", AvgPrice: 35, AvailableState: state}}
@@ -49,10 +49,10 @@ func legacyExamples() map[string]exchange {
 			// A line break inside a string, and commas that are missing. The
 			// blank at the end of the name "business " is for us to take off.
 			mend: []string{"world.\n\t\t3", `world.\n3`, "35\n", "35,\n", ":3\n", ":3,\n"},
-			read: as[GetPoiReply], want: GetPoiReply{baseInfo[LegacyStore]{got}}},
+			read: as[GetPoiReply], want: GetPoiReply{shownLegacyStore{BaseInfo: &got}}},
 		"getpoilist": {endpoint: GetPoiList, example: "getpoilist.request", reply: "getpoilist.reply", request: GetPoiListRequest{Begin: 0, Limit: 10},
 			mend: []string{"\"ok\"\n", "\"ok\",\n"}, // a comma is missing
-			read: as[GetPoiListReply], want: GetPoiListReply{TotalCount: 3, BusinessList: []baseInfo[LegacyStore]{
+			read: as[GetPoiListReply], want: GetPoiListReply{TotalCount: 3, BusinessList: []shownLegacyStore{
 				listed("Yiyuan Road Outlet", "Yiyuan Road 11", "020-12345678", "115.32375", "25.097486", "285633617", LegacyApproved, "Haizhu District"),
 				listed("Beijing Road Outlet", "No. 12, Beijing Road", "020-12345689", "115.3235", "25.092386", "285633618", LegacyRejected, "Yuexiu District"),
 				listed("Longdong Outlet", "No. 122, Yinglong Road", "020-12345659", "115.32345", "25.056686", "285633619", LegacyInAudit, "Tianhe District")}}},

@@ -96,7 +96,7 @@ func (x exchange) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(x.want, read, cmp.AllowUnexported(baseInfo[Store]{}, baseInfo[LegacyStore]{})); diff != "" {
+	if diff := cmp.Diff(x.want, read); diff != "" {
 		t.Errorf("read of %s (-want +got):\n%s", x.reply, diff)
 	}
 }

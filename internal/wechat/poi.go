@@ -24,7 +24,7 @@ func NewAddPoiRequest(s NewLegacyStore) AddPoiRequest {
 }
 
 // Store is what it submits.
-func (r AddPoiRequest) Store() NewLegacyStore { return r.Business.of }
+func (r AddPoiRequest) Store() NewLegacyStore { return r.Business.Of }
 
 // A NewLegacyStore is a store as AddPoi takes it. District may be "" where the
 // city has none; optional fields that are empty are left out.
@@ -67,11 +67,11 @@ type PoiRef struct {
 
 // GetPoiReply is GetPoi's answer.
 type GetPoiReply struct {
-	Business baseInfo[LegacyStore] `json:"business"`
+	Business shownLegacyStore `json:"business"`
 }
 
 // Store is what it tells.
-func (r GetPoiReply) Store() LegacyStore { return r.Business.of }
+func (r GetPoiReply) Store() LegacyStore { return r.Business.store() }
 
 // GetPoiList reads a page of legacy stores (document 001 §3.5, document 000 §4.13).
 var GetPoiList = &Endpoint{
@@ -90,12 +90,12 @@ type GetPoiListRequest struct {
 
 // GetPoiListReply is GetPoiList's answer.
 type GetPoiListReply struct {
-	BusinessList []baseInfo[LegacyStore] `json:"business_list"`
+	BusinessList []shownLegacyStore `json:"business_list"`
 	TotalCount   Int                     `json:"total_count"`
 }
 
 // Stores are what it tells, in WeChat's order.
-func (r GetPoiListReply) Stores() []LegacyStore { return unwrap(r.BusinessList) }
+func (r GetPoiListReply) Stores() []LegacyStore { return stores(r.BusinessList) }
 
 // A LegacyStore is a store as GetPoi and GetPoiList show it.
 type LegacyStore struct {
@@ -162,7 +162,7 @@ func NewUpdatePoiRequest(c LegacyStoreChange) UpdatePoiRequest {
 }
 
 // Change is what it submits.
-func (r UpdatePoiRequest) Change() LegacyStoreChange { return r.Business.of }
+func (r UpdatePoiRequest) Change() LegacyStoreChange { return r.Business.Of }
 
 // A LegacyStoreChange names the store and what changes; what is nil stays.
 // PhotoList replaces all pictures.

@@ -9,35 +9,43 @@ import (
 	"strings"
 )
 
-// baseInfo takes both shapes of a store: the documents' examples nest its
+// baseInfo is the wrapping that stores and changes of stores are written in.
+type baseInfo[T any] struct {
+	Of T `json:"base_info"`
+}
+
+// A shownStore takes both shapes of a store: the documents' examples nest its
 // fields in base_info, the table of get_store_list has them flat.
-type baseInfo[T any] struct{ of T }
+type shownStore struct {
+	BaseInfo *Store `json:"base_info"`
+	Store
+}
 
-func (i *baseInfo[T]) UnmarshalJSON(b []byte) error {
-	nested, err := unmarshal[struct {
-		BaseInfo *T `json:"base_info"`
-	}](b)
-	switch {
-	case err != nil:
-		return err
-	case nested.BaseInfo != nil:
-		i.of = *nested.BaseInfo
-		return nil
+func (s shownStore) store() Store {
+	if s.BaseInfo != nil {
+		return *s.BaseInfo
 	}
-	i.of, err = unmarshal[T](b)
-	return err
+	return s.Store
 }
 
-func (i baseInfo[T]) MarshalJSON() ([]byte, error) {
-	return Encode(struct {
-		BaseInfo T `json:"base_info"`
-	}{i.of})
+// A shownLegacyStore is to a legacy store what a shownStore is to a store.
+type shownLegacyStore struct {
+	BaseInfo *LegacyStore `json:"base_info"`
+	LegacyStore
 }
 
-func unwrap[T any](items []baseInfo[T]) []T {
-	out := make([]T, len(items))
-	for i, item := range items {
-		out[i] = item.of
+func (s shownLegacyStore) store() LegacyStore {
+	if s.BaseInfo != nil {
+		return *s.BaseInfo
+	}
+	return s.LegacyStore
+}
+
+// stores are those of a list, in WeChat's order.
+func stores[S interface{ store() T }, T any](shown []S) []T {
+	out := make([]T, len(shown))
+	for i, s := range shown {
+		out[i] = s.store()
 	}
 	return out
 }

@@ -75,11 +75,11 @@ var GetStoreInfo = &Endpoint{
 
 // GetStoreInfoReply is GetStoreInfo's answer.
 type GetStoreInfoReply struct {
-	Business baseInfo[Store] `json:"business"`
+	Business shownStore `json:"business"`
 }
 
 // Store is what it tells.
-func (r GetStoreInfoReply) Store() Store { return r.Business.of }
+func (r GetStoreInfoReply) Store() Store { return r.Business.store() }
 
 // GetStoreList reads a page of stores (document 000 §4.11). Offset must be
 // below the total, except that 0 of 0 is allowed; at most 50 a page.
@@ -99,12 +99,12 @@ type GetStoreListRequest struct {
 
 // GetStoreListReply is GetStoreList's answer.
 type GetStoreListReply struct {
-	BusinessList []baseInfo[Store] `json:"business_list"`
+	BusinessList []shownStore `json:"business_list"`
 	TotalCount   Int               `json:"total_count"`
 }
 
 // Stores are what it tells, in WeChat's order.
-func (r GetStoreListReply) Stores() []Store { return unwrap(r.BusinessList) }
+func (r GetStoreListReply) Stores() []Store { return stores(r.BusinessList) }
 
 // A Store is a store as WeChat shows it.
 type Store struct {
