@@ -185,7 +185,7 @@ func circuitName(e *wechat.Endpoint) string {
 
 func (a *Authorizer) circuit(tenantID uuid.UUID, e *wechat.Endpoint) *circuit {
 	name := circuitName(e)
-	key := postgres.Key{Tenant: tenantID, ID: name}
+	key := postgres.Key{Tenant: tenantID, Name: name}
 	if c, ok := a.circuits.Get(key); ok {
 		return c
 	}

@@ -105,7 +105,7 @@ func (a *Authorizer) componentRow(tenantID uuid.UUID) tokenRow {
 		postgres.QueueOne(b, dbsqlc.ComponentTokenRead, dbsqlc.ComponentTokenReadParams{TenantID: tenantID}, into)
 	}
 	return tokenRow{
-		of: "component", key: postgres.Key{Tenant: tenantID, ID: tenantID.String()}, cache: a.components,
+		of: "component", key: postgres.Key{Tenant: tenantID, ID: tenantID}, cache: a.components,
 		read: func(ctx context.Context) (held, error) {
 			var row dbsqlc.ComponentTokenReadRow
 			b := a.DB.NewBatch(tenantID)

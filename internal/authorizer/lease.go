@@ -132,7 +132,7 @@ func (a *Authorizer) obtain(ctx context.Context, r tokenRow, rejected int32) (he
 // renew gets a token that is not the rejected one by lease, once at a time in
 // this process; callers that leave don't end it.
 func (a *Authorizer) renew(ctx context.Context, r tokenRow, rejected int32) (held, error) {
-	name := r.key.Tenant.String() + " " + r.of + " " + r.key.ID + " " + strconv.Itoa(int(rejected))
+	name := r.key.Tenant.String() + " " + r.of + " " + r.key.ID.String() + " " + strconv.Itoa(int(rejected))
 	ch := a.flights.DoChan(name, func() (any, error) {
 		if !a.enter() {
 			return held{}, problem.Of(problem.CodeShuttingDown)

@@ -114,7 +114,7 @@ func (a *Authorizer) Merchant(ctx context.Context, tenantID uuid.UUID, ref strin
 	if len(ref) < 4 || len(ref) > 64 || ref[:2] != "wx" {
 		return Merchant{}, problem.Of(problem.CodeMerchantNotFound)
 	}
-	id, err := a.appids.Get(ctx, postgres.Key{Tenant: tenantID, ID: ref}, func(ctx context.Context) (uuid.UUID, error) {
+	id, err := a.appids.Get(ctx, postgres.Key{Tenant: tenantID, Name: ref}, func(ctx context.Context) (uuid.UUID, error) {
 		var row dbsqlc.Merchant
 		b := a.DB.NewBatch(tenantID)
 		postgres.QueueOne(b, dbsqlc.MerchantByAppID, dbsqlc.MerchantByAppIDParams{TenantID: tenantID, Appid: ref}, &row)
@@ -129,7 +129,7 @@ func (a *Authorizer) Merchant(ctx context.Context, tenantID uuid.UUID, ref strin
 
 // MerchantByID is Merchant by the id alone.
 func (a *Authorizer) MerchantByID(ctx context.Context, tenantID, id uuid.UUID) (Merchant, error) {
-	m, err := a.merchants.Get(ctx, postgres.Key{Tenant: tenantID, ID: id.String()}, func(ctx context.Context) (Merchant, error) {
+	m, err := a.merchants.Get(ctx, postgres.Key{Tenant: tenantID, ID: id}, func(ctx context.Context) (Merchant, error) {
 		var row dbsqlc.Merchant
 		b := a.DB.NewBatch(tenantID)
 		postgres.QueueOne(b, dbsqlc.MerchantByID, dbsqlc.MerchantByIDParams{TenantID: tenantID, ID: id}, &row)

@@ -32,7 +32,7 @@ type account struct {
 
 func (m Merchant) account() account { return account{m.TenantID, m.ID, m.AppID} }
 
-func (c account) key() postgres.Key { return postgres.Key{Tenant: c.tenant, ID: c.id.String()} }
+func (c account) key() postgres.Key { return postgres.Key{Tenant: c.tenant, ID: c.id} }
 
 func (c account) place(column string) secret.Place {
 	return placeOf("authorizer_tokens", column, c.tenant, c.appid, c.id.String())

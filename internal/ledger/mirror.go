@@ -27,7 +27,7 @@ type knownNumber struct {
 }
 
 func (c *collection) key(m authorizer.Merchant, number string) postgres.Key {
-	return postgres.Key{Tenant: m.TenantID, ID: m.ID.String() + " " + number}
+	return postgres.Key{Tenant: m.TenantID, ID: m.ID, Name: number}
 }
 
 // A Live is a resource as WeChat shows it now, with our id where we know it.

@@ -23,11 +23,13 @@ const (
 	ttlStale   = 60 * time.Second
 )
 
-// Key names a row in a Cache. The tenant comes first, always: no tenant can
-// ever be answered from another one's entry.
+// Key names a row in a Cache, by its id or, where it is found by another
+// thing, by its name; both, where it is a thing of another row. The tenant comes
+// first, always: no tenant can ever be answered from another one's entry.
 type Key struct {
 	Tenant uuid.UUID
-	ID     string
+	ID     uuid.UUID
+	Name   string
 }
 
 // A Cache holds rows of one table in memory, bounded, and true: Changes drops
@@ -52,7 +54,7 @@ func NewCache[V any](changes *Changes, size int, tables ...string) *Cache[V] {
 		entries: memory.New[Key, entry[V]](size),
 	}
 	for _, table := range tables {
-		changes.Subscribe(table, func(tenant uuid.UUID, id string) { c.Drop(Key{tenant, id}) })
+		changes.Subscribe(table, func(tenant, id uuid.UUID) { c.Drop(Key{Tenant: tenant, ID: id}) })
 	}
 	changes.OnDrop(c.DropAll)
 	return c
@@ -100,7 +102,7 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		return v, nil
 	}
 	// One for each share: a push must not wait for a request's connection.
-	ch := c.loads.DoChan(k.Tenant.String()+" "+strconv.Itoa(int(shareOf(ctx)))+" "+k.ID, func() (any, error) {
+	ch := c.loads.DoChan(k.Tenant.String()+" "+strconv.Itoa(int(shareOf(ctx)))+" "+k.ID.String()+" "+k.Name, func() (any, error) {
 		if v, ok := c.Peek(k); ok {
 			return v, nil // loaded between our look and our turn
 		}

@@ -26,7 +26,7 @@ type cacheBundle struct {
 
 func newCacheBundle() cacheBundle {
 	changes := (&DB{}).NewChanges(slog.New(slog.DiscardHandler))
-	return cacheBundle{NewCache[string](changes, 10, "things"), changes, Key{uuid.New(), "one"}}
+	return cacheBundle{NewCache[string](changes, 10, "things"), changes, Key{Tenant: uuid.New(), ID: uuid.New()}}
 }
 
 func (b cacheBundle) beat() { b.changes.handle("beat " + b.changes.self) }
@@ -105,14 +105,14 @@ func TestHowLongAnEntryIsBelieved(t *testing.T) {
 func TestChangesDropRows(t *testing.T) {
 	t.Parallel()
 	b := newCacheBundle()
-	other := Key{uuid.New(), b.key.ID}
+	other := Key{Tenant: uuid.New(), ID: b.key.ID}
 	b.Put(b.key, "mine")
 	b.Put(other, "theirs")
-	b.changes.handle("things " + b.key.Tenant.String() + " one")
+	b.changes.handle("things " + b.key.Tenant.String() + " " + b.key.ID.String())
 	if _, ok := b.Peek(other); b.has() || !ok {
 		t.Error("not the tenant's own row was dropped, or another one too")
 	}
-	b.changes.handle("others " + other.Tenant.String() + " one")
+	b.changes.handle("others " + other.Tenant.String() + " " + other.ID.String())
 	b.changes.handle("nonsense")
 	if _, ok := b.Peek(other); !ok {
 		t.Error("a change of another table dropped a row")

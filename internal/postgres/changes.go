@@ -34,18 +34,18 @@ type Changes struct {
 	lastBeat atomic.Int64 // unix nanoseconds; 0 while deaf
 
 	mu   sync.Mutex
-	subs map[string][]func(tenant uuid.UUID, id string)
+	subs map[string][]func(tenant, id uuid.UUID)
 	drop []func()
 }
 
 // NewChanges makes a Changes that hears nothing until Run.
 func (db *DB) NewChanges(log *slog.Logger) *Changes {
-	return &Changes{db: db, log: log, self: uuid.NewString(), subs: map[string][]func(uuid.UUID, string){}}
+	return &Changes{db: db, log: log, self: uuid.NewString(), subs: map[string][]func(uuid.UUID, uuid.UUID){}}
 }
 
 // Subscribe calls fn for every change of the table. tenant is zero for tables
-// that have none; id is the row's.
-func (c *Changes) Subscribe(table string, fn func(tenant uuid.UUID, id string)) {
+// that have none; id is the row's, zero where that is no UUID.
+func (c *Changes) Subscribe(table string, fn func(tenant, id uuid.UUID)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.subs[table] = append(c.subs[table], fn)
@@ -136,8 +136,9 @@ func (c *Changes) handle(payload string) {
 		}
 		return
 	}
-	first, id, _ := strings.Cut(rest, " ")
+	first, second, _ := strings.Cut(rest, " ")
 	tenant, _ := uuid.Parse(first)
+	id, _ := uuid.Parse(second)
 	c.mu.Lock()
 	subs := c.subs[table]
 	c.mu.Unlock()

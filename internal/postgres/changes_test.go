@@ -28,7 +28,7 @@ func listen(t *testing.T, dsn string) *heard {
 		t.Fatal(err)
 	}
 	h := &heard{Changes: db.NewChanges(slog.New(slog.DiscardHandler)), tenants: make(chan uuid.UUID, 100)}
-	h.Subscribe("tenants", func(tenant uuid.UUID, _ string) { h.tenants <- tenant })
+	h.Subscribe("tenants", func(tenant, _ uuid.UUID) { h.tenants <- tenant })
 	h.OnDrop(func() { h.drops.Add(1) })
 	if h.Hearing() {
 		t.Error("it hears before it listens")

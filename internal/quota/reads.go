@@ -58,8 +58,8 @@ type block struct {
 // WeChat closed a bucket.
 func NewReads(db *postgres.DB, changes *postgres.Changes, log *slog.Logger) *Reads {
 	r := &Reads{db: db, log: log, now: time.Now, blocks: map[key]*block{}}
-	changes.Subscribe("quota_buckets", func(tenant uuid.UUID, id string) {
-		go r.letGo(context.Background(), func(k key, _ *block) bool { return k.tenant == tenant && k.merchant.String() == id })
+	changes.Subscribe("quota_buckets", func(tenant, id uuid.UUID) {
+		go r.letGo(context.Background(), func(k key, _ *block) bool { return k.tenant == tenant && k.merchant == id })
 	})
 	return r
 }

@@ -142,7 +142,7 @@ func (k *Keys) verify(bearer string, sum [sha256.Size]byte, ring *ring) (*verifi
 		return nil, errInvalid.WithErr(err)
 	}
 	v := &verified{sum: sum, kid: kid, admin: c.Audience == audienceAdmin, id: id, actor: c.Subject, expires: c.ExpiresAt}
-	v.row = postgres.Key{Tenant: id, ID: id.String()}
+	v.row = postgres.Key{Tenant: id, ID: id}
 	if !v.admin {
 		tenant, err := typeid.Parse(typeid.Tenant, c.Tenant)
 		if err != nil {
@@ -152,7 +152,7 @@ func (k *Keys) verify(bearer string, sum [sha256.Size]byte, ring *ring) (*verifi
 			return nil, errInvalid.WithErr(err)
 		}
 		v.row.Tenant = tenant
-		v.tenant = postgres.Key{Tenant: tenant, ID: tenant.String()}
+		v.tenant = postgres.Key{Tenant: tenant, ID: tenant}
 		v.scopes = strings.Fields(c.Scope)
 	}
 	k.verified.Add(sum, v)

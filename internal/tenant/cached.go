@@ -14,7 +14,7 @@ import (
 // Tenant returns the tenant, whatever its status, from memory when it is warm.
 // Errors: not_found.
 func (t *Tenants) Tenant(ctx context.Context, id uuid.UUID) (_ Tenant, err error) {
-	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
+	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id})
 	if err != nil {
 		err = found(err)
 		wrap(&err, "tenant.Tenant")
@@ -57,7 +57,7 @@ func (t *Tenants) ByPushRef(ctx context.Context, ref string) (_ Tenant, err erro
 		return Tenant{}, problem.Of(problem.CodeNotFound)
 	}
 	// A ref never changes hands, so this entry needs no following.
-	id, err := t.byRef.Get(ctx, postgres.Key{ID: ref}, func(ctx context.Context) (id uuid.UUID, err error) {
+	id, err := t.byRef.Get(ctx, postgres.Key{Name: ref}, func(ctx context.Context) (id uuid.UUID, err error) {
 		err = t.DB.InSystem(ctx, func(tx postgres.DBTX) (err error) {
 			id, err = t.q.TenantIDByPushRef(ctx, tx, dbsqlc.TenantIDByPushRefParams{PushRef: ref})
 			return err
@@ -74,7 +74,7 @@ func (t *Tenants) ByPushRef(ctx context.Context, ref string) (_ Tenant, err erro
 	return tenant, err
 }
 
-var originsKey = postgres.Key{ID: "origins"}
+var originsKey = postgres.Key{Name: "origins"}
 
 // AllowedOrigin reports whether any active tenant lists this exact origin. A
 // preflight carries no key, so that is all that can be asked then; the request
@@ -101,7 +101,7 @@ func (t *Tenants) AllowedOrigin(ctx context.Context, origin string) bool {
 
 // Limits are the tenant's own limits. When the database can't tell it has none.
 func (t *Tenants) Limits(ctx context.Context, id uuid.UUID) Limits {
-	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id.String()})
+	row, err := t.cached(ctx, postgres.Key{Tenant: id, ID: id})
 	if err != nil {
 		return Limits{}
 	}

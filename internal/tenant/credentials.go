@@ -219,7 +219,7 @@ type Credentials struct {
 // Credentials returns the tenant's credentials, from memory when they are
 // warm. Errors: not_found when there is no such tenant or none were set.
 func (t *Tenants) Credentials(ctx context.Context, tenant uuid.UUID) (_ Credentials, err error) {
-	c, err := t.credentials.Get(ctx, postgres.Key{Tenant: tenant, ID: tenant.String()}, func(ctx context.Context) (Credentials, error) {
+	c, err := t.credentials.Get(ctx, postgres.Key{Tenant: tenant, ID: tenant}, func(ctx context.Context) (Credentials, error) {
 		var row dbsqlc.Tenant
 		var sealed dbsqlc.ComponentCredential
 		err := t.DB.InTenant(ctx, tenant, func(tx postgres.DBTX) (err error) {

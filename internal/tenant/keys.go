@@ -53,7 +53,7 @@ func NewKeys(t *Tenants) *Keys {
 		verified: memory.New[[sha256.Size]byte, *verified](50_000),
 		used:     newUsed(),
 	}
-	k.Changes.Subscribe("signing_keys", func(uuid.UUID, string) { k.rings.Drop(ringKey) })
+	k.Changes.Subscribe("signing_keys", func(_, _ uuid.UUID) { k.rings.Drop(ringKey) })
 	return k
 }
 

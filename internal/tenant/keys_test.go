@@ -183,9 +183,9 @@ func TestRateLimits(t *testing.T) {
 	check(own, &RateLimit{PerSecond: 1, Burst: 2})
 	// Warm, with no notification under way, so that only the tenant's change can count.
 	eventually(t, "the key's row stays in memory", func() bool {
-		first, ok := b.keys.rows.Peek(postgres.Key{Tenant: ten, ID: plainKey.ID.String()})
+		first, ok := b.keys.rows.Peek(postgres.Key{Tenant: ten, ID: plainKey.ID})
 		check(plain, nil)
-		second, _ := b.keys.rows.Peek(postgres.Key{Tenant: ten, ID: plainKey.ID.String()})
+		second, _ := b.keys.rows.Peek(postgres.Key{Tenant: ten, ID: plainKey.ID})
 		return ok && first == second
 	})
 	if _, err := b.tenants.Update(t.Context(), cli, ten, Update{Limits: &Limits{KeyBurst: ptr(50)}}); err != nil {

@@ -59,7 +59,7 @@ type ring struct {
 	jwks []JWK // active, next, retiring
 }
 
-var ringKey = postgres.Key{ID: "ring"}
+var ringKey = postgres.Key{Name: "ring"}
 
 func (k *Keys) currentRing(ctx context.Context) (*ring, error) {
 	if r, ok := k.rings.Peek(ringKey); ok {

@@ -117,7 +117,7 @@ func New(d Deps) *Tenants {
 		origins:     postgres.NewCache[map[string]bool](d.Changes, 1),
 		credentials: postgres.NewCache[Credentials](d.Changes, 10_000, "component_credentials", "tenants"),
 	}
-	d.Changes.Subscribe("tenants", func(uuid.UUID, string) { t.origins.Drop(originsKey) })
+	d.Changes.Subscribe("tenants", func(_, _ uuid.UUID) { t.origins.Drop(originsKey) })
 	return t
 }
 

@@ -91,7 +91,7 @@ type GetPoiListRequest struct {
 // GetPoiListReply is GetPoiList's answer.
 type GetPoiListReply struct {
 	BusinessList []shownLegacyStore `json:"business_list"`
-	TotalCount   Int                     `json:"total_count"`
+	TotalCount   Int                `json:"total_count"`
 }
 
 // Stores are what it tells, in WeChat's order.

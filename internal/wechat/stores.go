@@ -100,7 +100,7 @@ type GetStoreListRequest struct {
 // GetStoreListReply is GetStoreList's answer.
 type GetStoreListReply struct {
 	BusinessList []shownStore `json:"business_list"`
-	TotalCount   Int               `json:"total_count"`
+	TotalCount   Int          `json:"total_count"`
 }
 
 // Stores are what it tells, in WeChat's order.
