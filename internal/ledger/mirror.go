@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bytedance/sonic"
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/authorizer"
@@ -331,7 +332,7 @@ func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has 
 func sameContent(known, shown []byte) bool { return bytes.HasPrefix(known, shown) }
 
 func hashOf(v any) []byte {
-	b, err := json.Marshal(v)
+	b, err := sonic.ConfigStd.Marshal(v) // as encoding/json writes it: hashes are kept
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
