@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -86,7 +87,7 @@ func run(args []string, w io.Writer) error {
 
 // of is a module as a component. Its hash is go.sum's, of the module's files.
 func of(m *debug.Module) (component, error) {
-	purl := "pkg:golang/" + m.Path + "@" + strings.ReplaceAll(m.Version, "+", "%2B")
+	purl := "pkg:golang/" + m.Path + "@" + url.QueryEscape(m.Version)
 	c := component{Ref: purl, Type: "library", Name: m.Path, Version: m.Version, PURL: purl}
 	if sum, ok := strings.CutPrefix(m.Sum, "h1:"); ok {
 		b, err := base64.StdEncoding.DecodeString(sum)
