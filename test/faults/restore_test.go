@@ -71,6 +71,11 @@ func TestRestore(t *testing.T) {
 	p.dying("POST", "/v1/stores", spooled, "spooled")
 	key := fmt.Sprint(spooled["map_poi_id"])
 
+	ledger := func() []string {
+		return query(p.World, `SELECT DISTINCT id_type || ' ' || wechat_id FROM wechat_id_ledger`)
+	}
+	known, _ := p.Truth()
+	recorded := ledger()
 	backup, apart := t.TempDir(), t.TempDir()
 	p.shell("backup", map[string]string{"GATEWAY_SPOOL_DIR": p.spool, "BACKUP": backup, "KEYSET_BACKUP": apart})
 
@@ -100,6 +105,20 @@ func TestRestore(t *testing.T) {
 	}
 	if s := p.c.Do("GET", "/v1/stores/"+before, nil).Want(http.StatusOK); s.Get("status") != "active" {
 		t.Errorf("the store of before: %s", s.Body)
+	}
+	restored := ledger()
+	for _, id := range known {
+		if id.Type == "audit_id" && id.AppID == sandbox.DemoOfficialAccount {
+			recorded = append(recorded, "audit_id "+id.ID)
+		}
+	}
+	if len(recorded) < 3 || !slices.Contains(recorded, "audit_id "+audits[0]) {
+		t.Errorf("too few ids were given before the backup: %v", recorded)
+	}
+	for _, id := range recorded {
+		if !slices.Contains(restored, id) {
+			t.Errorf("%s is lost, among %v", id, restored)
+		}
 	}
 	// Every id that lists show is back, whenever it was given.
 	p.Eventually("what came after the backup", func() error {
