@@ -52,8 +52,9 @@ Nobody is restarted: each process looks at its file every two seconds.
 
 Where processes have copies of the file, such as a Secret of Kubernetes, bring
 the file there when this command says so, and run it again: it goes on where it
-was. Bring it as well to where commands are run. All processes must be of a
-version that has this command.
+was: once for the new key, once for the key that seals. Bring it as well to where
+commands are run. The processes that serve are counted: one that is missing is of
+a version without this command, and must be replaced before.
 
 Then a serving process seals anew what the old key has sealed, in all tables of
 all tenants, and each process its spool. gateway keyset status shows how far that

@@ -283,5 +283,5 @@ func TestCheck(t *testing.T) {
 	in.wants(in.process(in.file).Check(t.Context()), b.Spool.Instance(), "lacks, and it serves")
 
 	in.must(in.steps(0).Forget(t.Context(), a.Spool.Instance()))
-	in.wants(in.steps(0).Forget(t.Context(), a.Spool.Instance()), "no such process")
+	in.wants(in.steps(0).Forget(t.Context(), a.Spool.Instance()), "or there is none")
 }

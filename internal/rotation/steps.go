@@ -135,14 +135,18 @@ func (s Steps) Rotate(ctx context.Context, patience time.Duration, say func(form
 	} else if id, err = secret.AddKey(s.Path, func(id uint32) error { return s.record(ctx, "keyset.add_key", id, nil) }); err != nil {
 		return err
 	}
-	say("key %d is in %s; it opens and doesn't seal yet", id, s.Path)
+	serving, err := s.late(ctx, func(Process) bool { return false })
+	if err != nil {
+		return err
+	}
+	say("key %d is in %s; it opens and doesn't seal yet; processes that serve: %d", id, s.Path, len(serving))
 	fault.At("key_added")
 	late, err := s.wait(ctx, patience, func(p Process) bool { return p.has(id) })
 	if err != nil {
 		return err
 	}
 	if len(late) > 0 {
-		return fmt.Errorf("key %d isn't known yet to %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
+		return fmt.Errorf("key %d isn't known yet to process %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
 	}
 	if err := s.record(ctx, "keyset.promote_key", id, map[string]uint32{"sealed": was}); err != nil {
 		return err
@@ -161,7 +165,7 @@ func (s Steps) everySeals(ctx context.Context, patience time.Duration, id uint32
 		return err
 	}
 	if len(late) > 0 {
-		return fmt.Errorf("key %d seals, but not yet in %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
+		return fmt.Errorf("key %d seals, but not yet in process %s: bring %s there, and run this again", id, strings.Join(late, ", "), s.Path)
 	}
 	say("every serving process seals with key %d", id)
 	return nil
@@ -230,15 +234,15 @@ func (s Steps) needs(st Status, k Key) (needs []string) {
 	for _, p := range st.Processes {
 		seen := "which serves"
 		if !p.Serving {
-			seen = fmt.Sprintf("last seen %s (if its disk is gone for good: gateway keyset forget %s)", p.SeenAt.Format(time.RFC3339), p.Instance)
+			seen = fmt.Sprintf("last seen %s: start one on its spool; only if that is gone for good: gateway keyset forget %s", p.SeenAt.Format(time.RFC3339), p.Instance)
 		}
 		switch {
 		case p.SealsWith != seals:
-			needs = append(needs, fmt.Sprintf("%s seals with key %d, %s", p.Instance, p.SealsWith, seen))
+			needs = append(needs, fmt.Sprintf("process %s seals with key %d, %s", p.Instance, p.SealsWith, seen))
 		case slices.Contains(p.SpoolKeys, k.ID):
-			needs = append(needs, fmt.Sprintf("the spool of %s holds records, %s", p.Instance, seen))
+			needs = append(needs, fmt.Sprintf("the spool of process %s holds records, %s", p.Instance, seen))
 		case k.Role == secret.RoleOld && p.sealingFor < s.CursorLife:
-			needs = append(needs, fmt.Sprintf("cursors of lists that %s made are good until %s", p.Instance, p.SealsSince.Add(s.CursorLife).Format(time.RFC3339)))
+			needs = append(needs, fmt.Sprintf("cursors of lists that process %s made are good until %s", p.Instance, p.SealsSince.Add(s.CursorLife).Format(time.RFC3339)))
 		}
 	}
 	for _, v := range k.In {
@@ -256,7 +260,7 @@ func (s Steps) Forget(ctx context.Context, instance string) error {
 			return err
 		}
 		if n == 0 {
-			return fmt.Errorf("%s serves, or there is no such process: gateway keyset status", instance)
+			return fmt.Errorf("process %s serves, or there is none: gateway keyset status", instance)
 		}
 		return tenant.RecordChange(ctx, tx, s.Who, nil, "keyset.forget_process", instance, nil, nil)
 	})

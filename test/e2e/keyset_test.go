@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -199,6 +200,42 @@ func TestKeysetRotation(t *testing.T) {
 	changes := w.Query(`SELECT action FROM change_log WHERE action LIKE 'keyset.%' ORDER BY id`)
 	if got := fmt.Sprint(changes); got != "[map[action:keyset.add_key] map[action:keyset.promote_key] map[action:keyset.remove_key]]" {
 		t.Errorf("change_log: %s", got)
+	}
+	printed(t, w.Output.String(), "gateway keyset rotate", "gateway keyset status", "gateway keyset retire")
+}
+
+// printed holds what docs/operations.md shows of commands against what they have
+// printed: line by line, whatever the numbers, names, times and places are.
+func printed(t *testing.T, output string, commands ...string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	masks := []*regexp.Regexp{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`),
+		regexp.MustCompile(`/\S+/keyset\.json`), regexp.MustCompile(`\d+`)}
+	mask := func(line string) string {
+		for _, m := range masks {
+			line = m.ReplaceAllString(line, "…")
+		}
+		return strings.Join(strings.Fields(line), " ")
+	}
+	said := map[string]bool{}
+	for line := range strings.Lines(output) {
+		said[mask(line)] = true
+	}
+	for _, command := range commands {
+		blocks := regexp.MustCompile("(?s)\n```text\n\\$ "+command+"[^\n]*\n(.*?)```\n").FindAllSubmatch(page, -1)
+		if len(blocks) == 0 {
+			t.Errorf("docs/operations.md doesn't show %q", command)
+		}
+		for _, block := range blocks {
+			for line := range strings.Lines(string(block[1])) {
+				if !said[mask(line)] {
+					t.Errorf("docs/operations.md shows %q of %q, which never printed that", line, command)
+				}
+			}
+		}
 	}
 }
 
