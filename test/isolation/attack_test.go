@@ -342,10 +342,11 @@ func TestAttackBytes(t *testing.T) {
 // Attacks 34 and 36: callers that never end, and that take their time.
 func TestSlowCallers(t *testing.T) {
 	t.Parallel()
-	w := world.New(t, world.Options{})
-	g := w.Start(nil)
+	a := newArena(t, world.Options{})
+	a.rest(t)
+	t.Cleanup(func() { a.untouched(t, "34, 36") })
 	dial := func(t *testing.T) net.Conn {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+		conn, err := net.Dial("tcp", a.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -353,7 +354,7 @@ func TestSlowCallers(t *testing.T) {
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		return conn
 	}
-	head := "POST /v1/authorization-links HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.Key + "\r\nContent-Type: application/json\r\n"
+	head := "POST /v1/authorization-links HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + a.Key + "\r\nContent-Type: application/json\r\n"
 	for _, x := range []struct {
 		name, begin, drop string
 		atMost            time.Duration

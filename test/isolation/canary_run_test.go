@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,17 +225,22 @@ var secretNames = map[string]string{
 }
 
 // secretsOf are all secrets of a world that has lived: what was chosen, what
-// WeChat gave out, and what the gateway made.
-func secretsOf(t *testing.T, w *world.World, rec *recorder) []canary {
+// WeChat gave out, there and in further simulators, and what the gateway made.
+func secretsOf(t *testing.T, rec *recorder, w *world.World, further ...*world.World) []canary {
 	t.Helper()
-	seen := map[canary]bool{
-		{"component secret", w.Component.Secret}: true, {"message token", w.Component.MessageToken}: true, {"EncodingAESKey", w.Component.EncodingAESKey}: true,
-		{"secret in WeChat's words", "CANARYerrmsg"}: true, {"authorization code", "CANARYmadeup"}: true,
+	seen := map[canary]bool{{"secret in WeChat's words", "CANARYerrmsg"}: true, {"authorization code", "CANARYmadeup"}: true}
+	for _, c := range []world.Component{w.Component, componentB} {
+		seen[canary{"component secret", c.Secret}] = true
+		seen[canary{"message token", c.MessageToken}] = true
+		seen[canary{"EncodingAESKey", c.EncodingAESKey}] = true
 	}
-	var journal, pushes json.RawMessage
-	w.Control("GET", "journal", nil, &journal)
-	w.Control("GET", "pushes", nil, &pushes)
-	wire := string(journal) + string(pushes)
+	wire := ""
+	for _, sim := range append(further, w) {
+		var journal, pushes json.RawMessage
+		sim.Control("GET", "journal", nil, &journal)
+		sim.Control("GET", "pushes", nil, &pushes)
+		wire += string(journal) + string(pushes)
+	}
 	for _, m := range append(secretMember.FindAllStringSubmatch(wire, -1), secretInURL.FindAllStringSubmatch(wire, -1)...) {
 		if value := m[2]; len(value) >= 12 {
 			seen[canary{secretNames[m[1]], value}] = true
@@ -265,6 +271,17 @@ func secretsOf(t *testing.T, w *world.World, rec *recorder) []canary {
 		out = append(out, s)
 	}
 	return out
+}
+
+// known fails the test where of some kind no secret is known: nothing would be
+// looked for.
+func known(t *testing.T, secrets []canary, kinds ...string) {
+	t.Helper()
+	for _, what := range kinds {
+		if !slices.ContainsFunc(secrets, func(s canary) bool { return s.what == what && len(s.value) >= 12 }) {
+			t.Errorf("no %s is known: nothing would be looked for", what)
+		}
+	}
 }
 
 func keysetSecrets(t *testing.T, path string) []string {

@@ -48,6 +48,7 @@ func TestTenantsAreApart(t *testing.T) {
 				cfg.Rewrite = withoutPredicates
 			}
 			n := start(t, setup{db: cfg, keyset: w.Env["GATEWAY_KEYSET_FILE"], wechat: w.wechat.URL, public: w.PublicURL})
+			defer n.showsNoSecret(t, w.World, w.b.sim)
 			w.prove(t, n.db, run.role != "", run.noSQL)
 			m := newMatrix(t, w, n)
 			if run.role != "" && run.noSQL {

@@ -3,6 +3,7 @@ package isolation
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -27,6 +28,7 @@ import (
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/spool"
 	"github.com/mendian/mendian/internal/tenant"
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/internal/wechat"
 	"github.com/mendian/mendian/test/world"
 )
@@ -40,6 +42,10 @@ type node struct {
 	edge *handlers.Edge
 	db   *postgres.DB
 	log  *syncBuffer
+	rec  recorder // of all that it answers
+	dir  string   // its spool is in it
+
+	metrics http.Handler
 }
 
 // A setup says where a node finds what it works with.
@@ -62,16 +68,18 @@ func start(t *testing.T, s setup) *node {
 			t.Fatal(err)
 		}
 	}
-	n := &node{t: t, log: &syncBuffer{}}
+	n := &node{t: t, log: &syncBuffer{}, dir: t.TempDir()}
 	log, err := observe.NewLogger(n.log, "debug")
 	must(err)
+	log.DebugContext(ctx, onPurpose)
 	keyset, err := secret.OpenKeyset(s.keyset)
 	must(err)
-	records, err := spool.Open(filepath.Join(t.TempDir(), "spool-"+strconv.FormatInt(spools.Add(1), 10)), keyset)
+	records, err := spool.Open(filepath.Join(n.dir, "spool-"+strconv.FormatInt(spools.Add(1), 10)), keyset)
 	must(err)
 	n.db, err = postgres.Open(ctx, s.db)
 	must(err)
 	metrics := observe.NewMetrics()
+	n.metrics = metrics.Handler()
 	besides := observe.NewBackground(log, metrics)
 	changes := n.db.NewChanges(log)
 	tenants := tenant.New(tenant.Deps{DB: n.db, Keyset: keyset, Changes: changes, Log: log, DefaultRate: tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}})
@@ -126,13 +134,33 @@ func (n *node) client(key, from string) *world.Client {
 	if from == "" {
 		from = "192.0.2.1"
 	}
-	return world.NewClient(n.t, "http://gateway.test", key, inProcess{n.edge, from})
+	return world.NewClient(n.t, "http://gateway.test", key, inProcess{n, from})
 }
 
-// inProcess hands requests to a handler as its server would.
+// showsNoSecret looks for every secret of its world, and of further simulators,
+// in what the node wrote, answered, counts and keeps.
+func (n *node) showsNoSecret(t *testing.T, w *world.World, further ...*world.World) {
+	t.Helper()
+	if t.Failed() {
+		return // it may have ended in the middle of anything
+	}
+	counts := httptest.NewRecorder()
+	n.metrics.ServeHTTP(counts, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	w.Exec(`UPDATE tenants SET name = $1 WHERE id = $2`, onPurpose, w.UUID(typeid.Tenant, w.Tenant.ID))
+	found := secretsOf(t, &n.rec, w, further...)
+	known(t, found, "component secret", "message token", "EncodingAESKey", "ticket", "API key", "keyset")
+	noneShows(t, found,
+		shelf{"the log", n.log.String(), onPurpose},
+		shelf{"/metrics", counts.Body.String(), `route="`},
+		shelf{"the database", dump(t, w), onPurpose},
+		shelf{"the spool", files(t, n.dir, "spool-"), onPurpose})
+	n.rec.holdsNone(t, found)
+}
+
+// inProcess hands requests to a node as its server would.
 type inProcess struct {
-	handler http.Handler
-	from    string
+	node *node
+	from string
 }
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -143,7 +171,8 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody
 	}
 	w := httptest.NewRecorder()
-	p.handler.ServeHTTP(w, in)
+	p.node.edge.ServeHTTP(w, in)
+	p.node.rec.keep(reply{r.Method, r.URL.Path, w.Code, fmt.Sprint(w.Header()), w.Body.String()})
 	res := w.Result()
 	res.Request = r
 	return res, nil

@@ -81,7 +81,9 @@ type scopeNode struct {
 func newScopeNode(t *testing.T) scopeNode {
 	t.Helper()
 	w := world.New(t, world.Options{})
-	return scopeNode{start(t, setup{db: postgres.Config{DSN: w.DSN}, keyset: w.Env["GATEWAY_KEYSET_FILE"], wechat: w.SandboxURL, public: w.PublicURL}), w}
+	n := start(t, setup{db: postgres.Config{DSN: w.DSN}, keyset: w.Env["GATEWAY_KEYSET_FILE"], wechat: w.SandboxURL, public: w.PublicURL})
+	t.Cleanup(func() { n.showsNoSecret(t, w) })
+	return scopeNode{n, w}
 }
 
 // example is a request of the operation that can be read, about things that
