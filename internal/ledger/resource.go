@@ -2,9 +2,9 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
+	"github.com/bytedance/sonic"
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/authorizer"
@@ -92,7 +92,7 @@ func resourceFrom[F any](row resourceRow) (Resource[F], error) {
 		r.Audit = &AuditBrief{ID: *row.AuditID, Kind: *row.AuditKind, Status: *row.AuditStatus, Reason: row.AuditReason, WechatAuditID: row.AuditNumber,
 			SubmittedAt: row.AuditSubmittedAt, DecidedAt: row.AuditDecidedAt, DeadlineAt: row.AuditDeadlineAt, OperationID: row.AuditOperationID}
 	}
-	err := json.Unmarshal(row.Fields, &r.Known)
+	err := sonic.ConfigStd.Unmarshal(row.Fields, &r.Known)
 	return r, err
 }
 

@@ -69,7 +69,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	params["idle_in_transaction_session_timeout"] = "10000"
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.Tracer = tripCounter{}
-	cfg.AfterConnect = useUUIDs
+	cfg.AfterConnect = ourTypes
 	if c.MaxConns > 0 {
 		cfg.MaxConns = c.MaxConns
 	}

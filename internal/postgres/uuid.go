@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -13,15 +11,6 @@ import (
 // it for its text, try that as bytes, fail, and make the text anew, for each of
 // the dozens that a write sends.
 type uuidCodec struct{ pgtype.UUIDCodec }
-
-// useUUIDs is for each new connection.
-func useUUIDs(_ context.Context, c *pgx.Conn) error {
-	one := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
-	m := c.TypeMap()
-	m.RegisterType(one)
-	m.RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID, Codec: &pgtype.ArrayCodec{ElementType: one}})
-	return nil
-}
 
 // PlanEncode implements pgtype.Codec.
 func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
