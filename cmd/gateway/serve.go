@@ -134,7 +134,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 			ReadRetried:    g.metrics.ReadRetried,
 			TicketReceived: func(t uuid.UUID, _ time.Duration) { g.metrics.TicketAge(t.String(), 0) },
 		},
-		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance(), Pace: schedule().Polls}})
+		Config: authorizer.Config{PublicURL: cfg.PublicURL, MPURL: cfg.WeChatMPURL, OpenURL: cfg.WeChatOpenURL, Instance: g.spool.Instance(), Remembered: cfg.CachedMerchants, Pace: schedule().Polls}})
 	g.ledger = ledger.New(ledger.Deps{DB: g.db, Keyset: g.keyset, Authorizer: g.auth, Spool: g.spool, Changes: g.changes,
 		Schedule: schedule(), Log: log, Background: g.background})
 	g.inbox = inbox.New(inbox.Deps{DB: g.db, Keyset: g.keyset, Spool: g.spool, Tenants: g.tenants, Authorizer: g.auth, Ledger: g.ledger, Metrics: g.metrics, Background: g.background, Log: log})

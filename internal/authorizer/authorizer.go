@@ -44,6 +44,8 @@ type Config struct {
 	MPURL     string // https://mp.weixin.qq.com
 	OpenURL   string // https://open.weixin.qq.com
 	Instance  string // names this process in lease_owner
+	// Remembered is how many merchants are kept in memory; 0 counts as 20,000.
+	Remembered int
 	// Pace multiplies the times by which calls are paused; 0 counts as 1. Tests
 	// of faults shorten them; nothing else does.
 	Pace float64
@@ -78,11 +80,9 @@ type Deps struct {
 	Background *observe.Background
 }
 
-// How much is kept in memory.
 const (
-	maxMerchants = 20_000
-	maxTokens    = 20_000
-	maxCircuits  = 20_000
+	maxTenants  = 10_000
+	maxCircuits = 20_000
 )
 
 // An Authorizer acts on behalf of merchants. It is safe for concurrent use.
@@ -115,18 +115,20 @@ type Authorizer struct {
 // New makes an Authorizer whose caches follow d.Changes.
 func New(d Deps) *Authorizer {
 	d.Config.Pace = cmp.Or(d.Config.Pace, 1)
+	d.Config.Remembered = cmp.Or(d.Config.Remembered, 20_000)
+	most := d.Config.Remembered
 	d.Config.PublicURL = strings.TrimSuffix(d.Config.PublicURL, "/")
 	a := &Authorizer{
 		Deps: d, q: dbsqlc.New(), Quotas: quota.NewReads(d.DB, d.Changes, d.Log),
-		merchants:  postgres.NewCache[Merchant](d.Changes, maxMerchants, "merchants"),
-		appids:     postgres.NewCache[uuid.UUID](d.Changes, maxMerchants),
-		tokens:     postgres.NewCache[held](d.Changes, maxTokens, "authorizer_tokens"),
-		components: postgres.NewCache[held](d.Changes, maxTokens, "component_tokens"),
-		used:       memory.New[postgres.Key, time.Time](maxMerchants),
-		nudged:     memory.New[postgres.Key, time.Time](maxTokens),
-		refused:    memory.New[postgres.Key, refusal](maxMerchants),
+		merchants:  postgres.NewCache[Merchant](d.Changes, most, "merchants"),
+		appids:     postgres.NewCache[uuid.UUID](d.Changes, most),
+		tokens:     postgres.NewCache[held](d.Changes, most, "authorizer_tokens"),
+		components: postgres.NewCache[held](d.Changes, maxTenants, "component_tokens"),
+		used:       memory.New[postgres.Key, time.Time](most),
+		nudged:     memory.New[postgres.Key, time.Time](most),
+		refused:    memory.New[postgres.Key, refusal](most),
 		circuits:   memory.New[postgres.Key, *circuit](maxCircuits),
-		budgets:    memory.New[postgres.Key, *budget](maxMerchants),
+		budgets:    memory.New[postgres.Key, *budget](most),
 		places:     newPlaces(),
 	}
 	a.running, a.stop = context.WithCancel(postgres.Using(context.Background(), postgres.Workers))

@@ -50,34 +50,35 @@ func (a *Authorizer) renewMerchant(ctx context.Context, c account, rejected int3
 	return a.renew(ctx, a.merchantRow(c), rejected)
 }
 
+func queueToken(b *postgres.Batch, k postgres.Key, into *[]dbsqlc.AuthorizerTokenReadRow) {
+	postgres.QueueMany(b, dbsqlc.AuthorizerTokenRead, dbsqlc.AuthorizerTokenReadParams{TenantID: k.Tenant, MerchantID: k.ID}, into)
+}
+
+// openToken is the token of the row that queueToken found.
+func (a *Authorizer) openToken(c account, rows []dbsqlc.AuthorizerTokenReadRow) (held, error) {
+	if len(rows) == 0 { // known from elsewhere, never exchanged
+		return held{invalid: "none"}, nil
+	}
+	r := rows[0]
+	h := held{gen: r.AccessGen, until: left(r.Remaining), invalid: text(r.InvalidReason), leased: r.Leased}
+	var err error
+	if r.AccessCt != nil {
+		h.token, err = a.Keyset.OpenText(c.place("access_ct"), r.AccessCt)
+	}
+	return h, err
+}
+
 func (a *Authorizer) merchantRow(c account) tokenRow {
-	open := func(r dbsqlc.AuthorizerTokenReadRow) (held, error) {
-		h := held{gen: r.AccessGen, until: left(r.Remaining), invalid: text(r.InvalidReason), leased: r.Leased}
-		var err error
-		if r.AccessCt != nil {
-			h.token, err = a.Keyset.OpenText(c.place("access_ct"), r.AccessCt)
-		}
-		return h, err
-	}
-	read := func(b *postgres.Batch, into *[]dbsqlc.AuthorizerTokenReadRow) {
-		postgres.QueueMany(b, dbsqlc.AuthorizerTokenRead, dbsqlc.AuthorizerTokenReadParams{TenantID: c.tenant, MerchantID: c.id}, into)
-	}
-	first := func(rows []dbsqlc.AuthorizerTokenReadRow) (held, error) {
-		if len(rows) == 0 { // known from elsewhere, never exchanged
-			return held{invalid: "none"}, nil
-		}
-		return open(rows[0])
-	}
 	return tokenRow{
 		of: "merchant", key: c.key(), cache: a.tokens,
 		read: func(ctx context.Context) (held, error) {
 			var rows []dbsqlc.AuthorizerTokenReadRow
 			b := a.DB.NewBatch(c.tenant)
-			read(b, &rows)
+			queueToken(b, c.key(), &rows)
 			if err := a.DB.Run(ctx, b); err != nil {
 				return held{}, storage(err)
 			}
-			return first(rows)
+			return a.openToken(c, rows)
 		},
 		// Not while the lease runs: it may take as long as the lease.
 		prepare: func(ctx context.Context) error {
@@ -91,11 +92,11 @@ func (a *Authorizer) merchantRow(c account) tokenRow {
 			postgres.QueueMany(b, dbsqlc.AuthorizerTokenLease, dbsqlc.AuthorizerTokenLeaseParams{
 				Owner: a.Config.Instance, TenantID: c.tenant, MerchantID: c.id, RejectedGen: rejected,
 			}, &leases)
-			read(b, &rows)
+			queueToken(b, c.key(), &rows)
 			if err := a.DB.Run(ctx, b); err != nil {
 				return nil, held{}, err
 			}
-			h, err := first(rows)
+			h, err := a.openToken(c, rows)
 			if err != nil || len(leases) == 0 {
 				return nil, h, err
 			}

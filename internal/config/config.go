@@ -24,25 +24,26 @@ import (
 // Config is everything that a gateway process can be told. The names are a
 // contract (docs/reference/configuration.md): scripts rely on them.
 type Config struct {
-	DatabaseURL   secret.Text   `env:"DATABASE_URL"`
-	Env           string        `env:"GATEWAY_ENV"`
-	Addr          string        `env:"GATEWAY_ADDR, default=:8080"`
-	AdminAddr     string        `env:"GATEWAY_ADMIN_ADDR, default=127.0.0.1:9090"`
-	PublicURL     string        `env:"GATEWAY_PUBLIC_URL, default=http://localhost:8080"`
-	WeChatAPIURL  string        `env:"GATEWAY_WECHAT_API_URL, default=https://api.weixin.qq.com"`
-	WeChatMPURL   string        `env:"GATEWAY_WECHAT_MP_URL, default=https://mp.weixin.qq.com"`
-	WeChatOpenURL string        `env:"GATEWAY_WECHAT_OPEN_URL, default=https://open.weixin.qq.com"`
-	KeysetFile    string        `env:"GATEWAY_KEYSET_FILE, default=./keyset.json"`
-	SpoolDir      string        `env:"GATEWAY_SPOOL_DIR, default=./spool"`
-	LogLevel      string        `env:"GATEWAY_LOG_LEVEL, default=info"`
-	TrustedProxy  []string      `env:"GATEWAY_TRUSTED_PROXIES"`
-	DBMaxConns    int32         `env:"GATEWAY_DB_MAX_CONNS, default=20"`
-	DrainDelay    time.Duration `env:"GATEWAY_DRAIN_DELAY, default=5s"`
-	KeyRate       float64       `env:"GATEWAY_KEY_RATE, default=100"`
-	KeyBurst      int           `env:"GATEWAY_KEY_BURST, default=200"`
-	TenantRate    float64       `env:"GATEWAY_TENANT_RATE, default=1000"`
-	MaxInFlight   int           `env:"GATEWAY_MAX_IN_FLIGHT, default=512"`
-	Docs          bool          `env:"GATEWAY_DOCS, default=true"`
+	DatabaseURL     secret.Text   `env:"DATABASE_URL"`
+	Env             string        `env:"GATEWAY_ENV"`
+	Addr            string        `env:"GATEWAY_ADDR, default=:8080"`
+	AdminAddr       string        `env:"GATEWAY_ADMIN_ADDR, default=127.0.0.1:9090"`
+	PublicURL       string        `env:"GATEWAY_PUBLIC_URL, default=http://localhost:8080"`
+	WeChatAPIURL    string        `env:"GATEWAY_WECHAT_API_URL, default=https://api.weixin.qq.com"`
+	WeChatMPURL     string        `env:"GATEWAY_WECHAT_MP_URL, default=https://mp.weixin.qq.com"`
+	WeChatOpenURL   string        `env:"GATEWAY_WECHAT_OPEN_URL, default=https://open.weixin.qq.com"`
+	KeysetFile      string        `env:"GATEWAY_KEYSET_FILE, default=./keyset.json"`
+	SpoolDir        string        `env:"GATEWAY_SPOOL_DIR, default=./spool"`
+	LogLevel        string        `env:"GATEWAY_LOG_LEVEL, default=info"`
+	TrustedProxy    []string      `env:"GATEWAY_TRUSTED_PROXIES"`
+	DBMaxConns      int32         `env:"GATEWAY_DB_MAX_CONNS, default=20"`
+	DrainDelay      time.Duration `env:"GATEWAY_DRAIN_DELAY, default=5s"`
+	KeyRate         float64       `env:"GATEWAY_KEY_RATE, default=100"`
+	KeyBurst        int           `env:"GATEWAY_KEY_BURST, default=200"`
+	TenantRate      float64       `env:"GATEWAY_TENANT_RATE, default=1000"`
+	MaxInFlight     int           `env:"GATEWAY_MAX_IN_FLIGHT, default=512"`
+	CachedMerchants int           `env:"GATEWAY_CACHED_MERCHANTS, default=20000"`
+	Docs            bool          `env:"GATEWAY_DOCS, default=true"`
 
 	// CORSLocalhost allows browsers on any localhost origin. Only `gateway dev` sets it.
 	CORSLocalhost bool
@@ -130,6 +131,9 @@ func (c Config) Validate() error {
 	}
 	if c.DBMaxConns < 4 {
 		bad("GATEWAY_DB_MAX_CONNS: want at least 4, got %d", c.DBMaxConns)
+	}
+	if c.CachedMerchants < 1 {
+		bad("GATEWAY_CACHED_MERCHANTS must be over 0")
 	}
 	if c.KeyRate <= 0 || c.KeyBurst <= 0 || c.TenantRate <= 0 || c.MaxInFlight <= 0 {
 		bad("GATEWAY_KEY_RATE, GATEWAY_KEY_BURST, GATEWAY_TENANT_RATE and GATEWAY_MAX_IN_FLIGHT must be over 0")

@@ -109,11 +109,12 @@ type collection struct {
 	behind chan struct{}                // bounds the projections that follow answers
 }
 
-// cacheSize bounds the numbers that each collection remembers.
-const cacheSize = 200_000
+// knownOfEach is how many numbers each collection remembers for each merchant
+// that is remembered.
+const knownOfEach = 10
 
 func newCollection[F any](l *Ledger, t Type) *Collection[F] {
-	c := &collection{Type: t, l: l, known: postgres.NewCache[knownNumber](l.Changes, cacheSize), behind: make(chan struct{}, 4)}
+	c := &collection{Type: t, l: l, known: postgres.NewCache[knownNumber](l.Changes, knownOfEach*l.Authorizer.Config.Remembered), behind: make(chan struct{}, 4)}
 	l.collections = append(l.collections, c)
 	return &Collection[F]{c}
 }

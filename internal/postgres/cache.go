@@ -61,8 +61,19 @@ func NewCache[V any](changes *Changes, size int, tables ...string) *Cache[V] {
 }
 
 // Put keeps a row that was read anyway. It is for what never changes: a row
-// that can must come in through Get, which sees invalidations.
+// that can must come in through Get or Loading, which see invalidations.
 func (c *Cache[V]) Put(k Key, v V) { c.entries.Add(k, entry[V]{v, time.Now()}) }
+
+// Loading is called before a row is read that can change. keep keeps what was
+// read, unless an invalidation came between.
+func (c *Cache[V]) Loading(k Key) (keep func(V)) {
+	before, at := c.drops.Load(), time.Now()
+	return func(v V) {
+		if c.drops.Load() == before {
+			c.entries.Add(k, entry[V]{v, at})
+		}
+	}
+}
 
 // Drop forgets one row.
 func (c *Cache[V]) Drop(k Key) {
@@ -108,16 +119,13 @@ func (c *Cache[V]) Get(ctx context.Context, k Key, load func(context.Context) (V
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		before := c.drops.Load()
-		at := time.Now()
+		keep := c.Loading(k)
 		var v V
 		err := observe.Caught(func() (err error) { v, err = load(ctx); return err })
 		if err != nil {
 			return v, err
 		}
-		if c.drops.Load() == before {
-			c.entries.Add(k, entry[V]{v, at})
-		}
+		keep(v)
 		return v, nil
 	})
 	var zero V
