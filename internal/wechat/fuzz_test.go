@@ -251,6 +251,7 @@ func FuzzUnmarshal(f *testing.F) {
 	seed(f)
 	f.Add([]byte(`{"business_list":[{"base_info":{"poi_id":"1","categories":"a,b"},"poi_id":2}],"TOTAL_COUNT":"3","total_count":4}`))
 	f.Add([]byte("{\"errmsg\":\"\xff\\ud800\\u0041\",\"errcode\":-0,\"business_list\":null}"))
+	f.Add([]byte(`{"x":"\0"}`))
 	f.Add([]byte("{\"errmsg\":\"\x01\",\"errcode\":01,}"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		same[GetStoreListReply](t, body)
