@@ -2,11 +2,14 @@ package rotation
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +31,7 @@ type installation struct {
 	db     *postgres.DB
 	file   string
 	tenant uuid.UUID
+	all    *tenant.Tenants
 	log    bytes.Buffer // of all processes
 }
 
@@ -38,12 +42,18 @@ func install(t *testing.T) *installation {
 	keyset, err := secret.OpenKeyset(in.file)
 	in.must(err)
 	quiet := slog.New(slog.DiscardHandler)
-	tenants := tenant.New(tenant.Deps{DB: in.db, Keyset: keyset, Changes: in.db.NewChanges(quiet), Log: quiet})
-	made, err := tenants.Create(t.Context(), tenant.Caller{Actor: "cli"}, tenant.NewTenant{Name: "One", ComponentAppID: "wx0000000000000001", Credentials: &tenant.NewCredentials{
+	in.all = tenant.New(tenant.Deps{DB: in.db, Keyset: keyset, Changes: in.db.NewChanges(quiet), Log: quiet})
+	in.tenant = in.newTenant("wx0000000000000001")
+	return in
+}
+
+// newTenant makes one with credentials, which are three sealed values.
+func (in *installation) newTenant(component string) uuid.UUID {
+	in.t.Helper()
+	made, err := in.all.Create(in.t.Context(), tenant.Caller{Actor: "cli"}, tenant.NewTenant{Name: component, ComponentAppID: component, Credentials: &tenant.NewCredentials{
 		Secret: secret.NewText("secret"), MessageToken: secret.NewText("token"), EncodingAESKey: secret.NewText("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")}})
 	in.must(err)
-	in.tenant = made.ID
-	return in
+	return made.ID
 }
 
 func (in *installation) must(err error) {
@@ -216,10 +226,7 @@ func TestRetireRefuses(t *testing.T) {
 
 	flip := `UPDATE component_credentials SET message_token_ct = set_byte(message_token_ct, 20, get_byte(message_token_ct, 20) # 1)`
 	in.exec(flip)
-	in.wants(in.rotate())
-	in.must(a.Hold(t.Context()))
-	in.wants(in.rotate())
-	in.must(a.Hold(t.Context()))
+	in.rotateAll(a)
 	in.must(a.Reseal(t.Context()))
 	if diff := cmp.Diff(map[secret.Role]int64{secret.RoleOld: 1, secret.RoleSeals: 2}, in.sealed()); diff != "" {
 		t.Errorf("sealed (-want +got):\n%s", diff)
@@ -257,11 +264,7 @@ func TestCheck(t *testing.T) {
 	in.bring(stale)
 	in.must(secret.CreateKeyset(foreign))
 	a := in.process(in.file)
-	in.must(a.Hold(t.Context()))
-	for range 2 {
-		in.wants(in.rotate())
-		in.must(a.Hold(t.Context()))
-	}
+	in.rotateAll(a)
 	seals := fmt.Sprintf("lacks key %d", a.Keyset.SealsWith())
 	refused := func(file string) {
 		t.Helper()
@@ -284,4 +287,104 @@ func TestCheck(t *testing.T) {
 
 	in.must(in.steps(0).Forget(t.Context(), a.Spool.Instance()))
 	in.wants(in.steps(0).Forget(t.Context(), a.Spool.Instance()), "or there is none")
+}
+
+// tickets gives a tenant n of them.
+func (in *installation) tickets(h *Holder, of uuid.UUID, n int) {
+	in.t.Helper()
+	in.must(in.db.InTenant(in.t.Context(), of, func(tx postgres.DBTX) error {
+		for i := range n {
+			sum := sha256.Sum256(fmt.Append(nil, i))
+			ct, err := h.Keyset.Seal(ticketPlace(of, sum[:]), fmt.Append(nil, i))
+			if err == nil {
+				_, err = tx.Exec(in.t.Context(), `INSERT INTO component_tickets (tenant_id, ticket_sha256, ticket_ct, issued_at) VALUES ($1, $2, $3, now())`, of, sum[:], ct)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+func ticketPlace(of uuid.UUID, sum []byte) secret.Place {
+	return secret.Place{Table: "component_tickets", Column: "ticket_ct", Tenant: of, Row: hex.EncodeToString(sum)}
+}
+
+var tickets = postgres.SealedTables[slices.IndexFunc(postgres.SealedTables, func(t postgres.SealedTable) bool { return t.Name == "component_tickets" })]
+
+// rotateAll is a whole rotation of one process up to the sealing anew.
+func (in *installation) rotateAll(h *Holder) {
+	in.t.Helper()
+	in.must(h.Hold(in.t.Context()))
+	for range 2 {
+		in.wants(in.rotate())
+		in.must(h.Hold(in.t.Context()))
+	}
+}
+
+// More rows than one transaction takes, of several tenants, are all sealed anew
+// and still what they were; the second look finds nothing to do.
+func TestManyRows(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	h := in.process(in.file)
+	first, many, other := h.Keyset.SealsWith(), 2*batch+1, in.newTenant("wx0000000000000002")
+	in.tickets(h, in.tenant, many)
+	in.tickets(h, other, batch) // as many as one look
+	in.rotateAll(h)
+	in.must(h.Reseal(t.Context()))
+	if diff := cmp.Diff(map[secret.Role]int64{secret.RoleOld: 0, secret.RoleSeals: int64(many + batch + 6)}, in.sealed()); diff != "" {
+		t.Errorf("sealed (-want +got):\n%s", diff)
+	}
+	said := in.log.String()
+	in.must(h.Reseal(t.Context()))
+	if in.log.String() != said {
+		t.Errorf("it sealed twice: %s", &in.log)
+	}
+	if _, err := in.steps(0).Retire(t.Context(), first); err != nil {
+		t.Error(err)
+	}
+	in.must(h.Hold(t.Context()))
+	for of, n := range map[uuid.UUID]int{in.tenant: many, other: batch} {
+		if _, err := in.all.Credentials(t.Context(), of); err == nil {
+			t.Error("the keyset from before opens the credentials")
+		}
+		rows, err := in.db.SealedRows(t.Context(), of, tickets, []uint32{h.Keyset.SealsWith()}, nil, n+1)
+		in.must(err)
+		got := map[string]bool{}
+		for _, r := range rows {
+			plain, err := h.Keyset.Open(secret.Place{Table: tickets.Name, Column: "ticket_ct", Tenant: of, Row: r.Row}, r.Values[0][0])
+			in.must(err)
+			if sum := sha256.Sum256(plain); r.Row != hex.EncodeToString(sum[:]) {
+				t.Errorf("%s is another row's", plain)
+			}
+			got[string(plain)] = true
+		}
+		if len(got) != n {
+			t.Errorf("%d tickets are there, want %d", len(got), n)
+		}
+	}
+}
+
+// What somebody has written since a row was read stays.
+func TestNoChangeIsOverwritten(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	h := in.process(in.file)
+	in.tickets(h, in.tenant, 1)
+	rows, err := in.db.SealedRows(t.Context(), in.tenant, tickets, []uint32{h.Keyset.SealsWith()}, nil, 2)
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	in.exec(`UPDATE component_tickets SET ticket_ct = 'newer'`)
+	in.must(in.db.Reseal(t.Context(), in.tenant, tickets, []postgres.Resealed{{Key: rows[0].Key, Was: rows[0].Values[0], Now: [][]byte{[]byte("anew")}}}))
+	in.must(in.db.InTenant(t.Context(), in.tenant, func(tx postgres.DBTX) error {
+		var got []byte
+		err := tx.QueryRow(t.Context(), `SELECT ticket_ct FROM component_tickets`).Scan(&got)
+		if string(got) != "newer" {
+			t.Errorf("the ticket is %q", got)
+		}
+		return err
+	}))
 }
