@@ -56,10 +56,11 @@ func (t SealedTable) ofTenant() string {
 	return "tenant_id = $1"
 }
 
-// keyIs compares the key with a text[] parameter.
+// keyIs compares the key with a text[] parameter, which is empty where a tenant
+// has one row.
 func (t SealedTable) keyIs(operator, param string) string {
 	if len(t.key) == 0 {
-		return "cardinality(" + param + "::text[]) = 0"
+		return "0 " + operator + " cardinality(" + param + "::text[])"
 	}
 	var names, values []string
 	for i, k := range t.key {

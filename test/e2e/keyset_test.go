@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/typeid"
@@ -172,6 +173,38 @@ func TestKeysetRotation(t *testing.T) {
 	}
 	c.Do("GET", "/v1/stores?limit=1&cursor="+page.Get("next_cursor"), nil).Want(200)
 
+	// Whatever a table's key is, rows are found one by one as they are all at once.
+	db, err := postgres.Open(t.Context(), postgres.Config{DSN: w.DSN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, table := range postgres.SealedTables {
+		of := w.UUID(typeid.Tenant, w.Tenant.ID)
+		if table.OfNoTenant() {
+			of = uuid.Nil
+		}
+		keys := func(n, limit int) (keys [][]string) {
+			var after []string
+			for len(keys) < limit {
+				rows, err := db.SealedRows(t.Context(), of, table, []uint32{old}, after, n)
+				if err != nil {
+					t.Fatalf("%s: %v", table.Name, err)
+				}
+				if len(rows) == 0 {
+					break
+				}
+				for _, r := range rows {
+					keys = append(keys, r.Key)
+				}
+				after = keys[len(keys)-1]
+			}
+			return keys
+		}
+		if one, all := keys(1, 5), keys(5, 5); len(all) == 0 || !cmp.Equal(one, all) {
+			t.Errorf("%s: one by one %v, at once %v", table.Name, one, all)
+		}
+	}
 	// Memory proves nothing: a process that begins now opens it all.
 	a.Stop()
 	a = w.Start(map[string]string{"GATEWAY_SPOOL_DIR": filepath.Join(w.Dir, "spool-0"), "GATEWAY_ADDR": strings.TrimPrefix(w.PublicURL, "http://")})
