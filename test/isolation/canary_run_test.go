@@ -249,10 +249,7 @@ func secretsOf(t *testing.T, rec *recorder, w *world.World, further ...*world.Wo
 	for _, m := range secretLook.FindAllStringSubmatch(wire, -1) {
 		seen[canary{secretNames[m[1]], m[0]}] = true
 	}
-	replies := w.Output.String()
-	for _, r := range rec.replies {
-		replies += r.header + r.body
-	}
+	replies := w.Output.String() + rec.all()
 	for _, token := range jwtLook.FindAllString(replies, -1) {
 		seen[canary{"API key", token}] = true
 		seen[canary{"API key", token[strings.LastIndexByte(token, '.')+1:]}] = true // what makes it one
