@@ -29,7 +29,7 @@ func TestStatusNamesTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)(…?)(?:/[^`]*)?`").FindAllStringSubmatch(string(page), -1)
+	names := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)(…?)(?:/[^`]*)?`").FindAllStringSubmatch(string(page), -1)
 	if len(names) < 50 {
 		t.Fatalf("found only %d names", len(names))
 	}
