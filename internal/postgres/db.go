@@ -80,6 +80,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	for s := range parts {
 		if c.Split {
 			cfg.MaxConns = s.of(total)
+			params["application_name"] = "mendian " + s.String()
 		}
 		pool, err := pgxpool.NewWithConfig(ctx, cfg.Copy())
 		if err != nil {

@@ -23,6 +23,9 @@ const (
 	shares
 )
 
+// String is the share's name in pg_stat_activity, after ours.
+func (s Share) String() string { return [shares]string{"requests", "workers", "pushes"}[s] }
+
 // of is the share's part of so many connections. None is without any.
 func (s Share) of(conns int32) int32 {
 	workers, pushes := max(1, conns/5), max(1, conns/10)
