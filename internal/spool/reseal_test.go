@@ -3,6 +3,7 @@ package spool
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -64,23 +65,47 @@ func TestReseal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	beside := make([]Record, 100)
-	start := make(chan struct{})
-	for i := range beside {
-		beside[i] = record(1)
+	written := make([][]Record, 64)
+	over := make(chan struct{})
+	for i := range written {
 		wg.Go(func() {
-			<-start
-			if err := s.Append(beside[i]); err != nil {
-				t.Error(err)
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				r := record(1)
+				if err := s.Append(r); err != nil {
+					t.Error(err)
+					return
+				}
+				written[i] = append(written[i], r)
 			}
 		})
 	}
-	close(start)
 	promote()
 	left, err := s.Reseal()
+	close(over)
 	wg.Wait()
 	if len(left) != 0 || err != nil {
 		t.Fatalf("Reseal = %v, %v", left, err)
+	}
+	beside := slices.Concat(written...)
+	// Nothing came after it that was sealed before it.
+	segments, err := s.segments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range segments {
+		if _, err := each(path, func(sealed []byte) bool {
+			if id, ok := secret.KeyOf(sealed); !ok || id == old {
+				t.Errorf("%s has a record that key %d sealed", path, id)
+			}
+			return true
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 	if fi, err := os.Stat(first); err != nil || !fi.ModTime().Equal(yesterday) {
 		t.Errorf("the segment is of %v, %v, want %v", fi.ModTime(), err, yesterday)
