@@ -96,13 +96,13 @@ func (a *Authorizer) patiently(ctx context.Context, c account, e *wechat.Endpoin
 
 // unanswered reports whether a call ended without an answer of WeChat's.
 func unanswered(e *wechat.Endpoint, reply wechat.Reply, err error) bool {
+	if err == nil {
+		_, we := wechat.Classify(e, reply)
+		return we != nil && we.Outage()
+	}
 	if _, ok := problem.As(err); ok {
 		return false // refused here, whatever its cause was
 	}
-	we := (*wechat.Error)(nil)
-	if err != nil {
-		return errors.As(err, &we) && we.Outage()
-	}
-	_, we = wechat.Classify(e, reply)
-	return we != nil && we.Outage()
+	we, ok := errors.AsType[*wechat.Error](err)
+	return ok && we.Outage()
 }

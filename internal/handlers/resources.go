@@ -63,14 +63,13 @@ func livePage[T any](s *Server, m authorizer.Merchant, operation string, cursor 
 
 // unfiltered refuses filters of a live list.
 func unfiltered(ctx context.Context, given map[string]bool) error {
+	maps.DeleteFunc(given, func(_ string, is bool) bool { return !is })
+	if len(given) == 0 {
+		return nil
+	}
 	var broken []problem.Field
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if given[name] {
-			broken = append(broken, field(stateOf(ctx), name, ruleLiveFilter, ""))
-		}
-	}
-	if broken == nil {
-		return nil
+		broken = append(broken, field(stateOf(ctx), name, ruleLiveFilter, ""))
 	}
 	return problem.Of(problem.CodeInvalidParameter).WithFields(broken...)
 }
