@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mendian/mendian/internal/pgtest"
+	"github.com/mendian/mendian/internal/localpg"
 	"github.com/mendian/mendian/internal/sandbox"
 )
 
@@ -56,6 +56,26 @@ func (p *place) shell(name string, env map[string]string) string {
 	return string(out)
 }
 
+// newCluster is a server that has never heard of us: no role, no database.
+func newCluster(t *testing.T) string {
+	t.Helper()
+	s, err := localpg.Start(t.Context(), localpg.Options{Getenv: func(name string) string {
+		if strings.HasPrefix(name, "DATABASE_URL") {
+			return "" // another one is wanted
+		}
+		return os.Getenv(name)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.DSN()
+}
+
 // The drill of docs/operations.md: a database, a keyset and a spool are backed
 // up while an answer of WeChat's is in the spool alone, life goes on, and all of
 // it is lost. What is restored is whole: the answer is replayed with its id, and
@@ -89,7 +109,7 @@ func TestRestore(t *testing.T) {
 	}
 	p.g.Kill()
 
-	p.DSN = pgtest.DSN(t)
+	p.DSN = newCluster(t)
 	p.Wipe()
 	p.spool = filepath.Join(p.Dir, "restored")
 	p.Env["DATABASE_URL"], p.Env["GATEWAY_KEYSET_FILE"] = p.DSN, filepath.Join(p.Dir, "restored.json")
