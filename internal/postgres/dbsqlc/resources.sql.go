@@ -670,8 +670,8 @@ func (q *Queries) ResourceNumbersOlderThan(ctx context.Context, db DBTX, arg Res
 }
 
 const ResourceOperation = `-- name: ResourceOperation :many
-SELECT o.tenant_id, o.id, o.merchant_id, o.kind, o.subject_type, o.subject_id, o.audit_id, o.requested_by, o.idempotency_key, o.request_ct, o.match_key, o.baseline, o.state, o.attempt, o.lease_owner, o.lease_until, o.sent_at, o.check_n, o.next_check_at, o.absent_since, o.result, o.error, o.candidates, o.created_at, o.updated_at, o.finished_at FROM operations o JOIN resources r ON r.operation_id = o.id
-WHERE o.tenant_id = $1 AND r.tenant_id = $1 AND r.id = $2
+SELECT o.tenant_id, o.id, o.merchant_id, o.kind, o.subject_type, o.subject_id, o.audit_id, o.requested_by, o.idempotency_key, o.request_ct, o.match_key, o.baseline, o.state, o.attempt, o.lease_owner, o.lease_until, o.sent_at, o.check_n, o.next_check_at, o.absent_since, o.result, o.error, o.candidates, o.created_at, o.updated_at, o.finished_at FROM operations o
+WHERE o.tenant_id = $1 AND o.id = (SELECT r.operation_id FROM resources r WHERE r.tenant_id = $1 AND r.id = $2)
 `
 
 type ResourceOperationParams struct {
@@ -679,6 +679,9 @@ type ResourceOperationParams struct {
 	ID       uuid.UUID
 }
 
+// ResourceOperation is the newest write of a resource. Written as a join it was
+// planned, while the tables were small, as a look at all writes of the tenant,
+// and a connection keeps such a plan.
 func (q *Queries) ResourceOperation(ctx context.Context, db DBTX, arg ResourceOperationParams) ([]Operation, error) {
 	rows, err := db.Query(ctx, ResourceOperation, arg.TenantID, arg.ID)
 	if err != nil {

@@ -177,6 +177,9 @@ SELECT r.*, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_re
 FROM resources r LEFT JOIN audits a ON a.tenant_id = @tenant_id AND a.id = r.audit_id
 WHERE r.tenant_id = @tenant_id AND r.id = @id AND r.type = @type;
 
+-- ResourceOperation is the newest write of a resource. Written as a join it was
+-- planned, while the tables were small, as a look at all writes of the tenant,
+-- and a connection keeps such a plan.
 -- name: ResourceOperation :many
-SELECT o.* FROM operations o JOIN resources r ON r.operation_id = o.id
-WHERE o.tenant_id = @tenant_id AND r.tenant_id = @tenant_id AND r.id = @id;
+SELECT o.* FROM operations o
+WHERE o.tenant_id = @tenant_id AND o.id = (SELECT r.operation_id FROM resources r WHERE r.tenant_id = @tenant_id AND r.id = @id);
