@@ -278,15 +278,18 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 		b.Queue(dbsqlc.OperationValidated, struct{}{})
 	}
 	fault.At("before_t1")
-	return op, counted.Told(ctx, l.commitT1(ctx, b))
+	if w.ValidateOnly {
+		return op, counted.Told(ctx, l.DB.Run(ctx, b)) // what is undone in any case would undo its group
+	}
+	return op, counted.Told(ctx, l.commitT1(ctx, op, b))
 }
 
 // commitT1 runs b outside the client's context: a T1 cut short would leave a
 // row that says executing and nobody who executes.
-func (l *Ledger) commitT1(ctx context.Context, b *postgres.Batch) error {
+func (l *Ledger) commitT1(ctx context.Context, op *Operation, b *postgres.Batch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return l.DB.Run(ctx, b)
+	return l.DB.RunTogether(ctx, b, op.Merchant.ID)
 }
 
 func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {

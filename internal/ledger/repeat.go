@@ -121,7 +121,7 @@ func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error 
 		op.Kind.Reopen(b, &next)
 	}
 	counted := quota.Reserve(b, op.TenantID, op.Merchant.ID, op.Kind.Endpoint)
-	if err := counted.Told(ctx, l.commitT1(ctx, b)); err != nil {
+	if err := counted.Told(ctx, l.commitT1(ctx, op, b)); err != nil {
 		if postgres.Refused(err) || errors.Is(err, postgres.ErrNotAsked) {
 			return err
 		}

@@ -75,7 +75,7 @@ func (l *Ledger) finish(ctx context.Context, op *Operation, out Outcome, overrul
 	if err != nil {
 		return err
 	}
-	if err := l.DB.Run(ctx, b); err != nil {
+	if err := l.DB.RunTogether(ctx, b, op.Merchant.ID); err != nil {
 		return err
 	}
 	op.State = state(out)

@@ -25,13 +25,14 @@ const (
 // transaction, without BEGIN and COMMIT.
 type Batch struct {
 	b        pgx.Batch
+	tenant   uuid.UUID
 	rewrite  func(string) string
 	snapshot bool
 }
 
 // NewBatch starts a batch of the tenant; setting the tenant is its first statement.
 func (db *DB) NewBatch(tenant uuid.UUID) *Batch {
-	b := &Batch{rewrite: db.rewrite}
+	b := &Batch{tenant: tenant, rewrite: db.rewrite}
 	b.b.Queue(setTenant, tenant.String())
 	return b
 }
@@ -40,7 +41,7 @@ func (db *DB) NewBatch(tenant uuid.UUID) *Batch {
 // the database as it was at one moment, where NewBatch's statements each see
 // what was committed before them.
 func (db *DB) NewSnapshot(tenant uuid.UUID) *Batch {
-	b := &Batch{rewrite: db.rewrite, snapshot: true}
+	b := &Batch{tenant: tenant, rewrite: db.rewrite, snapshot: true}
 	b.b.Queue("BEGIN " + snapshotMode)
 	b.b.Queue(setTenant, tenant.String())
 	return b

@@ -44,10 +44,11 @@ type Config struct {
 
 // DB serves queries as AppRole. It is safe for concurrent use.
 type DB struct {
-	pools   []*pgxpool.Pool // one, or one a Share
-	dsn     string
-	role    string
-	rewrite func(string) string
+	pools      []*pgxpool.Pool // one, or one a Share
+	gatherings [shares]gathering
+	dsn        string
+	role       string
+	rewrite    func(string) string
 }
 
 // Open connects. It fails when the connection's role could bypass row-level

@@ -1,0 +1,180 @@
+package postgres
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// lanes are the transactions of RunTogether that a Share has under way at
+	// most. More of them would make smaller groups.
+	lanes = 2
+	// groupOf bounds a group: how much one transaction does, and how many wait
+	// for what one of them waits for.
+	groupOf = 32
+	// groupWithin bounds a group's transaction, whose time is nobody's own.
+	groupWithin = 5 * time.Second
+)
+
+// A gathering makes groups of the batches that come while all lanes are busy:
+// the next lane that is free takes all who wait. So a commit, a round trip and
+// two wake-ups are shared by as many as there are, and who comes alone waits
+// for nobody.
+type gathering struct {
+	mu      sync.Mutex
+	busy    int
+	waiting []*passenger
+}
+
+// A passenger is a batch in a group.
+type passenger struct {
+	ctx      context.Context
+	batch    *Batch
+	merchant uuid.UUID
+	lead     chan []*passenger // the group that it is to send, itself among them
+	done     chan struct{}     // closed once err tells how it ended
+	err      error
+}
+
+// errAlone tells the passengers of a group that was refused because of one of
+// them that nothing was committed.
+var errAlone = errors.New("to be run alone")
+
+// RunTogether is Run, in one transaction with the batches that others run at
+// the same moment. Where the whole is refused, each is run by itself, so what
+// is wrong with one is no other's business. It is for what many do at once and
+// what is seldom refused. What b reads may be read twice. Batches of one
+// merchant may wait for the same rows; all groups take merchants in one order.
+func (db *DB) RunTogether(ctx context.Context, b *Batch, merchant uuid.UUID) error {
+	g := &db.gatherings[shareOf(ctx)%Share(len(db.pools))]
+	p := &passenger{ctx: ctx, batch: b, merchant: merchant, lead: make(chan []*passenger, 1), done: make(chan struct{})}
+	if g.enter(p) {
+		g.send(db, []*passenger{p})
+		return p.err
+	}
+	select {
+	case group := <-p.lead:
+		g.send(db, group)
+	case <-p.done:
+	case <-ctx.Done():
+		if g.leave(p) {
+			return fmt.Errorf("%w: %w", ErrNotAsked, ctx.Err())
+		}
+		// It is on its way: until that ends, what b reads into is written to.
+		select {
+		case group := <-p.lead:
+			g.send(db, group)
+		case <-p.done:
+		}
+	}
+	if errors.Is(p.err, errAlone) {
+		return db.Run(ctx, b)
+	}
+	return p.err
+}
+
+// enter reports whether a lane is p's at once; else p waits.
+func (g *gathering) enter(p *passenger) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.busy < lanes {
+		g.busy++
+		return true
+	}
+	g.waiting = append(g.waiting, p)
+	return false
+}
+
+// leave takes p out of those who wait, if it still does.
+func (g *gathering) leave(p *passenger) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.waiting, p)
+	if i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// next gives a lane to the first of those who wait, with the others, or frees it.
+func (g *gathering) next() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(groupOf, len(g.waiting))
+	if n == 0 {
+		g.busy--
+		return
+	}
+	group := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	group[0].lead <- group
+}
+
+// send runs a group, tells each how that ended, and hands on its lane.
+func (g *gathering) send(db *DB, group []*passenger) {
+	err := errors.New("reading a group panicked")
+	defer func() {
+		g.next()
+		for _, p := range group {
+			if err != nil {
+				p.err = err
+			}
+			close(p.done)
+		}
+	}()
+	err = db.runGroup(group)
+	if len(group) > 1 && (Refused(err) || pgconn.SafeToRetry(err)) {
+		err = errAlone
+	}
+}
+
+// runGroup runs a group as one transaction: nil, and only nil, means that it
+// was committed. Then each one's err is what its own reading returned.
+func (db *DB) runGroup(group []*passenger) error {
+	slices.SortStableFunc(group, func(p, q *passenger) int {
+		return cmp.Or(bytes.Compare(p.batch.tenant[:], q.batch.tenant[:]), bytes.Compare(p.merchant[:], q.merchant[:]))
+	})
+	var all pgx.Batch
+	for i, p := range group {
+		queries := p.batch.b.QueuedQueries
+		if i > 0 {
+			count(p.ctx) // the first one's is counted by its context
+			if p.batch.tenant == group[i-1].batch.tenant {
+				queries = queries[1:] // the tenant is set
+			}
+		}
+		for _, q := range queries {
+			all.Queue(q.SQL, q.Arguments...).Fn = p.reading(q.Fn)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(group[0].ctx), groupWithin)
+	defer cancel()
+	return db.with(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &all).Close() })
+}
+
+// reading is how p reads one result. Whatever p makes of it, the others read on;
+// where Postgres refused a statement or the connection broke, Close says so.
+func (p *passenger) reading(read func(pgx.BatchResults) error) func(pgx.BatchResults) error {
+	if read == nil {
+		return nil
+	}
+	return func(br pgx.BatchResults) error {
+		err := read(br)
+		if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+			return err
+		}
+		p.err = cmp.Or(p.err, err)
+		return nil
+	}
+}

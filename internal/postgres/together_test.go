@@ -1,0 +1,181 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mendian/mendian/internal/pgtest"
+	"github.com/mendian/mendian/internal/postgres"
+)
+
+const addOutbox = `INSERT INTO outbox (tenant_id, id, type, payload) VALUES ($1, $2, $3, '{}')`
+
+type outboxRow struct {
+	Tenant, ID uuid.UUID
+	Type       string
+}
+
+// together writes each of these rows, with what queue adds, while two of them
+// hold the lanes and wait for a lock, so that all others wait for those.
+func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, queue func(i int, b *postgres.Batch)) []error {
+	t.Helper()
+	ctx := t.Context()
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := hold.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+	errs := make([]error, len(rows))
+	var all sync.WaitGroup
+	for i, r := range rows {
+		all.Go(func() {
+			b := db.NewBatch(r.Tenant)
+			b.Queue(addOutbox, r)
+			queue(i, b)
+			errs[i] = db.RunTogether(ctx, b, uuid.Nil)
+		})
+	}
+	// Two lanes hold one each and wait for the lock; the others wait for them.
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; n < 2; {
+		if err := hold.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait for the lock, want 2", n)
+		}
+	}
+	exec("COMMIT")
+	all.Wait()
+	return errs
+}
+
+// rowsOf makes so many tenants, and rows of theirs in turn.
+func rowsOf(t *testing.T, db *postgres.DB, tenants, n int) (rows []outboxRow) {
+	t.Helper()
+	ids := make([]uuid.UUID, tenants)
+	for i := range ids {
+		ids[i] = uuid.New()
+		if err := db.InTenant(t.Context(), ids[i], func(tx postgres.DBTX) error {
+			_, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, $2, $2, $2)`, ids[i], ids[i].String())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		rows = append(rows, outboxRow{ids[i%tenants], uuid.New(), "x"})
+	}
+	return rows
+}
+
+// transactions counts those that wrote these rows; 0 of a row that isn't there.
+func transactions(t *testing.T, conn *pgx.Conn, rows []outboxRow) map[int64]int {
+	t.Helper()
+	out := map[int64]int{}
+	for _, r := range rows {
+		var xmin int64
+		err := conn.QueryRow(t.Context(), `SELECT xmin::text::bigint FROM outbox WHERE tenant_id = $1 AND id = $2`, r.Tenant, r.ID).Scan(&xmin)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			t.Fatal(err)
+		}
+		out[xmin]++
+	}
+	return out
+}
+
+type countRow struct{ N int }
+
+// opened is a database as the gateway serves from it, and its owner's connection.
+func opened(t *testing.T) (*postgres.DB, *pgx.Conn) {
+	t.Helper()
+	dsn := pgtest.DSN(t)
+	db, err := postgres.Open(t.Context(), postgres.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return db, conn
+}
+
+// Batches that wait at the same moment share a transaction, and each still is
+// its own tenant's: row-level security lets none see another's row.
+func TestRunTogether(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 3, 24)
+	seen := make([]countRow, len(rows))
+	var foreign [24]countRow
+	errs := together(t, db, conn, rows, func(i int, b *postgres.Batch) {
+		postgres.QueueOne(b, `SELECT count(*)::int FROM outbox WHERE id = $1`, struct{ ID uuid.UUID }{rows[i].ID}, &seen[i])
+		postgres.QueueOne(b, `SELECT count(*)::int FROM outbox WHERE tenant_id <> $1`, struct{ ID uuid.UUID }{rows[i].Tenant}, &foreign[i])
+	})
+	for i, err := range errs {
+		if err != nil || seen[i].N != 1 || foreign[i].N != 0 {
+			t.Errorf("%d: %v, sees %d rows of its own and %d of others", i, err, seen[i].N, foreign[i].N)
+		}
+	}
+	if n := transactions(t, conn, rows); n[0] > 0 || len(n) > 4 {
+		t.Errorf("24 rows by transaction: %v, want all in two of one row and one or two of the others", n)
+	}
+}
+
+// What is refused of one fails it alone, and a reading that fails is its own.
+func TestRunTogetherFailsAlone(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 2, 12)
+	foreign := slices.IndexFunc(rows, func(r outboxRow) bool { return r.Tenant != rows[0].Tenant })
+	refused, stranger, blind := 5, 6, 7
+	var none countRow
+	errs := together(t, db, conn, rows, func(i int, b *postgres.Batch) {
+		switch i {
+		case refused:
+			b.Queue(`SELECT require(false, $1)`, struct{ Code string }{postgres.RefusedState})
+		case stranger:
+			other := rows[foreign]
+			if other.Tenant == rows[i].Tenant {
+				other = rows[0]
+			}
+			b.Queue(addOutbox, outboxRow{other.Tenant, uuid.New(), "not mine"})
+		case blind:
+			postgres.QueueOne(b, `SELECT 1 WHERE $1 = 'never'`, struct{ Never string }{"now"}, &none)
+		}
+	})
+	for i, err := range errs {
+		var ok bool
+		switch i {
+		case refused:
+			ok = postgres.IsCode(err, postgres.RefusedState)
+		case stranger:
+			ok = postgres.IsCode(err, "42501")
+		case blind:
+			ok = postgres.IsNotFound(err)
+		default:
+			ok = err == nil
+		}
+		if !ok {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if n := transactions(t, conn, rows); n[0] != 2 {
+		t.Errorf("rows by transaction: %v, want all but the two that were refused", n)
+	}
+	if n := transactions(t, conn, []outboxRow{rows[refused], rows[stranger]}); n[0] != 2 {
+		t.Errorf("of the refused ones: %v", n)
+	}
+}
