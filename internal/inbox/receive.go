@@ -113,7 +113,7 @@ func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	b := in.DB.NewBatch(push.tenant.ID)
 	b.Queue(dbsqlc.EventInboxInsert, push.row)
 	fault.At("before_push_insert")
-	if err := in.DB.RunTogether(ctx, b, uuid.Nil); err != nil {
+	if err := in.DB.RunTogether(ctx, b, uuid.NewSHA1(uuid.Nil, push.row.PayloadSha256)); err != nil {
 		in.Metrics.PushReceived(kind, "failed")
 		if postgres.Unavailable(err) {
 			in.spool(push.row)

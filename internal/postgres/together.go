@@ -39,12 +39,18 @@ type gathering struct {
 
 // A passenger is a batch in a group.
 type passenger struct {
-	ctx      context.Context
-	batch    *Batch
-	merchant uuid.UUID
-	lead     chan []*passenger // the group that it is to send, itself among them
-	done     chan struct{}     // closed once err tells how it ended
-	err      error
+	ctx   context.Context
+	batch *Batch
+	about uuid.UUID
+	lead  chan []*passenger // the group that it is to send, itself among them
+	done  chan struct{}     // closed once err tells how it ended
+	err   error
+}
+
+// compare is the order in which groups take rows, and 0 for those who may want
+// the same ones.
+func (p *passenger) compare(q *passenger) int {
+	return cmp.Or(bytes.Compare(p.batch.tenant[:], q.batch.tenant[:]), bytes.Compare(p.about[:], q.about[:]))
 }
 
 // errAlone tells the passengers of a group that was refused because of one of
@@ -54,11 +60,14 @@ var errAlone = errors.New("to be run alone")
 // RunTogether is Run, in one transaction with the batches that others run at
 // the same moment. Where the whole is refused, each is run by itself, so what
 // is wrong with one is no other's business. It is for what many do at once and
-// what is seldom refused. What b reads may be read twice. Batches of one
-// merchant may wait for the same rows; all groups take merchants in one order.
-func (db *DB) RunTogether(ctx context.Context, b *Batch, merchant uuid.UUID) error {
+// what is seldom refused. What b reads may be read twice.
+//
+// about names what of the tenant's b is about: only batches about the same may
+// wait for each other's rows. A group has one of those, and all groups take
+// them in one order, so that two never wait for each other.
+func (db *DB) RunTogether(ctx context.Context, b *Batch, about uuid.UUID) error {
 	g := &db.gatherings[shareOf(ctx)%Share(len(db.pools))]
-	p := &passenger{ctx: ctx, batch: b, merchant: merchant, lead: make(chan []*passenger, 1), done: make(chan struct{})}
+	p := &passenger{ctx: ctx, batch: b, about: about, lead: make(chan []*passenger, 1), done: make(chan struct{})}
 	if g.enter(p) {
 		g.send(db, []*passenger{p})
 		return p.err
@@ -111,13 +120,19 @@ func (g *gathering) leave(p *passenger) bool {
 func (g *gathering) next() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := min(groupOf, len(g.waiting))
-	if n == 0 {
+	var group, rest []*passenger
+	for _, p := range g.waiting {
+		if len(group) < groupOf && !slices.ContainsFunc(group, func(q *passenger) bool { return p.compare(q) == 0 }) {
+			group = append(group, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	g.waiting = rest
+	if len(group) == 0 {
 		g.busy--
 		return
 	}
-	group := slices.Clone(g.waiting[:n])
-	g.waiting = slices.Delete(g.waiting, 0, n)
 	group[0].lead <- group
 }
 
@@ -142,9 +157,7 @@ func (g *gathering) send(db *DB, group []*passenger) {
 // runGroup runs a group as one transaction: nil, and only nil, means that it
 // was committed. Then each one's err is what its own reading returned.
 func (db *DB) runGroup(group []*passenger) error {
-	slices.SortStableFunc(group, func(p, q *passenger) int {
-		return cmp.Or(bytes.Compare(p.batch.tenant[:], q.batch.tenant[:]), bytes.Compare(p.merchant[:], q.merchant[:]))
-	})
+	slices.SortFunc(group, (*passenger).compare)
 	var all pgx.Batch
 	for i, p := range group {
 		queries := p.batch.b.QueuedQueries

@@ -24,7 +24,7 @@ type outboxRow struct {
 
 // together writes each of these rows, with what queue adds, while two of them
 // hold the lanes and wait for a lock, so that all others wait for those.
-func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, queue func(i int, b *postgres.Batch)) []error {
+func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, about func(i int) uuid.UUID, queue func(i int, b *postgres.Batch)) []error {
 	t.Helper()
 	ctx := t.Context()
 	exec := func(sql string) {
@@ -41,7 +41,7 @@ func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, q
 			b := db.NewBatch(r.Tenant)
 			b.Queue(addOutbox, r)
 			queue(i, b)
-			errs[i] = db.RunTogether(ctx, b, uuid.Nil)
+			errs[i] = db.RunTogether(ctx, b, about(i))
 		})
 	}
 	// Two lanes hold one each and wait for the lock; the others wait for them.
@@ -120,7 +120,7 @@ func TestRunTogether(t *testing.T) {
 	rows := rowsOf(t, db, 3, 24)
 	seen := make([]countRow, len(rows))
 	var foreign [24]countRow
-	errs := together(t, db, conn, rows, func(i int, b *postgres.Batch) {
+	errs := together(t, db, conn, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
 		postgres.QueueOne(b, `SELECT count(*)::int FROM outbox WHERE id = $1`, struct{ ID uuid.UUID }{rows[i].ID}, &seen[i])
 		postgres.QueueOne(b, `SELECT count(*)::int FROM outbox WHERE tenant_id <> $1`, struct{ ID uuid.UUID }{rows[i].Tenant}, &foreign[i])
 	})
@@ -142,7 +142,7 @@ func TestRunTogetherFailsAlone(t *testing.T) {
 	foreign := slices.IndexFunc(rows, func(r outboxRow) bool { return r.Tenant != rows[0].Tenant })
 	refused, stranger, blind := 5, 6, 7
 	var none countRow
-	errs := together(t, db, conn, rows, func(i int, b *postgres.Batch) {
+	errs := together(t, db, conn, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
 		switch i {
 		case refused:
 			b.Queue(`SELECT require(false, $1)`, struct{ Code string }{postgres.RefusedState})
@@ -177,5 +177,20 @@ func TestRunTogetherFailsAlone(t *testing.T) {
 	}
 	if n := transactions(t, conn, []outboxRow{rows[refused], rows[stranger]}); n[0] != 2 {
 		t.Errorf("of the refused ones: %v", n)
+	}
+}
+
+// Of batches about the same a group has one: two in one group would hold the
+// rows of the first, while the second waits for a group that waits for those.
+func TestRunTogetherOneOfEach(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 1, 6)
+	errs := together(t, db, conn, rows, func(int) uuid.UUID { return rows[0].ID }, func(int, *postgres.Batch) {})
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if n := transactions(t, conn, rows); n[0] > 0 || len(n) != len(rows) {
+		t.Errorf("rows by transaction: %v, want each in its own", n)
 	}
 }
