@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,8 +24,12 @@ const (
 	// groupOf bounds a group: how much one transaction does, and how many wait
 	// for what one of them waits for.
 	groupOf = 32
-	// groupWithin bounds a group's transaction, whose time is nobody's own.
+	// groupWithin bounds a group's transaction.
 	groupWithin = 5 * time.Second
+	// patience is how long one may keep others waiting, whatever it waits for
+	// itself: a lane that is busy for longer counts as free, and a group in which
+	// one waits longer for a lock is refused, so that each runs alone.
+	patience = 200 * time.Millisecond
 )
 
 // A gathering makes groups of the batches that come while all lanes are busy:
@@ -136,11 +141,15 @@ func (g *gathering) next() {
 	group[0].lead <- group
 }
 
-// send runs a group, tells each how that ended, and hands on its lane.
+// send runs a group, tells each how that ended, and hands on its lane, at the
+// latest when others have waited for patience.
 func (g *gathering) send(db *DB, group []*passenger) {
 	err := errors.New("reading a group panicked")
+	late := time.AfterFunc(patience, g.next)
 	defer func() {
-		g.next()
+		if late.Stop() {
+			g.next()
+		}
 		for _, p := range group {
 			if err != nil {
 				p.err = err
@@ -148,18 +157,34 @@ func (g *gathering) send(db *DB, group []*passenger) {
 			close(p.done)
 		}
 	}()
-	err = db.runGroup(group)
-	if len(group) > 1 && (Refused(err) || pgconn.SafeToRetry(err)) {
+	if len(group) == 1 {
+		err = db.Run(group[0].ctx, group[0].batch)
+		return
+	}
+	if err = db.runGroup(group); Refused(err) || pgconn.SafeToRetry(err) {
 		err = errAlone
 	}
 }
 
+const setPatience = `SELECT set_config('lock_timeout', $1, true)`
+
 // runGroup runs a group as one transaction: nil, and only nil, means that it
-// was committed. Then each one's err is what its own reading returned.
+// was committed. Then each one's err is what its own reading returned. It ends
+// when nobody waits for it any more.
 func (db *DB) runGroup(group []*passenger) error {
 	slices.SortFunc(group, (*passenger).compare)
 	var all pgx.Batch
+	all.Queue(setPatience, strconv.FormatInt(patience.Milliseconds(), 10))
+	most := time.Now().Add(groupWithin)
+	var until time.Time
 	for i, p := range group {
+		end, ok := p.ctx.Deadline()
+		if !ok || end.After(most) {
+			end = most
+		}
+		if end.After(until) {
+			until = end
+		}
 		queries := p.batch.b.QueuedQueries
 		if i > 0 {
 			count(p.ctx) // the first one's is counted by its context
@@ -171,7 +196,7 @@ func (db *DB) runGroup(group []*passenger) error {
 			all.Queue(q.SQL, q.Arguments...).Fn = p.reading(q.Fn)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(group[0].ctx), groupWithin)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(group[0].ctx), until)
 	defer cancel()
 	return db.with(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &all).Close() })
 }

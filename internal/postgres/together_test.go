@@ -194,3 +194,120 @@ func TestRunTogetherOneOfEach(t *testing.T) {
 		t.Errorf("rows by transaction: %v, want each in its own", n)
 	}
 }
+
+// blocked waits for hold's lock, and writes r.
+func blocked(db *postgres.DB, r outboxRow) *postgres.Batch {
+	b := db.NewBatch(r.Tenant)
+	b.Queue(`SELECT pg_advisory_xact_lock_shared($1)`, struct{ Lock int64 }{1})
+	b.Queue(addOutbox, r)
+	return b
+}
+
+// waiting returns once so many wait for hold's lock.
+func waiting(t *testing.T, hold *pgx.Conn, want int) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; n < want; {
+		if err := hold.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait for the lock, want %d", n, want)
+		}
+	}
+}
+
+// Whoever waits for a lock keeps nobody waiting for long, neither in both lanes
+// nor in a group; and is done once the lock is free.
+func TestRunTogetherHasLittlePatience(t *testing.T) {
+	t.Parallel()
+	db, hold := opened(t)
+	if _, err := hold.Exec(t.Context(), `SELECT pg_advisory_lock(1)`); err != nil {
+		t.Fatal(err)
+	}
+	rows := rowsOf(t, db, 4, 12)
+	errs := make([]error, len(rows))
+	var stuck, others sync.WaitGroup
+	for i, r := range rows[:2] {
+		stuck.Go(func() { errs[i] = db.RunTogether(t.Context(), blocked(db, r), r.ID) })
+	}
+	waiting(t, hold, 2)
+	stuck.Go(func() { errs[2] = db.RunTogether(t.Context(), blocked(db, rows[2]), rows[2].ID) })
+	for i, r := range rows[3:] {
+		others.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // less than the server's time for a lock
+			defer cancel()
+			b := db.NewBatch(r.Tenant)
+			b.Queue(addOutbox, r)
+			errs[3+i] = db.RunTogether(ctx, b, r.ID)
+		})
+	}
+	others.Wait()
+	if _, err := hold.Exec(t.Context(), `SELECT pg_advisory_unlock(1)`); err != nil {
+		t.Fatal(err)
+	}
+	stuck.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if n := transactions(t, hold, rows); n[0] > 0 {
+		t.Errorf("rows by transaction: %v", n)
+	}
+}
+
+// Nobody waits longer than he may, alone or in a group.
+func TestRunTogetherEndsInTime(t *testing.T) {
+	t.Parallel()
+	db, hold := opened(t)
+	if _, err := hold.Exec(t.Context(), `SELECT pg_advisory_lock(1)`); err != nil {
+		t.Fatal(err)
+	}
+	rows := rowsOf(t, db, 2, 5)
+	errs := make([]error, len(rows))
+	var all sync.WaitGroup
+	for i, r := range rows {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+			defer cancel()
+			errs[i] = db.RunTogether(ctx, blocked(db, r), r.ID)
+		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		if !errors.Is(err, context.DeadlineExceeded) || !postgres.Unavailable(err) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
+// Of a group whose connection ends before it is heard, nobody is told that it
+// was committed or refused, and nothing is run again.
+func TestRunTogetherLosesItsConnection(t *testing.T) {
+	t.Parallel()
+	db, hold := opened(t)
+	ctx, over := context.WithCancel(t.Context())
+	defer over()
+	killer, err := pgx.ConnectConfig(ctx, hold.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for ctx.Err() == nil {
+			_, _ = killer.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`)
+		}
+	}()
+	rows := rowsOf(t, db, 2, 8)
+	errs := together(t, db, hold, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
+		if i > 1 {
+			b.Queue(`SELECT pg_sleep($1)`, struct{ Seconds float64 }{4})
+		}
+	})
+	for i, err := range errs {
+		if i > 1 && err == nil || err != nil && (postgres.Refused(err) || errors.Is(err, postgres.ErrNotAsked) || !postgres.Unavailable(err)) {
+			t.Errorf("%d: %v", i, err)
+		}
+		if n := transactions(t, hold, rows[i:i+1]); (n[0] == 0) != (err == nil) {
+			t.Errorf("%d: told %v, in transactions %v", i, err, n)
+		}
+	}
+}
