@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mendian/mendian/internal/observe"
 )
 
 const (
@@ -144,7 +146,7 @@ func (g *gathering) next() {
 // send runs a group, tells each how that ended, and hands on its lane, at the
 // latest when others have waited for patience.
 func (g *gathering) send(db *DB, group []*passenger) {
-	err := errors.New("reading a group panicked")
+	err := errors.New("running a group panicked")
 	late := time.AfterFunc(patience, g.next)
 	defer func() {
 		if late.Stop() {
@@ -208,11 +210,26 @@ func (p *passenger) reading(read func(pgx.BatchResults) error) func(pgx.BatchRes
 		return nil
 	}
 	return func(br pgx.BatchResults) error {
-		err := read(br)
+		err := observe.Caught(func() error { return read(ownResults{br}) })
 		if _, refused := errors.AsType[*pgconn.PgError](err); refused {
 			return err
 		}
 		p.err = cmp.Or(p.err, err)
 		return nil
 	}
+}
+
+// ownResults are results that one may fail to read without the others: pgx
+// takes a value that doesn't fit for an error of the whole.
+type ownResults struct{ pgx.BatchResults }
+
+func (r ownResults) Query() (pgx.Rows, error) {
+	rows, err := r.BatchResults.Query()
+	return ownRows{rows}, err
+}
+
+type ownRows struct{ pgx.Rows }
+
+func (r ownRows) Scan(into ...any) error {
+	return pgx.ScanRow(r.Conn().TypeMap(), r.FieldDescriptions(), r.RawValues(), into...)
 }

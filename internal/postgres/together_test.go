@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/postgres"
 )
@@ -41,7 +42,7 @@ func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, a
 			b := db.NewBatch(r.Tenant)
 			b.Queue(addOutbox, r)
 			queue(i, b)
-			errs[i] = db.RunTogether(ctx, b, about(i))
+			errs[i] = observe.Caught(func() error { return db.RunTogether(ctx, b, about(i)) })
 		})
 	}
 	// Two lanes hold one each and wait for the lock; the others wait for them.
@@ -177,6 +178,40 @@ func TestRunTogetherFailsAlone(t *testing.T) {
 	}
 	if n := transactions(t, conn, []outboxRow{rows[refused], rows[stranger]}); n[0] != 2 {
 		t.Errorf("of the refused ones: %v", n)
+	}
+}
+
+// What one can't read, and what its reading does, is its own: all are committed,
+// and all others are told so.
+func TestRunTogetherReadsApart(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 2, 12)
+	read := make([]countRow, len(rows))
+	errs := together(t, db, conn, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
+		switch i % 4 {
+		case 0:
+			postgres.QueueOne(b, `SELECT nullif($1::int, 1)`, struct{ One int32 }{1}, &read[i])
+		case 1:
+			b.QueueRows(`SELECT $1::int`, struct{ One int32 }{1}, func(pgx.Rows) error { panic("of one") })
+		default:
+			postgres.QueueOne(b, `SELECT $1::int`, struct{ One int32 }{1}, &read[i])
+		}
+	})
+	for i, err := range errs {
+		ok := err == nil && read[i].N == 1
+		switch i % 4 {
+		case 0:
+			_, ok = errors.AsType[pgx.ScanArgError](err)
+		case 1:
+			_, ok = errors.AsType[*observe.Panic](err)
+		}
+		if !ok {
+			t.Errorf("%d: %v, read %d", i, err, read[i].N)
+		}
+	}
+	if n := transactions(t, conn, rows); n[0] > 0 || len(n) > 4 {
+		t.Errorf("rows by transaction: %v, want all in few", n)
 	}
 }
 
