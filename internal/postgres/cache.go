@@ -69,8 +69,12 @@ func (c *Cache[V]) Put(k Key, v V) { c.entries.Add(k, entry[V]{v, time.Now()}) }
 func (c *Cache[V]) Loading(k Key) (keep func(V)) {
 	before, at := c.drops.Load(), time.Now()
 	return func(v V) {
-		if c.drops.Load() == before {
-			c.entries.Add(k, entry[V]{v, at})
+		if c.drops.Load() != before {
+			return
+		}
+		c.entries.Add(k, entry[V]{v, at})
+		if c.drops.Load() != before { // it came between, and found nothing to drop
+			c.entries.Remove(k)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -195,5 +196,38 @@ func TestLoadPanics(t *testing.T) {
 	_, err := b.Get(t.Context(), b.key, func(context.Context) (string, error) { panic("out of range") })
 	if _, ok := errors.AsType[*observe.Panic](err); !ok {
 		t.Errorf("Get() = %v, want the panic", err)
+	}
+}
+
+// A row that changes while it is kept isn't kept: whichever of the two comes
+// first, the change is heard.
+func TestDropWhileKeeping(t *testing.T) {
+	t.Parallel()
+	b := newCacheBundle()
+	var turn, done atomic.Int64
+	const turns = 2_000
+	keeps := make(chan func(string), 1)
+	go func() {
+		for i := range int64(turns) {
+			keep := <-keeps
+			turn.Store(i + 1)
+			keep("before the change")
+			done.Store(i + 1)
+		}
+	}()
+	for i := range int64(turns) {
+		keeps <- b.Loading(b.key)
+		for turn.Load() <= i { // without a pause, which would be too long
+		}
+		for range i % 64 { // now sooner, now later
+			_ = turn.Load()
+		}
+		b.Drop(b.key)
+		for done.Load() <= i {
+			runtime.Gosched()
+		}
+		if b.has() {
+			t.Fatalf("turn %d: what was read before the change is believed after it", i)
+		}
 	}
 }
