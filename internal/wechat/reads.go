@@ -269,13 +269,22 @@ func (c *kept) quiet() bool {
 		return false
 	}
 	quiet := false
+	var b [1]byte
 	err := c.raw.Read(func(fd uintptr) bool {
-		var b [1]byte
 		_, err := syscall.Read(int(fd), b[:])
 		quiet = errors.Is(err, syscall.EAGAIN)
 		return true
 	})
-	return err == nil && quiet
+	if _, plain := c.Conn.(syscall.Conn); err != nil || !quiet || plain {
+		return err == nil && quiet
+	}
+	// What came together with the reply lies in TLS already, which is asked with
+	// no time to wait for more; ask gives the connection its time again.
+	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return false
+	}
+	_, err = c.Conn.Read(b[:])
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (r *reads) keep(c *kept) {

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -259,5 +260,69 @@ func TestReadsAreSentAlike(t *testing.T) {
 	}
 	if lines[0] != lines[1] || headers[0] != headers[1] || !strings.HasPrefix(lines[0].(string), "POST /base/wxa/add_store?access_token=a%26b%3Dc&k=") {
 		t.Errorf("%q\n%q", lines, headers)
+	}
+}
+
+// joined writes what is written to it in one piece with what comes next.
+type joined struct {
+	net.Conn
+	held []byte
+	wait bool
+}
+
+func (j *joined) Write(b []byte) (int, error) {
+	j.held = append(j.held, b...)
+	if j.wait {
+		return len(b), nil
+	}
+	_, err := j.Conn.Write(j.held)
+	j.held = nil
+	return len(b), err
+}
+
+// A second reply that came together with the first one, in a record of TLS of
+// its own, is nobody's either.
+func TestReadsTakeNoForeignReplyOverTLS(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(nil)
+	srv.StartTLS()
+	defer srv.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				below := &joined{Conn: conn}
+				secure := tls.Server(below, srv.TLS)
+				br := bufio.NewReader(secure)
+				for {
+					req, err := http.ReadRequest(br)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					below.wait = true
+					_, _ = io.WriteString(secure, ok(`{"errcode":0}`))
+					below.wait = false
+					_, _ = io.WriteString(secure, ok(`{"errcode":7}`))
+				}
+			}()
+		}
+	}()
+	c := NewClient("https://"+ln.Addr().String(), nil)
+	defer c.Close()
+	c.reads.tls.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	for range 3 {
+		if reply, err := ask(t.Context(), c); err != nil || string(reply.Body) != `{"errcode":0}` {
+			t.Fatalf("%s, %v", reply.Body, err)
+		}
 	}
 }
