@@ -11,6 +11,13 @@ import (
 	"github.com/mendian/mendian/internal/spool"
 )
 
+// A spooledPush is what lies in the spool of a push: its payload as WeChat sent
+// it, since the whole is sealed there, and anew when the keyset is rotated.
+type spooledPush struct {
+	dbsqlc.EventInboxInsertParams
+	Payload []byte // nil in what was written before it was there: see PayloadCt
+}
+
 // maxSpooled bounds the pushes that wait for the database in this process.
 // WeChat pushes the others again, and what it gives up the polls find.
 const maxSpooled = 10_000
@@ -26,7 +33,13 @@ func (in *Inbox) spool(row dbsqlc.EventInboxInsertParams) {
 	if known || full {
 		return
 	}
-	body, err := json.Marshal(row)
+	var body []byte
+	payload, err := in.Keyset.Open(payloadPlace(row.TenantID, row.ID), row.PayloadCt)
+	if err == nil {
+		kept := spooledPush{row, payload}
+		kept.PayloadCt = nil
+		body, err = json.Marshal(kept)
+	}
 	r := spool.Record{Tenant: row.TenantID, Operation: row.ID, Body: body, At: time.Now().UTC(), Push: true}
 	if err == nil {
 		err = in.Spool.Append(r)
@@ -67,11 +80,14 @@ func (in *Inbox) KeepSpooled(ctx context.Context) error {
 	waiting := maps.Clone(in.spooled)
 	in.mu.Unlock()
 	for key, r := range waiting {
-		var row dbsqlc.EventInboxInsertParams
-		err := json.Unmarshal(r.Body, &row)
+		var push spooledPush
+		err := json.Unmarshal(r.Body, &push)
+		if err == nil && push.Payload != nil {
+			push.PayloadCt, err = in.Keyset.Seal(payloadPlace(push.TenantID, push.ID), push.Payload)
+		}
 		if err == nil {
-			b := in.DB.NewBatch(row.TenantID)
-			b.Queue(dbsqlc.EventInboxInsert, row)
+			b := in.DB.NewBatch(push.TenantID)
+			b.Queue(dbsqlc.EventInboxInsert, push.EventInboxInsertParams)
 			err = in.DB.Run(ctx, b)
 		}
 		switch {
