@@ -118,7 +118,7 @@ func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
 		Workers: workers, Logger: g.log, ErrorHandler: failures{g.metrics},
 		// By itself River takes over what a dead process was working after an hour.
 		JobTimeout: inbox.ApplyWithin, RescueStuckJobsAfter: inbox.ApplyWithin,
-		FetchCooldown: 50 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
+		FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
 		CompletedJobRetentionPeriod: 10 * time.Minute,
 	})
 }

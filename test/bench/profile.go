@@ -56,7 +56,12 @@ func profile(ctx context.Context, root, kind string) (err error) {
 	}
 	fmt.Fprintf(os.Stdout, "%s: %.0f requests/s, CPU %.0f µs/request and %.0f in Postgres, p50 %.2f ms, p99 %.2f ms, %d errors %s\n",
 		kind, ph.RPS, ph.CPU, ph.DB, ph.P50/1e3, ph.P99/1e3, ph.Errors, ph.Error)
-	return nil
+	if kind != "push" {
+		return nil
+	}
+	took, left, err := w.drained(ctx)
+	fmt.Fprintf(os.Stdout, "applied besides, or not: %d are left after %.1f s\n", left, took)
+	return err
 }
 
 // keep saves a page of the gateway's private listener.

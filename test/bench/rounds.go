@@ -77,8 +77,9 @@ type phase struct {
 type outcome struct {
 	Phases  map[string]phase `json:"phases"`
 	StartMS float64          `json:"start_ms,omitempty"`
-	LoadMB  float64          `json:"load_mb,omitempty"` // after the reads
-	Drain   float64          `json:"drain_s,omitempty"` // until what was pushed was applied
+	LoadMB  float64          `json:"load_mb,omitempty"`    // after the reads
+	Drain   float64          `json:"drain_s,omitempty"`    // until what was pushed was applied
+	Left    int              `json:"drain_left,omitempty"` // pushes that were not, after a minute
 }
 
 type bench struct {
@@ -191,7 +192,7 @@ func (b *bench) measure(ctx context.Context, s subject, o *outcome) (err error) 
 					return err
 				}
 			}
-			if o.Drain, err = b.w.drained(ctx); err != nil {
+			if o.Drain, o.Left, err = b.w.drained(ctx); err != nil {
 				return err
 			}
 		}
@@ -341,21 +342,25 @@ func (b *bench) quiet(ctx context.Context) {
 	}
 }
 
-// drained waits until all pushes are applied, and says for how long.
-func (w *world) drained(ctx context.Context) (seconds float64, _ error) {
+// drained waits until all pushes are applied, and says for how long. Those that
+// are left after a minute are dropped: they would be a part of what is measured
+// next.
+func (w *world) drained(ctx context.Context) (seconds float64, left int, _ error) {
 	conn, err := pgx.Connect(ctx, w.dsn)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	begun := time.Now()
-	for left := 1; left > 0 && time.Since(begun) < time.Minute; {
+	for left = 1; left > 0 && time.Since(begun) < time.Minute; {
 		if err := conn.QueryRow(ctx, "SELECT count(*) FROM river_job WHERE state IN ('available', 'running')").Scan(&left); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return time.Since(begun).Seconds(), nil
+	seconds = time.Since(begun).Seconds()
+	_, err = conn.Exec(ctx, "DELETE FROM river_job WHERE state <> 'running'; UPDATE event_inbox SET next_at = NULL WHERE next_at IS NOT NULL")
+	return seconds, left, err
 }
 
 // The floors: what a write and a push must at least ask of Postgres.
