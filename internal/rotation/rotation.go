@@ -166,7 +166,7 @@ func (h *Holder) resealTable(ctx context.Context, tenant uuid.UUID, t postgres.S
 			if err := h.DB.Reseal(ctx, tenant, t, all); err != nil {
 				return done, stuck, err
 			}
-			fault.At("resealed")
+			fault.At("rows_resealed")
 			done += len(all)
 		}
 		if len(rows) < batch {

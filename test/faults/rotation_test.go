@@ -91,7 +91,7 @@ func TestKilledInARotation(t *testing.T) {
 	if known() != 1 {
 		t.Error("the spooled audit was not replayed before its process died")
 	}
-	die("resealed:kill:2")
+	die("rows_resealed:kill:2")
 	if s := status(); s.Keys[0].Values == 0 || s.Keys[1].Values == 0 {
 		t.Errorf("it was not killed in the middle: %+v", s)
 	}
