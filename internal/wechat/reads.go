@@ -71,11 +71,11 @@ func newReads(base string) *reads {
 	}
 	r := &reads{host: u.Host, path: u.EscapedPath(), dialer: net.Dialer{Timeout: dialFor}}
 	port := u.Port()
-	switch {
-	case u.Scheme == "https":
+	switch u.Scheme {
+	case "https":
 		r.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 		port = cmp.Or(port, "443")
-	case u.Scheme == "http":
+	case "http":
 		port = cmp.Or(port, "80")
 	default:
 		return nil
@@ -157,6 +157,7 @@ func (r *reads) ask(ctx context.Context, c *kept, until time.Time, request []byt
 	}
 	var resp *http.Response
 	for early := 0; ; early++ {
+		//nolint:bodyclose // the connection ends instead: Close would read a body without end to its end
 		if resp, err = http.ReadResponse(c.br, nil); err != nil {
 			return Reply{}, noEOF(err)
 		}
