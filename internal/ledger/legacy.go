@@ -167,7 +167,7 @@ func (l *Ledger) AllLegacyStores(ctx context.Context, m authorizer.Merchant) ([]
 	if err := l.eachLegacy(ctx, m, func(w wechat.LegacyStore) { shown = append(shown, shownLegacy(w)) }); err != nil {
 		return nil, err
 	}
-	if err := l.LegacyStores.projectAll(ctx, m, shown, asked); err != nil {
+	if _, err := l.LegacyStores.projectAll(ctx, m, shown, asked); err != nil {
 		return nil, err
 	}
 	return l.LegacyStores.live(ctx, m, shown, asked)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bytedance/sonic"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/postgres"
@@ -147,7 +148,8 @@ func (c *collection) projectLater(m authorizer.Merchant, shown []Shown, asked ti
 //
 // What WeChat was asked for before a write of ours had ended may be what was
 // before it. So a record that has changed since then, or may have, is left as
-// it is; left says so, and that asking again would help.
+// it is, and so is what a creation that hasn't ended may have made; left says
+// so, and that asking again would help.
 func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) (left bool, _ error) {
 	numbers := make([]string, len(shown))
 	for i, s := range shown {
@@ -185,23 +187,29 @@ func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown [
 			b.Queue(dbsqlc.ResourceProject, dbsqlc.ResourceProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: s.Hash,
 				WechatID: &s.Number, Status: c.After(*row, s), TenantID: m.TenantID, ID: row.ID, Seen: row.UpdatedAt})
 		} else {
-			b.Queue(dbsqlc.ResourceDiscover, dbsqlc.ResourceDiscoverParams{TenantID: m.TenantID, ID: typeid.New(), MerchantID: m.ID, Type: c.Name, WechatID: &s.Number,
-				Fields: changed, Status: s.Status, UpstreamStatus: &upstream, ContentSha256: s.Hash, Creation: c.Creation})
+			b.QueueRows(dbsqlc.ResourceDiscover, dbsqlc.ResourceDiscoverParams{TenantID: m.TenantID, ID: typeid.New(), MerchantID: m.ID, Type: c.Name, WechatID: &s.Number,
+				Fields: changed, Status: s.Status, UpstreamStatus: &upstream, ContentSha256: s.Hash, Creation: c.Creation}, func(rows pgx.Rows) error {
+				left = !rows.Next() || left
+				return rows.Err()
+			})
 		}
 		b.Queue(dbsqlc.WechatIDRecord, dbsqlc.WechatIDRecordParams{TenantID: m.TenantID, MerchantID: m.ID, IDType: c.Number, WechatID: s.Number, Source: FromPoll})
 		c.known.Drop(c.key(m, s.Number)) // read again with its new hash
 	}
-	return left, c.l.DB.Run(ctx, b)
+	err := c.l.DB.Run(ctx, b)
+	return left, err
 }
 
 // projectAll is project of a whole list.
-func (c *collection) projectAll(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) error {
+func (c *collection) projectAll(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) (left bool, _ error) {
 	for page := range slices.Chunk(shown, projectedAtOnce) {
-		if _, err := c.project(ctx, m, page, asked); err != nil {
-			return err
+		some, err := c.project(ctx, m, page, asked)
+		if err != nil {
+			return left, err
 		}
+		left = left || some
 	}
-	return nil
+	return left, nil
 }
 
 // recordOf finds our record of what is shown: by its number, or the one of ours
@@ -251,6 +259,7 @@ func (c *collection) refresh(ctx context.Context, m authorizer.Merchant, show fu
 const (
 	inventoryLease    = 5 * time.Minute
 	inventoryEvery    = 24 * time.Hour
+	inventoryAgain    = 15 * time.Minute
 	inventoriesAtOnce = 8
 	projectedAtOnce   = 50
 )
@@ -258,7 +267,8 @@ const (
 // InventoryDue compares the resources of merchants that are due, all of them,
 // with what WeChat has: once when a merchant authorises, then nightly. It is
 // the last net under everything else: an object that WeChat has and we don't
-// is found here.
+// is found here. A merchant of which something had to be left, as it was being
+// written, is compared again soon.
 func (l *Ledger) InventoryDue(ctx context.Context) error {
 	return l.DB.Work(ctx, inventoriesAtOnce, func(d postgres.Due) {
 		l.Background.Run(ctx, "compare with WeChat", func(ctx context.Context) error { return l.inventory(ctx, d) }, slog.Any("merchant_id", d.ID))
@@ -270,38 +280,42 @@ func (l *Ledger) inventory(ctx context.Context, d postgres.Due) error {
 	if err != nil {
 		return err
 	}
-	taken := true
+	var lease *time.Time
 	err = l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
-		_, err := l.q.InventoryTake(ctx, tx, dbsqlc.InventoryTakeParams{Lease: inventoryLease, TenantID: d.Tenant, ID: d.ID})
+		lease, err = l.q.InventoryTake(ctx, tx, dbsqlc.InventoryTakeParams{Lease: inventoryLease, TenantID: d.Tenant, ID: d.ID})
 		if postgres.IsNotFound(err) {
-			taken = false
 			return l.q.InventoryGiveUp(ctx, tx, dbsqlc.InventoryGiveUpParams{TenantID: d.Tenant, ID: d.ID})
 		}
 		return err
 	})
-	if err != nil || !taken {
+	if err != nil || lease == nil {
 		return err
 	}
+	var again bool
 	var next *time.Time // nil: nothing of it is kept at WeChat where we may look
 	for _, c := range l.collections {
 		if c.Each == nil {
 			continue
 		}
-		has, err := c.inventory(quota.InBackground(ctx), m)
+		has, left, err := c.inventory(quota.InBackground(ctx), m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
+		again = again || left
 		if has {
 			next = new(time.Now().Add(inventoryEvery + rand.N(time.Hour))) // #nosec G404 -- jitter
 		}
 	}
+	if again {
+		next = new(time.Now().Add(inventoryAgain))
+	}
 	return l.DB.InTenant(ctx, d.Tenant, func(tx postgres.DBTX) error {
-		return l.q.InventoryNext(ctx, tx, dbsqlc.InventoryNextParams{NextDue: next, TenantID: d.Tenant, ID: d.ID})
+		return l.q.InventoryNext(ctx, tx, dbsqlc.InventoryNextParams{NextDue: next, TenantID: d.Tenant, ID: d.ID, Lease: lease})
 	})
 }
 
 // inventory compares all of a merchant's resources of one type.
-func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has bool, _ error) {
+func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has, left bool, _ error) {
 	started := time.Now()
 	seen := []string{}
 	var shown []Shown
@@ -310,12 +324,12 @@ func (c *collection) inventory(ctx context.Context, m authorizer.Merchant) (has 
 		shown = append(shown, s)
 	})
 	if err != nil {
-		return has, err
+		return has, left, err
 	}
-	if err := c.projectAll(ctx, m, shown, started); err != nil {
-		return has, err
+	if left, err = c.projectAll(ctx, m, shown, started); err != nil {
+		return has, left, err
 	}
-	return has, c.l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
+	return has, left, c.l.DB.InTenant(ctx, m.TenantID, func(tx postgres.DBTX) error {
 		if has {
 			_, err := c.l.q.ResourcesMissing(ctx, tx, dbsqlc.ResourcesMissingParams{TenantID: m.TenantID, MerchantID: m.ID, Type: c.Name,
 				States: c.Shown, Seen: seen, StartedAt: started})

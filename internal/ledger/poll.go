@@ -187,7 +187,7 @@ func pollStores(ctx context.Context, l *Ledger, m authorizer.Merchant, audits []
 	if _, err := inventoryOfStores(ctx, l, m, func(s Shown) { shown = append(shown, s) }); err != nil {
 		return err
 	}
-	if err := l.Stores.projectAll(ctx, m, shown, asked); err != nil {
+	if _, err := l.Stores.projectAll(ctx, m, shown, asked); err != nil {
 		return err
 	}
 	stores, err := l.Stores.ofAudits(ctx, m, audits)

@@ -17,7 +17,10 @@ func openManagement(t *testing.T) *shop {
 	w := world.New(t, world.Options{Tags: []string{"faults"}, Env: map[string]string{"GATEWAY_FAULT_SCHEDULE": "0.00003"}})
 	w.Control("POST", "accounts/"+sandbox.DemoOfficialAccount+"/legacy-stores", map[string]any{"count": 2}, nil)
 	g := w.Start(nil)
-	return &shop{w, g, w.Demo(g), sandbox.DemoOfficialAccount, new(int)}
+	s := &shop{w, g, w.Demo(g), sandbox.DemoOfficialAccount, new(int)}
+	// While a creation is open, nothing that WeChat shows counts as discovered.
+	s.shows("/v1/legacy-stores", "the inventory of legacy stores", func(a *world.Answer) bool { return a.Get("synced_at") != "null" })
+	return s
 }
 
 // legacyStore is the example of document 001 §3.2, with changes.

@@ -28,24 +28,31 @@ func (q *Queries) InventoryGiveUp(ctx context.Context, db DBTX, arg InventoryGiv
 }
 
 const InventoryNext = `-- name: InventoryNext :exec
-UPDATE merchants SET inventory_due_at = $1 WHERE tenant_id = $2 AND id = $3
+UPDATE merchants SET inventory_due_at = $1 WHERE tenant_id = $2 AND id = $3 AND inventory_due_at = $4
 `
 
 type InventoryNextParams struct {
 	NextDue  *time.Time
 	TenantID uuid.UUID
 	ID       uuid.UUID
+	Lease    *time.Time
 }
 
+// InventoryNext plans the next comparison, unless one has been asked for since.
 func (q *Queries) InventoryNext(ctx context.Context, db DBTX, arg InventoryNextParams) error {
-	_, err := db.Exec(ctx, InventoryNext, arg.NextDue, arg.TenantID, arg.ID)
+	_, err := db.Exec(ctx, InventoryNext,
+		arg.NextDue,
+		arg.TenantID,
+		arg.ID,
+		arg.Lease,
+	)
 	return err
 }
 
 const InventoryTake = `-- name: InventoryTake :one
 UPDATE merchants SET inventory_due_at = now() + $1::interval
 WHERE tenant_id = $2 AND id = $3 AND inventory_due_at <= now() AND status = 'authorized'
-RETURNING id
+RETURNING inventory_due_at
 `
 
 type InventoryTakeParams struct {
@@ -55,11 +62,11 @@ type InventoryTakeParams struct {
 }
 
 // InventoryTake lets one process compare a merchant's resources.
-func (q *Queries) InventoryTake(ctx context.Context, db DBTX, arg InventoryTakeParams) (uuid.UUID, error) {
+func (q *Queries) InventoryTake(ctx context.Context, db DBTX, arg InventoryTakeParams) (*time.Time, error) {
 	row := db.QueryRow(ctx, InventoryTake, arg.Lease, arg.TenantID, arg.ID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
+	var inventory_due_at *time.Time
+	err := row.Scan(&inventory_due_at)
+	return inventory_due_at, err
 }
 
 const MerchantStoreProgram = `-- name: MerchantStoreProgram :exec

@@ -162,10 +162,11 @@ WHERE tenant_id = @tenant_id AND id = @id AND store_program IS DISTINCT FROM @st
 -- name: InventoryTake :one
 UPDATE merchants SET inventory_due_at = now() + @lease::interval
 WHERE tenant_id = @tenant_id AND id = @id AND inventory_due_at <= now() AND status = 'authorized'
-RETURNING id;
+RETURNING inventory_due_at;
 
+-- InventoryNext plans the next comparison, unless one has been asked for since.
 -- name: InventoryNext :exec
-UPDATE merchants SET inventory_due_at = @next_due WHERE tenant_id = @tenant_id AND id = @id;
+UPDATE merchants SET inventory_due_at = @next_due WHERE tenant_id = @tenant_id AND id = @id AND inventory_due_at = @lease;
 
 -- name: InventoryGiveUp :exec
 UPDATE merchants SET inventory_due_at = NULL WHERE tenant_id = @tenant_id AND id = @id AND status <> 'authorized';
