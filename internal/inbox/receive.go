@@ -15,8 +15,10 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -76,6 +78,11 @@ func refuse(reason string) error { return fmt.Errorf("%w: %s", ErrRefused, reaso
 // maxSkew is how far a push's CreateTime may be off before somebody should
 // look at a clock.
 const maxSkew = 10 * time.Minute
+
+// maxName is how long the names by which a push is known may be, in bytes. The
+// documents' have 40 at most; the index that keeps a push once holds no long
+// ones. The account's name comes from the path, which nobody has signed.
+const maxName = 256
 
 // An Answer is what a push is answered with: a media type and a body, which
 // may be empty.
@@ -186,6 +193,11 @@ func (in *Inbox) open(ctx context.Context, p Push) (push received, _ error) {
 		push.row.Appid = cred.AppID
 	} else if fault.Sabotaged("dedupe_by_second") {
 		push.row.PayloadSha256 = []byte{} // the sender, the second and the event are left
+	}
+	for _, name := range []string{push.row.Appid, push.row.FromUser, push.row.Event} {
+		if len(name) > maxName || !utf8.ValidString(name) || strings.Contains(name, "\x00") {
+			return push, refuse("a name that can't be kept")
+		}
 	}
 	push.row.PayloadCt, err = in.Keyset.Seal(payloadPlace(t.ID, push.row.ID), plain)
 	return push, err

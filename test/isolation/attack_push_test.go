@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -59,6 +60,9 @@ func TestAttackPushes(t *testing.T) {
 	inside := func(doc string) push { return sealPush(t, a.Component, doc) }
 	envelope := func(body string) push { return push{query: good.query, body: body} }
 	encrypt := encryptOf(good)
+	noise := make([]byte, 3000) // what can't be compressed fits into no index
+	_, _ = rand.Read(noise)     // never fails
+	long := hex.EncodeToString(noise)
 	var words, headers string
 	for _, x := range []struct {
 		name, path string
@@ -69,6 +73,9 @@ func TestAttackPushes(t *testing.T) {
 		{"60 another tenant's, at ours", own, sealPush(t, componentB, xml)},
 		{"60 an address that nobody has", "/wechat/" + strings.Repeat("0", 32) + "/messages/" + appid, good},
 		{"60 an address that breaks out", "/wechat/%27%20OR%201=1--/component", good},
+		{"60 an account of NUL", "/wechat/" + a.Tenant.Ref + "/messages/wx%00", good},
+		{"60 an account that is not UTF-8", "/wechat/" + a.Tenant.Ref + "/messages/wx%FF", good},
+		{"60 an account of 1,500 letters", "/wechat/" + a.Tenant.Ref + "/messages/" + strings.Repeat("w", 1500), good},
 		{"61 not encrypted", own, plainMode},
 		{"62 nothing encrypted", own, signPush(a.Component, "")},
 		{"62 half a block", own, signPush(a.Component, base64.StdEncoding.EncodeToString(make([]byte, 40)))},
@@ -87,6 +94,9 @@ func TestAttackPushes(t *testing.T) {
 		{"64 inside, a file as an entity", own, inside(`<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><xml><CreateTime>1</CreateTime><MsgType>&f;</MsgType></xml>`)},
 		{"64 inside, billion laughs", own, inside(laughs + `<xml><CreateTime>1</CreateTime><MsgType>&b;</MsgType></xml>`)},
 		{"64 inside, ten thousand tags", own, inside(strings.Repeat("<xml>", 10_000) + strings.Repeat("</xml>", 10_000))},
+		{"64 inside, an event's name of 6,000 letters", own, inside(strings.Replace(xml, "add_store_audit_info", long, 1))},
+		{"64 inside, a sender of 6,000 letters", own, inside(strings.Replace(xml, "od1P50M-fNQI5Gcq-trm4a7apsU8", long, 1))},
+		{"64 inside, an InfoType of 6,000 letters", "/wechat/" + a.Tenant.Ref + "/component", inside(componentEvent(id, long, ""))},
 		{"64 inside, audit_id twice", own, inside(strings.Replace(xml, "<status>", "<audit_id>2</audit_id><status>", 1))},
 		{"64 inside, not UTF-8", own, inside(strings.Replace(xml, "of another tenant", "\xff\xfe", 1))},
 	} {
