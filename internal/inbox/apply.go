@@ -125,7 +125,8 @@ type RawPush struct {
 }
 
 // Raw reads those of these pushes that are kept. Pushes to the platform itself
-// hold secrets and are never shown.
+// hold secrets and are never shown, nor are they at a merchant's URL, where
+// whoever has a copy of one can send it: the path is not signed.
 func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]RawPush, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -142,9 +143,6 @@ func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (
 	}
 	out := make(map[uuid.UUID]RawPush, len(rows))
 	for _, row := range rows {
-		if row.Appid == cred.AppID {
-			continue
-		}
 		plain, err := in.Keyset.Open(payloadPlace(tenantID, row.ID), row.PayloadCt)
 		if err != nil {
 			return nil, err
@@ -152,6 +150,9 @@ func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (
 		msg, err := msgcrypt.ParseMessage(plain)
 		if err != nil {
 			return nil, err
+		}
+		if row.Appid == cred.AppID || msg.Get("InfoType") != "" {
+			continue
 		}
 		p := RawPush{ID: row.ID, ReceivedAt: row.ReceivedAt, Object: object(row, msg)}
 		p.Object["xml"] = string(plain)

@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/sandbox"
+	"github.com/mendian/mendian/internal/typeid"
 	"github.com/mendian/mendian/test/world"
 )
 
@@ -151,6 +154,7 @@ func TestPushesThatTellNothing(t *testing.T) {
 	}
 	component := func(infoType, members string) string { return componentEvent(a.Component.AppID, infoType, members) }
 	unknown := `<AuthorizerAppid><![CDATA[wx00000000000000ff]]></AuthorizerAppid>`
+	const ticket = "ticket@@@nobody-sees-this"
 	kept := []struct{ name, path, xml, state string }{
 		{"65 an account that nobody knows", "/messages/wx00000000000000ff", event(), "unprocessed"},
 		{"65 ToUserName of another account", "/messages/" + account, event(user, "gh_somebody_else"), "unprocessed"},
@@ -171,6 +175,8 @@ func TestPushesThatTellNothing(t *testing.T) {
 		{"67 a place's status 3", "/messages/" + account, place("3", "<map_poi_id>2880741500279549033</map_poi_id>"), "unprocessed"},
 		{"67 a place approved without a number", "/messages/" + account, place("0", ""), "unprocessed"},
 		{"66 an InfoType that nobody knows", "/component", component("something_else", unknown), "unprocessed"},
+		{"66 a ticket at a merchant's address", "/messages/" + account, component("component_verify_ticket", "<ComponentVerifyTicket>"+ticket+"</ComponentVerifyTicket>"), "unprocessed"},
+		{"66 a code at nobody's address", "/messages/$APPID$", component("authorized", unknown+"<AuthorizationCode>"+ticket+"</AuthorizationCode>"), "unprocessed"},
 		{"66 a subscriber's word", "/messages/" + account, event("<MsgType><![CDATA[event]]></MsgType>", "<MsgType><![CDATA[text]]></MsgType><Content><![CDATA[hello]]></Content>"), "unprocessed"},
 	}
 	for i, x := range kept {
@@ -197,6 +203,26 @@ func TestPushesThatTellNothing(t *testing.T) {
 	}
 	if n := len(a.sql(t, `SELECT id FROM outbox WHERE type = 'push.other'`)); n != told {
 		t.Errorf("the tenant is told of %d pushes, want %d", n, told)
+	}
+	// What subscribers write is shown, and what the platform is sent never is.
+	var shown strings.Builder
+	a.Eventually("all that was told is listed", func() error {
+		shown.Reset()
+		told := a.c.Do("GET", "/v1/events?type=push.other&limit=100", nil).Want(http.StatusOK)
+		if !strings.Contains(string(told.Body), "[hello]") {
+			return fmt.Errorf("%s", told.Body)
+		}
+		shown.Write(told.Body)
+		return nil
+	})
+	for _, row := range a.sql(t, `SELECT id::text FROM event_inbox`) {
+		shown.Write(a.c.Do("GET", "/v1/events/"+typeid.Format(typeid.Event, uuid.MustParse(row["id"].(string))), nil).Body)
+	}
+	if n := strings.Count(shown.String(), "[hello]"); n != 2 {
+		t.Errorf("66 a subscriber's word is shown %d times, want in the list and by itself", n)
+	}
+	if strings.Contains(shown.String(), ticket) {
+		t.Errorf("66 what the platform was sent is shown to keys")
 	}
 	if now := stands(); now != before {
 		t.Errorf("stores, audits and merchants were\n%s\nand are\n%s", before, now)
