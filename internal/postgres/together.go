@@ -203,29 +203,30 @@ func (db *DB) runGroup(group []*passenger) error {
 	return db.with(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &all).Close() })
 }
 
-// reading is how p reads one result. Whatever p makes of it, the others read on;
-// where Postgres refused a statement or the connection broke, Close says so.
+// reading is how p reads one result. Whatever p makes of it, the others read on,
+// unless Postgres refused the statement or the connection broke: that is
+// everyone's, also where p failed before it came to that.
 func (p *passenger) reading(read func(pgx.BatchResults) error) func(pgx.BatchResults) error {
 	if read == nil {
 		return nil
 	}
 	return func(br pgx.BatchResults) error {
-		err := observe.Caught(func() error { return read(ownResults{br}) })
-		if _, refused := errors.AsType[*pgconn.PgError](err); refused {
-			return err
-		}
-		p.err = cmp.Or(p.err, err)
-		return nil
+		own := ownResults{BatchResults: br}
+		p.err = cmp.Or(p.err, observe.Caught(func() error { return read(&own) }))
+		return own.rows.Err()
 	}
 }
 
 // ownResults are results that one may fail to read without the others: pgx
 // takes a value that doesn't fit for an error of the whole.
-type ownResults struct{ pgx.BatchResults }
+type ownResults struct {
+	pgx.BatchResults
+	rows pgx.Rows // those of Query, which package pgx calls and closes
+}
 
-func (r ownResults) Query() (pgx.Rows, error) {
-	rows, err := r.BatchResults.Query()
-	return ownRows{rows}, err
+func (r *ownResults) Query() (_ pgx.Rows, err error) {
+	r.rows, err = r.BatchResults.Query()
+	return ownRows{r.rows}, err
 }
 
 type ownRows struct{ pgx.Rows }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -23,7 +24,7 @@ type outboxRow struct {
 	Type       string
 }
 
-// together writes each of these rows, with what queue adds, while two of them
+// together writes each of these rows, with what queue adds, while the first two
 // hold the lanes and wait for a lock, so that all others wait for those.
 func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, about func(i int) uuid.UUID, queue func(i int, b *postgres.Batch)) []error {
 	t.Helper()
@@ -37,15 +38,16 @@ func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, a
 	exec("BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
 	errs := make([]error, len(rows))
 	var all sync.WaitGroup
-	for i, r := range rows {
+	write := func(i int) {
 		all.Go(func() {
-			b := db.NewBatch(r.Tenant)
-			b.Queue(addOutbox, r)
+			b := db.NewBatch(rows[i].Tenant)
+			b.Queue(addOutbox, rows[i])
 			queue(i, b)
 			errs[i] = observe.Caught(func() error { return db.RunTogether(ctx, b, about(i)) })
 		})
 	}
-	// Two lanes hold one each and wait for the lock; the others wait for them.
+	write(0)
+	write(1)
 	deadline := time.Now().Add(20 * time.Second)
 	for n := 0; n < 2; {
 		if err := hold.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass`).Scan(&n); err != nil {
@@ -54,6 +56,12 @@ func together(t *testing.T, db *postgres.DB, hold *pgx.Conn, rows []outboxRow, a
 		if time.Now().After(deadline) {
 			t.Fatalf("%d wait for the lock, want 2", n)
 		}
+	}
+	for i := range rows[2:] {
+		write(2 + i)
+	}
+	for most := time.Now().Add(100 * time.Millisecond); postgres.Waiting(db) < len(rows)-2 && time.Now().Before(most); { // less than their patience
+		runtime.Gosched()
 	}
 	exec("COMMIT")
 	all.Wait()
@@ -212,6 +220,32 @@ func TestRunTogetherReadsApart(t *testing.T) {
 	}
 	if n := transactions(t, conn, rows); n[0] > 0 || len(n) > 4 {
 		t.Errorf("rows by transaction: %v, want all in few", n)
+	}
+}
+
+// Where the last of a group is refused amid what it reads, and can't read that
+// either, nobody is told that he was committed who was not.
+func TestRunTogetherRefusedAmidRows(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 1, 8)
+	last := 3
+	rows[last].ID = uuid.Max // groups take rows in this order
+	errs := together(t, db, conn, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
+		if i == last {
+			b.QueueRows(`SELECT 1 / ($1::int - n) FROM generate_series(1, 2) n`, struct{ N int32 }{2}, func(rows pgx.Rows) error {
+				rows.Next()
+				return errors.New("can't read that")
+			})
+		}
+	})
+	for i, err := range errs {
+		if there := transactions(t, conn, rows[i:i+1])[0] == 0; there != (err == nil) {
+			t.Errorf("%d: told %v, committed: %t", i, err, there)
+		}
+	}
+	if errs[last] == nil {
+		t.Error("the last one was told nothing")
 	}
 }
 
