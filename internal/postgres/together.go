@@ -163,7 +163,9 @@ func (g *gathering) send(db *DB, group []*passenger) {
 		err = db.Run(group[0].ctx, group[0].batch)
 		return
 	}
-	if err = db.runGroup(group); Refused(err) || pgconn.SafeToRetry(err) {
+	err = db.runGroup(group)
+	_, unwritten := errors.AsType[pgx.ErrPreprocessingBatch](err) // as one has a value that is none of Postgres's
+	if unwritten || Refused(err) || pgconn.SafeToRetry(err) {
 		err = errAlone
 	}
 }

@@ -223,6 +223,27 @@ func TestRunTogetherReadsApart(t *testing.T) {
 	}
 }
 
+// A value of one that can't be written to Postgres is its own: all others are
+// committed.
+func TestRunTogetherWritesApart(t *testing.T) {
+	t.Parallel()
+	db, conn := opened(t)
+	rows := rowsOf(t, db, 2, 12)
+	errs := together(t, db, conn, rows, func(i int) uuid.UUID { return rows[i].ID }, func(i int, b *postgres.Batch) {
+		if i == 5 {
+			b.Queue(`SELECT $1::int`, struct{ Many int64 }{1 << 40})
+		}
+	})
+	for i, err := range errs {
+		if (err != nil) != (i == 5) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if n := transactions(t, conn, rows); n[0] != 1 {
+		t.Errorf("rows by transaction: %v, want all but one", n)
+	}
+}
+
 // Where the last of a group is refused amid what it reads, and can't read that
 // either, nobody is told that he was committed who was not.
 func TestRunTogetherRefusedAmidRows(t *testing.T) {
