@@ -70,7 +70,9 @@ func (h *Holder) Check(ctx context.Context) error {
 
 // Hold takes up what the keyset's file says by now, seals the spool anew when
 // another key seals, and tells the others which keys this process holds. A file
-// that can't be taken up is an error, and the former keys stay in use.
+// that can't be taken up is an error, and the former keys stay in use; so is a
+// spool that can't be sealed anew, and the old keys stay needed. The others are
+// told in either case: a process that they don't hear of is taken not to serve.
 func (h *Holder) Hold(ctx context.Context) error {
 	changed, unread := h.Keyset.Reload()
 	keys, seals := h.Keyset.Keys(), h.Keyset.SealsWith()
@@ -78,15 +80,18 @@ func (h *Holder) Hold(ctx context.Context) error {
 		h.Log.Info("keyset taken up", "seals_with", seals, "keys", len(keys))
 	}
 	// With one key alone nothing else in the spool could be opened.
+	var unsealed error
 	if h.resealed != seals && len(keys) > 1 || len(h.inSpool) > 0 && time.Since(h.resealedAt) > restFor {
 		left, err := h.Spool.Reseal()
-		if err != nil {
-			return fmt.Errorf("seal the spool anew: %w", err)
-		}
 		h.inSpool, h.resealedAt = left, time.Now()
+		if err != nil {
+			unsealed = fmt.Errorf("seal the spool anew: %w", err)
+			// It may need any of them, and is tried again the next time.
+			h.inSpool, h.resealedAt = slices.DeleteFunc(idsOf(keys), func(id uint32) bool { return id == seals }), time.Time{}
+		}
 	}
 	h.resealed = seals
-	return errors.Join(unread, h.DB.InSystem(ctx, func(tx postgres.DBTX) error {
+	return errors.Join(unread, unsealed, h.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		return dbsqlc.New().HolderKeep(ctx, tx, dbsqlc.HolderKeepParams{Instance: h.Spool.Instance(), KeyIds: wide(idsOf(keys)),
 			SealsWith: int64(seals), SpoolKeyIds: wide(append(slices.Clone(h.inSpool), seals))})
 	}))

@@ -391,3 +391,30 @@ func TestNoChangeIsOverwritten(t *testing.T) {
 		return err
 	}))
 }
+
+// A process whose spool can't be sealed anew serves all the same: the others
+// hear what it holds, and that its spool needs the old key.
+func TestHoldWithoutSpool(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	h := in.process(in.file)
+	in.rotateAll(h)
+	first := h.Keyset.Keys()[0].ID
+	broken := in.process(in.file) // started amid the rotation
+	in.must(broken.Spool.Close())
+	for range 2 { // it is tried again
+		in.wants(broken.Hold(t.Context()), "seal the spool anew")
+	}
+	st, err := in.steps(0).Status(t.Context())
+	in.must(err)
+	i := slices.IndexFunc(st.Processes, func(p Process) bool { return p.Instance == broken.Spool.Instance() })
+	if i < 0 {
+		t.Fatalf("nobody was told of it: %+v", st.Processes)
+	}
+	if p := st.Processes[i]; !p.Serving || p.SealsWith != h.Keyset.SealsWith() || !p.has(first) || !slices.Contains(p.SpoolKeys, first) {
+		t.Errorf("the others were told %+v", p)
+	}
+	in.must(h.Reseal(t.Context()))
+	_, err = in.steps(0).Retire(t.Context(), first)
+	in.wants(err, "the spool of process "+broken.Spool.Instance())
+}
