@@ -57,9 +57,8 @@ func (h *Holder) Check(ctx context.Context) error {
 	}
 	mine := h.Keyset.SealsWith()
 	for _, p := range all {
-		if !secret.HasKey(h.Keyset.Keys(), p.SealsWith) {
-			return fmt.Errorf("the keyset here lacks key %d, with which process %s seals, last seen %s: bring the newest file here. Only if that key is lost for good, and with it all that it sealed: gateway keyset forget %s",
-				p.SealsWith, p.Instance, p.SeenAt.Format(time.RFC3339), p.Instance)
+		if err := h.opens(p); err != nil {
+			return err
 		}
 		if p.Serving && p.Instance != h.Spool.Instance() && !p.has(mine) {
 			return fmt.Errorf("the keyset here seals with key %d, which process %s lacks, and it serves: bring the newest file there, or wait half a minute if it was ended", mine, p.Instance)
@@ -68,11 +67,22 @@ func (h *Holder) Check(ctx context.Context) error {
 	return nil
 }
 
+// opens refuses a keyset that can't open what p seals.
+func (h *Holder) opens(p Process) error {
+	if secret.HasKey(h.Keyset.Keys(), p.SealsWith) {
+		return nil
+	}
+	return fmt.Errorf("the keyset here lacks key %d, with which process %s seals, last seen %s: bring the newest file here. Only if that key is lost for good, and with it all that it sealed: gateway keyset forget %s",
+		p.SealsWith, p.Instance, p.SeenAt.Format(time.RFC3339), p.Instance)
+}
+
 // Hold takes up what the keyset's file says by now, seals the spool anew when
 // another key seals, and tells the others which keys this process holds. A file
 // that can't be taken up is an error, and the former keys stay in use; so is a
 // spool that can't be sealed anew, and the old keys stay needed. The others are
 // told in either case: a process that they don't hear of is taken not to serve.
+// An error as well is a key that one of them seals with and that is missing
+// here: it may have begun to between Check and the first Hold.
 func (h *Holder) Hold(ctx context.Context) error {
 	changed, unread := h.Keyset.Reload()
 	keys, seals := h.Keyset.Keys(), h.Keyset.SealsWith()
@@ -91,10 +101,18 @@ func (h *Holder) Hold(ctx context.Context) error {
 		}
 	}
 	h.resealed = seals
-	return errors.Join(unread, unsealed, h.DB.InSystem(ctx, func(tx postgres.DBTX) error {
+	err := h.DB.InSystem(ctx, func(tx postgres.DBTX) error {
 		return dbsqlc.New().HolderKeep(ctx, tx, dbsqlc.HolderKeepParams{Instance: h.Spool.Instance(), KeyIds: wide(idsOf(keys)),
 			SealsWith: int64(seals), SpoolKeyIds: wide(append(slices.Clone(h.inSpool), seals))})
-	}))
+	})
+	all, lerr := holders(ctx, h.DB)
+	errs := []error{unread, unsealed, err, lerr}
+	for _, p := range all {
+		if p.Serving {
+			errs = append(errs, h.opens(p))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Reseal seals anew what old keys have sealed, in all tables of all tenants, a

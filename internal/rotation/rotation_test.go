@@ -418,3 +418,20 @@ func TestHoldWithoutSpool(t *testing.T) {
 	_, err = in.steps(0).Retire(t.Context(), first)
 	in.wants(err, "the spool of process "+broken.Spool.Instance())
 }
+
+// Whoever takes long to begin, and finds then that the others seal with a key
+// that came meanwhile, doesn't begin; and says so where it serves already.
+func TestHoldLacksAKey(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	stale := filepath.Join(t.TempDir(), "stale.json")
+	in.bring(stale)
+	late := in.process(stale)
+	in.must(late.Check(t.Context()))
+	h := in.process(in.file)
+	in.rotateAll(h)
+	lacks := fmt.Sprintf("lacks key %d, with which process %s seals", h.Keyset.SealsWith(), h.Spool.Instance())
+	in.wants(late.Hold(t.Context()), lacks)
+	in.bring(stale)
+	in.must(late.Hold(t.Context()))
+}
