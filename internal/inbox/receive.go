@@ -123,7 +123,7 @@ func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	if err := in.DB.RunTogether(ctx, b, uuid.NewSHA1(uuid.Nil, push.row.PayloadSha256)); err != nil {
 		in.Metrics.PushReceived(kind, "failed")
 		if postgres.Unavailable(err) {
-			in.spool(push.row)
+			in.spool(push.row, push.plain)
 		}
 		return Answer{}, err
 	}
@@ -138,6 +138,7 @@ type received struct {
 	appID  string // the component's
 	token  secret.Text
 	key    msgcrypt.Key
+	plain  []byte
 	msg    msgcrypt.Message
 	row    dbsqlc.EventInboxInsertParams
 }
@@ -175,7 +176,7 @@ func (in *Inbox) open(ctx context.Context, p Push) (push received, _ error) {
 	if err != nil {
 		return push, refuse(err.Error())
 	}
-	push.key = key
+	push.plain, push.key = plain, key
 	if push.msg, err = msgcrypt.ParseMessage(plain); err != nil {
 		return push, refuse("message can't be read")
 	}

@@ -22,10 +22,10 @@ type spooledPush struct {
 // WeChat pushes the others again, and what it gives up the polls find.
 const maxSpooled = 10_000
 
-// spool writes down a push that the database could not be told of. WeChat is
-// told that it wasn't kept, and pushes it three times more; an outage may last
-// longer.
-func (in *Inbox) spool(row dbsqlc.EventInboxInsertParams) {
+// spool writes down a push that the database could not be told of, with its
+// payload as it came. WeChat is told that it wasn't kept, and pushes it three
+// times more; an outage may last longer.
+func (in *Inbox) spool(row dbsqlc.EventInboxInsertParams, payload []byte) {
 	in.mu.Lock()
 	_, known := in.spooled[says(row)]
 	full := len(in.spooled) >= maxSpooled
@@ -33,13 +33,8 @@ func (in *Inbox) spool(row dbsqlc.EventInboxInsertParams) {
 	if known || full {
 		return
 	}
-	var body []byte
-	payload, err := in.Keyset.Open(payloadPlace(row.TenantID, row.ID), row.PayloadCt)
-	if err == nil {
-		kept := spooledPush{row, payload}
-		kept.PayloadCt = nil
-		body, err = json.Marshal(kept)
-	}
+	row.PayloadCt = nil
+	body, err := json.Marshal(spooledPush{row, payload})
 	r := spool.Record{Tenant: row.TenantID, Operation: row.ID, Body: body, At: time.Now().UTC(), Push: true}
 	if err == nil {
 		err = in.Spool.Append(r)

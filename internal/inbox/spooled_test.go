@@ -42,11 +42,9 @@ func TestSpooledPushOutlivesItsKey(t *testing.T) {
 	sum := sha256.Sum256(payload)
 	row := dbsqlc.EventInboxInsertParams{TenantID: tenant, ID: typeid.New(), Appid: "wx0000000000000002", FromUser: "od1", CreateTime: 1_800_000_000,
 		Event: "add_store_audit_info", PayloadSha256: sum[:]}
-	row.PayloadCt, err = keyset.Seal(payloadPlace(tenant, row.ID), payload)
-	must(err)
 
 	in := start()
-	in.spool(row)
+	in.spool(row, payload)
 	old := keyset.SealsWith()
 	next, err := secret.AddKey(file, func(uint32) error { return nil })
 	must(err)
