@@ -194,6 +194,7 @@ func TestAPIKeys(t *testing.T) {
 	at := "/v1/api-keys/" + key.ID
 	shown := s.do(t, "GET", at, "", partner).want(t, 200, "")
 	s.do(t, "GET", at, "", server, "If-None-Match: "+shown.Header.Get("ETag")).want(t, 304, "")
+	s.do(t, "GET", at, "", server, `If-None-Match: "0-00000000"`, "If-None-Match: "+shown.Header.Get("ETag"), "Accept: text/html", "Accept: application/json").want(t, 304, "")
 	s.do(t, "GET", at, "", stranger).want(t, 404, "not_found")
 	s.do(t, "DELETE", at, "", stranger).want(t, 404, "not_found")
 	s.do(t, "POST", at+"/rotations", `{}`, stranger).want(t, 404, "not_found")

@@ -25,6 +25,9 @@ const (
 // singleHeaders may be sent once: of two values nobody can say which counts.
 var singleHeaders = []string{"Merchant-Id", "Idempotency-Key", "Content-Type", "Content-Encoding", "If-Match"}
 
+// listHeaders are lists, which may be sent in several lines (RFC 9110 §5.3).
+var listHeaders = []string{"Accept", "If-None-Match"}
+
 // checkTarget refuses targets that nobody needs: very long ones, and those
 // that name a host, by which a proxy before us may have been deceived.
 func checkTarget(r *http.Request) error {
@@ -49,6 +52,11 @@ func (o *operation) readable(c echo.Context) error {
 	for _, name := range singleHeaders {
 		if len(r.Header[name]) > 1 {
 			return badParameter(s, name, ruleRepeated, "")
+		}
+	}
+	for _, name := range listHeaders {
+		if lines := r.Header[name]; len(lines) > 1 {
+			r.Header.Set(name, strings.Join(lines, ", "))
 		}
 	}
 	if !acceptsJSON(r.Header.Get("Accept")) {
