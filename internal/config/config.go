@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -55,12 +56,35 @@ func (c Config) Production() bool { return c.Env == "production" }
 // Load reads the environment through lookup (os.LookupEnv in the binary) and
 // validates it. The error names every problem at once.
 func Load(ctx context.Context, lookup func(string) (string, bool)) (Config, error) {
-	var c Config
-	err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: &c, Lookuper: fileLookuper(lookup)})
-	if err != nil {
-		return c, err
+	var errs []error
+	unread := map[string]bool{}
+	for {
+		var c Config
+		err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: &c, Lookuper: fileLookuper(func(name string) (string, bool) {
+			if unread[strings.TrimSuffix(name, "_FILE")] {
+				return "", false
+			}
+			return lookup(name)
+		})})
+		if err == nil {
+			return c, errors.Join(append(errs, missingFiles(lookup), c.Validate())...)
+		}
+		// It stops at the first value that it can't read, and names our field.
+		field, why, _ := strings.Cut(err.Error(), ": ")
+		f, ok := reflect.TypeFor[Config]().FieldByName(field)
+		name := variable(f)
+		if !ok || unread[name] {
+			return c, errors.Join(append(errs, err)...)
+		}
+		unread[name] = true
+		errs = append(errs, fmt.Errorf("%s: %s", name, why))
 	}
-	return c, errors.Join(missingFiles(lookup), c.Validate())
+}
+
+// variable is the name of the environment variable that a field of Config holds.
+func variable(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+	return name
 }
 
 // fileLookuper serves NAME from the file that NAME_FILE names, for every
@@ -85,9 +109,9 @@ func (f fileLookuper) Lookup(name string) (string, bool) {
 // missingFiles reports the _FILE twins that can't be read.
 func missingFiles(lookup func(string) (string, bool)) error {
 	var errs []error
-	t := reflect.TypeOf(Config{})
+	t := reflect.TypeFor[Config]()
 	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("env"), ",")
+		name := variable(t.Field(i))
 		if name == "" {
 			continue
 		}
@@ -134,6 +158,11 @@ func (c Config) Validate() error {
 	}
 	if c.CachedMerchants < 1 {
 		bad("GATEWAY_CACHED_MERCHANTS must be over 0")
+	}
+	for name, rate := range map[string]float64{"GATEWAY_KEY_RATE": c.KeyRate, "GATEWAY_TENANT_RATE": c.TenantRate} {
+		if math.IsNaN(rate) || math.IsInf(rate, 0) {
+			bad("%s is no number", name)
+		}
 	}
 	if c.KeyRate <= 0 || c.KeyBurst <= 0 || c.TenantRate <= 0 || c.MaxInFlight <= 0 {
 		bad("GATEWAY_KEY_RATE, GATEWAY_KEY_BURST, GATEWAY_TENANT_RATE and GATEWAY_MAX_IN_FLIGHT must be over 0")

@@ -53,6 +53,16 @@ func TestValidateNamesAll(t *testing.T) {
 	if err != nil && strings.Contains(err.Error(), "u:p") {
 		t.Error("the error quotes a URL with its password")
 	}
+	for _, name := range []string{"GATEWAY_KEY_RATE", "GATEWAY_TENANT_RATE", "GATEWAY_DRAIN_DELAY", "GATEWAY_DB_MAX_CONNS", "GATEWAY_DOCS"} {
+		for _, value := range []string{"NaN", "Inf", "some"} {
+			_, err := Load(context.Background(), lookup(map[string]string{name: value, "GATEWAY_KEY_BURST": "many", "GATEWAY_ENV": "prod"}))
+			for _, want := range []string{name, "GATEWAY_KEY_BURST", "GATEWAY_ENV"} {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s=%s: error doesn't name %s: %v", name, value, want, err)
+				}
+			}
+		}
+	}
 }
 
 func TestUnsafe(t *testing.T) {
