@@ -87,6 +87,12 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 	return operations, nil
 }
 
+// takesHeader reports whether the contract gives the operation this header.
+func (o *operation) takesHeader(name string) bool {
+	return o.route.Operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, name) != nil ||
+		o.route.PathItem.Parameters.GetByInAndName(openapi3.ParameterInHeader, name) != nil
+}
+
 // noOperation answers a request below /v1 that no route takes: 405 where
 // another method would do, 404 otherwise.
 func (e *Edge) noOperation(c echo.Context) error {

@@ -28,6 +28,11 @@ var singleHeaders = []string{"Merchant-Id", "Idempotency-Key", "Content-Type", "
 // listHeaders are lists, which may be sent in several lines (RFC 9110 §5.3).
 var listHeaders = []string{"Accept", "If-None-Match"}
 
+// promiseHeaders are relied on by whoever sends them with a write: that it has
+// one effect, or none on what has changed. An operation that would not keep the
+// promise doesn't begin.
+var promiseHeaders = []string{"Idempotency-Key", "If-Match"}
+
 // checkTarget refuses targets that nobody needs: very long ones, and those
 // that name a host, by which a proxy before us may have been deceived.
 func checkTarget(r *http.Request) error {
@@ -52,6 +57,11 @@ func (o *operation) readable(c echo.Context) error {
 	for _, name := range singleHeaders {
 		if len(r.Header[name]) > 1 {
 			return badParameter(s, name, ruleRepeated, "")
+		}
+	}
+	for _, name := range promiseHeaders {
+		if r.Method != http.MethodGet && len(r.Header[name]) > 0 && !o.takesHeader(name) {
+			return badParameter(s, name, ruleUnknownParameter, "")
 		}
 	}
 	for _, name := range listHeaders {

@@ -204,6 +204,11 @@ func (g target) brokenParameters() []input {
 			out = append(out, x.query(strings.ReplaceAll(q, " ", "%20")))
 		}
 	}
+	for name, promise := range map[string]string{"Idempotency-Key": "only-once", "If-Match": `"1-00000000"`} {
+		if g.op.writes() && !g.op.has("header", name) {
+			out = append(out, g.but("33", name+", which nobody would keep", http.StatusBadRequest, "invalid_parameter").says(g.body, name, promise).names(name))
+		}
+	}
 	for name, q := range map[string]string{"no such escape": "limit=%zz", "not UTF-8": "limit=%ff", "a thousand": strings.Repeat("a=1&", 900) + "a=1", "5 KiB": "a=" + strings.Repeat("x", 5<<10)} {
 		out = append(out, g.but("91", name, http.StatusBadRequest, "invalid_parameter").query(q))
 	}
