@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -216,13 +217,19 @@ func TestReadsNotSent(t *testing.T) {
 	}
 }
 
-// The peer's certificate is verified.
+// The peer's certificate is verified, and the connection used again.
 func TestReadsOverTLS(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"errcode":0}`)
 	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of the handshake that fails
+	var conns atomic.Int64
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
 	srv.StartTLS()
 	defer srv.Close()
 	c := NewClient(srv.URL, nil)
@@ -232,13 +239,13 @@ func TestReadsOverTLS(t *testing.T) {
 		t.Errorf("an unknown certificate: %v", err)
 	}
 	c.reads.tls.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	for range 2 {
+	for range 3 {
 		if reply, err := ask(t.Context(), c); err != nil || reply.Status != http.StatusOK {
 			t.Fatalf("%d, %v", reply.Status, err)
 		}
 	}
-	if len(c.reads.idle) != 1 {
-		t.Errorf("%d connections are kept", len(c.reads.idle))
+	if n := conns.Load(); n != 2 || len(c.reads.idle) != 1 { // the first one was refused
+		t.Errorf("%d connections were made, %d are kept", n, len(c.reads.idle))
 	}
 }
 
