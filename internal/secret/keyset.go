@@ -34,6 +34,7 @@ type keys struct {
 	file   [sha256.Size]byte
 	handle *keyset.Handle
 	aead   tink.AEAD
+	seals  uint32 // a key's id: to ask the handle costs a copy of all it says, and each record of the spool asks
 }
 
 // ErrSealed is returned when a ciphertext doesn't open: it was altered, it was
@@ -98,7 +99,7 @@ func readKeys(path string) (*keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a keyset for authenticated encryption", path)
 	}
-	return &keys{sha256.Sum256(b), handle, primitive}, nil
+	return &keys{sha256.Sum256(b), handle, primitive, handle.KeysetInfo().GetPrimaryKeyId()}, nil
 }
 
 // Reload takes up what the file holds now and reports whether that is something
@@ -110,8 +111,8 @@ func (k *Keyset) Reload() (changed bool, err error) {
 	if err != nil || now.file == was.file {
 		return false, err
 	}
-	if seals := was.seals(); !HasKey(now.info(), seals) {
-		return false, fmt.Errorf("%s: not taken up: it lacks key %d, which seals here", k.path, seals)
+	if !HasKey(now.info(), was.seals) {
+		return false, fmt.Errorf("%s: not taken up: it lacks key %d, which seals here", k.path, was.seals)
 	}
 	k.current.Store(now)
 	return true, nil
@@ -140,17 +141,14 @@ type KeyInfo struct {
 func (k *Keyset) Keys() []KeyInfo { return k.current.Load().info() }
 
 // SealsWith is the id of the key that seals.
-func (k *Keyset) SealsWith() uint32 { return k.current.Load().seals() }
-
-func (k *keys) seals() uint32 { return k.handle.KeysetInfo().GetPrimaryKeyId() }
+func (k *Keyset) SealsWith() uint32 { return k.current.Load().seals }
 
 // info tells roles by the order: keys are added at the end, and each seals once.
 func (k *keys) info() []KeyInfo {
-	info := k.handle.KeysetInfo()
 	role := RoleOld
 	var out []KeyInfo
-	for _, key := range info.GetKeyInfo() {
-		i := KeyInfo{ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(), Status: strings.ToLower(key.GetStatus().String()), Role: role}
+	for _, key := range k.handle.KeysetInfo().GetKeyInfo() {
+		i := KeyInfo{ID: key.GetKeyId(), Primary: key.GetKeyId() == k.seals, Status: strings.ToLower(key.GetStatus().String()), Role: role}
 		if i.Primary {
 			i.Role, role = RoleSeals, RoleNext
 		}
