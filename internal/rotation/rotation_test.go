@@ -435,3 +435,21 @@ func TestHoldLacksAKey(t *testing.T) {
 	in.bring(stale)
 	in.must(late.Hold(t.Context()))
 }
+
+// A process that began when the new key had long sealed made no cursor with the
+// old one, and keeps nobody waiting for a day.
+func TestRetireDespiteANewProcess(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	a := in.process(in.file)
+	in.rotateAll(a)
+	first := a.Keyset.Keys()[0].ID
+	in.must(a.Reseal(t.Context()))
+	in.exec(`UPDATE keyset_holders SET seals_since = seals_since - interval '25 hours'`)
+	b := in.process(in.file)
+	in.must(b.Check(t.Context()))
+	in.must(b.Hold(t.Context()))
+	if _, err := in.steps(24*time.Hour).Retire(t.Context(), first); err != nil {
+		t.Error(err)
+	}
+}

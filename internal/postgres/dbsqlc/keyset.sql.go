@@ -30,7 +30,8 @@ func (q *Queries) HolderForget(ctx context.Context, db DBTX, arg HolderForgetPar
 
 const HolderKeep = `-- name: HolderKeep :exec
 
-INSERT INTO keyset_holders (instance, key_ids, seals_with, spool_key_ids) VALUES ($1, $2, $3, $4)
+INSERT INTO keyset_holders (instance, key_ids, seals_with, spool_key_ids, seals_since)
+SELECT $1, $2, $3, $4, coalesce(min(o.seals_since), now()) FROM keyset_holders o WHERE o.seals_with = $3
 ON CONFLICT (instance) DO UPDATE SET key_ids = EXCLUDED.key_ids, seals_with = EXCLUDED.seals_with, spool_key_ids = EXCLUDED.spool_key_ids, seen_at = now(),
     seals_since = CASE WHEN keyset_holders.seals_with = EXCLUDED.seals_with THEN keyset_holders.seals_since ELSE now() END
 `
@@ -43,6 +44,7 @@ type HolderKeepParams struct {
 }
 
 // Which process holds which keys of the keyset. No tenant is concerned.
+// Whoever is new has sealed with nothing else, and so since any other has.
 func (q *Queries) HolderKeep(ctx context.Context, db DBTX, arg HolderKeepParams) error {
 	_, err := db.Exec(ctx, HolderKeep,
 		arg.Instance,
