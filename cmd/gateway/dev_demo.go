@@ -287,8 +287,17 @@ func (m *demo) until(ctx context.Context, what string, try func() error) error {
 // writeEnv writes .env.dev into the working directory, or beside the data
 // where that can't be written, and returns where.
 func (m *demo) writeEnv() (string, error) {
+	keyset, err := filepath.Abs(m.cfg.KeysetFile)
+	if err != nil {
+		return "", err
+	}
+	spool, err := filepath.Abs(m.cfg.SpoolDir)
+	if err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	for _, v := range [][2]string{
+		{"GATEWAY_PUBLIC_URL", m.cfg.PublicURL}, {"GATEWAY_WECHAT_API_URL", m.cfg.WeChatAPIURL}, {"GATEWAY_KEYSET_FILE", keyset}, {"GATEWAY_SPOOL_DIR", spool},
 		{"GATEWAY_URL", m.cfg.PublicURL}, {"GATEWAY_API_KEY", m.token.Reveal()}, {"GATEWAY_SANDBOX_URL", m.cfg.WeChatAPIURL},
 		{"DATABASE_URL", m.cfg.DatabaseURL.Reveal()}, {"SANDBOX_COMPONENT_APPID", sandbox.DefaultComponentAppID},
 		{"SANDBOX_COMPONENT_SECRET", sandbox.DefaultComponentSecret}, {"SANDBOX_MESSAGE_TOKEN", sandbox.DefaultMessageToken},

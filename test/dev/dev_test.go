@@ -51,6 +51,13 @@ func TestThreeStarts(t *testing.T) {
 					t.Errorf("start %d: stores %v, before %v: data was lost", i+1, list, stores)
 				}
 				stores = list
+				// Commands know this gateway by what it wrote, as docs/development.md says.
+				status := p.inside(t, "cd '"+dir+"' && set -a && . ./.env.dev && '"+binary+"' keyset status && '"+binary+"' tenant list -o json && '"+binary+"' doctor -o json || true")
+				for _, want := range []string{": seals; ", ": serves, seals with ", "Mendian Demo", `"check":"wechat","status":"ok"`} {
+					if !strings.Contains(status, want) {
+						t.Errorf("start %d: commands with .env.dev say %s, want %q", i+1, status, want)
+					}
+				}
 				p.end(t, end)
 			}
 			out, err := command(dir, user, binary, "dev", "reset").CombinedOutput()
