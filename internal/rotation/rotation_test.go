@@ -453,3 +453,37 @@ func TestRetireDespiteANewProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Counting takes long. Whoever begins meanwhile, with a copy of the file by which
+// the old key seals, is seen all the same.
+func TestRetireSeesWhoBegan(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	copied := filepath.Join(t.TempDir(), "copy.json")
+	a := in.process(in.file)
+	first := a.Keyset.SealsWith()
+	in.must(a.Hold(t.Context()))
+	in.wants(in.rotate(), "isn't known yet")
+	in.must(a.Hold(t.Context()))
+	in.bring(copied)
+	in.wants(in.rotate(), "not yet in process")
+	in.must(a.Hold(t.Context()))
+	in.must(a.Reseal(t.Context()))
+
+	late := in.process(copied)
+	locked, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- in.db.InTenant(t.Context(), in.tenant, func(tx postgres.DBTX) error {
+			_, err := tx.Exec(t.Context(), `LOCK TABLE component_credentials IN ACCESS EXCLUSIVE MODE`)
+			close(locked)
+			for n := 0; n == 0 && err == nil; { // until it is counted
+				err = tx.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'component_credentials'::regclass`).Scan(&n)
+			}
+			return errors.Join(err, late.Hold(t.Context()))
+		})
+	}()
+	<-locked
+	_, err := in.steps(0).Retire(t.Context(), first)
+	in.wants(err, fmt.Sprintf("process %s seals with key %d", late.Spool.Instance(), first))
+	in.must(<-done)
+}

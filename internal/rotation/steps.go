@@ -217,7 +217,14 @@ func (s Steps) Retire(ctx context.Context, id uint32) (kept string, err error) {
 	if i < 0 {
 		return "", fmt.Errorf("%s has no key %d", s.Path, id)
 	}
-	if needs := s.needs(st, st.Keys[i]); len(needs) > 0 {
+	needs := s.needs(st, st.Keys[i])
+	if len(needs) == 0 { // somebody may have begun while all was counted
+		if st.Processes, err = holders(ctx, s.DB); err != nil {
+			return "", err
+		}
+		needs = s.needs(st, st.Keys[i])
+	}
+	if len(needs) > 0 {
 		return "", fmt.Errorf("key %d: %w:\n  %s", id, ErrNeeded, strings.Join(needs, "\n  "))
 	}
 	if err := s.record(ctx, "keyset.remove_key", id, nil); err != nil {
