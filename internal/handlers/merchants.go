@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -105,6 +106,9 @@ func (s *Server) UpdateMerchant(ctx context.Context, req oapi.UpdateMerchantRequ
 		}
 	}
 	if req.Body.Metadata != nil {
+		if err := metadataRules(ctx, *req.Body.Metadata); err != nil {
+			return nil, err
+		}
 		if p.Metadata, err = json.Marshal(*req.Body.Metadata); err != nil {
 			return nil, err
 		}
@@ -117,6 +121,26 @@ func (s *Server) UpdateMerchant(ctx context.Context, req oapi.UpdateMerchantRequ
 		return nil, err
 	}
 	return oapi.UpdateMerchant200JSONResponse{Body: body, Headers: oapi.UpdateMerchant200ResponseHeaders{ETag: &etag}}, nil
+}
+
+// metadataRules bounds the names of notes, which OpenAPI 3.0 can't.
+func metadataRules(ctx context.Context, notes oapi.Metadata) error {
+	const most = 64
+	s := stateOf(ctx)
+	var wrong []problem.Field
+	for name := range notes {
+		pointer := string(appendToken([]byte("/metadata/"), name))
+		switch n := utf8.RuneCountInString(name); {
+		case n == 0:
+			wrong = append(wrong, field(s, pointer, ruleTooShort, "1"))
+		case n > most:
+			wrong = append(wrong, field(s, pointer, ruleTooLong, strconv.Itoa(most)))
+		}
+	}
+	if wrong != nil {
+		return problem.Of(problem.CodeValidationFailed).WithFields(wrong...)
+	}
+	return nil
 }
 
 // DisableMerchant implements DELETE /v1/merchants/{merchant_id}.

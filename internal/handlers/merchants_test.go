@@ -257,12 +257,18 @@ func TestMerchants(t *testing.T) {
 	shown := c.call(t, "GET", at, "").want(t, 200, "")
 	etag := shown.Header.Get("ETag")
 	c.call(t, "GET", at, "", "If-None-Match: "+etag).want(t, 304, "")
-	changed := c.call(t, "PATCH", at, `{"client_reference":"shop-1","metadata":{"region":"south"}}`, "If-Match: "+etag).want(t, 200, "")
+	changed := c.call(t, "PATCH", at, `{"client_reference":"shop-1","metadata":{"region":"south","`+strings.Repeat("茶", 64)+`":"x"}}`, "If-Match: "+etag).want(t, 200, "")
 	if m := decode[oapi.Merchant](t, changed); m.ClientReference == nil || *m.ClientReference != "shop-1" || m.Metadata["region"] != "south" {
 		t.Errorf("PATCH = %s", changed.body)
 	}
 	c.call(t, "PATCH", at, `{"metadata":{}}`, "If-Match: "+etag).want(t, 412, "version_conflict")
 	c.call(t, "PATCH", at, `{}`).want(t, 422, "validation_failed")
+	for _, name := range []string{"", strings.Repeat("茶", 65), strings.Repeat("x", 100_000)} {
+		a := c.call(t, "PATCH", at, `{"metadata":{"region":"north","`+name+`":"x"}}`).want(t, 422, "validation_failed")
+		if e := a.problem.Errors; len(e) != 1 || !strings.HasPrefix(e[0].Pointer, "/metadata/") || len(e[0].Pointer) > 100 {
+			t.Errorf("a name of %d bytes: %+v", len(name), e)
+		}
+	}
 	c.call(t, "PATCH", at, `{"status":"disabled"}`).want(t, 400, "unknown_field")
 	c.call(t, "PATCH", "/v1/merchants/"+live, `{"client_reference":"shop-1"}`).want(t, 409, "duplicate_client_reference")
 	if m := decode[oapi.Merchant](t, c.call(t, "PATCH", at, `{"client_reference":null}`).want(t, 200, "")); m.ClientReference != nil || m.Metadata["region"] != "south" {

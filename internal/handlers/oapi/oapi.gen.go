@@ -2361,7 +2361,7 @@ type Merchant struct {
 	// Example: mch_01jd7k3v9wf4x8s2m6q0r5t1ya
 	ID MerchantID `json:"id"`
 
-	// Metadata Your own notes, up to 50 texts.
+	// Metadata Your own notes, up to 50 texts, under names of 1 to 64 characters.
 	Metadata Metadata `json:"metadata"`
 	Nickname *string  `json:"nickname"`
 
@@ -2452,11 +2452,11 @@ type MerchantUpdate struct {
 	// ClientReference Your own id of the merchant; `null` removes it.
 	ClientReference nullable.Nullable[string] `json:"client_reference,omitempty"`
 
-	// Metadata Your own notes, up to 50 texts.
+	// Metadata Your own notes, up to 50 texts, under names of 1 to 64 characters.
 	Metadata *Metadata `json:"metadata,omitempty"`
 }
 
-// Metadata Your own notes, up to 50 texts.
+// Metadata Your own notes, up to 50 texts, under names of 1 to 64 characters.
 type Metadata map[string]string
 
 // Name A name for people.
