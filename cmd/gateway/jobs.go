@@ -5,11 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
-
-	"github.com/mendian/mendian/internal/inbox"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/outbox"
 	"github.com/mendian/mendian/internal/quota"
@@ -28,7 +23,6 @@ func (g *gateway) jobs() []job {
 	return []job{
 		{"reconcile operations", time.Second, g.ledger.ReconcileDue},
 		{"keep spooled pushes", time.Second, g.inbox.KeepSpooled},
-		{"apply waiting events", time.Second, g.inbox.ApplyDue},
 		{"number events", time.Second, func(ctx context.Context) error { return outbox.Number(ctx, g.db) }},
 		{"ask how audits stand", 2 * time.Second, g.ledger.PollDue},
 		{"move stores", time.Second, g.migrations.RunDue},
@@ -92,33 +86,4 @@ func (g *gateway) keep(ctx context.Context, work string, do func(context.Context
 // endless is work that knows no error.
 func endless(do func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error { do(ctx); return nil }
-}
-
-// failures counts what River logs, and tries again later, by itself.
-type failures struct{ metrics *observe.Metrics }
-
-func (f failures) HandleError(_ context.Context, job *rivertype.JobRow, _ error) *river.ErrorHandlerResult {
-	f.metrics.BackgroundRan(job.Kind, "failed")
-	return nil
-}
-
-func (f failures) HandlePanic(_ context.Context, job *rivertype.JobRow, _ any, _ string) *river.ErrorHandlerResult {
-	f.metrics.BackgroundRan(job.Kind, "panicked")
-	return nil
-}
-
-// newRiver makes the client that works the jobs which pushes insert.
-func (g *gateway) newRiver() (*river.Client[pgx.Tx], error) {
-	workers := river.NewWorkers()
-	if err := river.AddWorkerSafely(workers, &inbox.Worker{Inbox: g.inbox}); err != nil {
-		return nil, err
-	}
-	return g.db.NewRiver(&river.Config{
-		Queues:  map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: max(2, int(g.cfg.DBMaxConns)/4)}},
-		Workers: workers, Logger: g.log, ErrorHandler: failures{g.metrics},
-		// By itself River takes over what a dead process was working after an hour.
-		JobTimeout: inbox.ApplyWithin, RescueStuckJobsAfter: inbox.ApplyWithin,
-		FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 200 * time.Millisecond,
-		CompletedJobRetentionPeriod: 10 * time.Minute,
-	})
 }

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 	"github.com/spf13/cobra"
 
 	"github.com/mendian/mendian/internal/authorizer"
@@ -90,7 +88,6 @@ type gateway struct {
 	migrations *migration.Migrations
 	rotation   *rotation.Holder
 	edge       *handlers.Edge
-	river      *river.Client[pgx.Tx]
 
 	replayed atomic.Bool
 	draining atomic.Bool
@@ -141,10 +138,7 @@ func assemble(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *gate
 	g.migrations = migration.New(migration.Deps{DB: g.db, Authorizer: g.auth, Ledger: g.ledger, Background: g.background, Log: log,
 		Instance: g.spool.Instance(), Pace: schedule().Polls})
 	g.rotation = &rotation.Holder{DB: g.db, Keyset: g.keyset, Spool: g.spool, Log: log}
-	if g.edge, err = g.newEdge(); err != nil {
-		return nil, err
-	}
-	g.river, err = g.newRiver()
+	g.edge, err = g.newEdge()
 	return g, err
 }
 
@@ -257,15 +251,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, started fun
 	fault.At("before_workers")
 	// Requests are under way: should the database go away at this moment, they
 	// must not go along.
-	background.Go(func() {
-		g.keep(life, "work off pushes", func(ctx context.Context) error {
-			if err := g.river.Start(ctx); err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return nil
-		})
-	})
+	background.Go(func() { g.keep(life, "apply pushes", g.inbox.Work) })
 	log.Info("ready")
 	if started != nil {
 		started(g, ln.Addr())
@@ -304,11 +290,6 @@ func (g *gateway) drain(public *http.Server) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		g.log.Warn("some requests were not waited for; what they sent is committed or taken over")
 		err = public.Close()
-	}
-	jobs, cancelJobs := context.WithTimeout(again, 10*time.Second)
-	defer cancelJobs()
-	if rerr := g.river.Stop(jobs); rerr != nil && again.Err() == nil {
-		g.log.Warn("a background job was not waited for; it runs again", "err", rerr)
 	}
 	if again.Err() != nil {
 		// Asked for twice: that it wasn't waited for is no error.

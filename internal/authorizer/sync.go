@@ -184,7 +184,7 @@ const (
 // each token is refreshed once. n is how many were.
 func (a *Authorizer) RefreshDue(ctx context.Context) (n int, err error) {
 	var done atomic.Int32
-	err = a.DB.Work(ctx, refreshesAtOnce, func(d postgres.Due) {
+	err = a.DB.Work(ctx, refreshesAtOnce, nil, func(d postgres.Due) {
 		a.Background.Run(ctx, "refresh ahead", func(ctx context.Context) error {
 			m, err := a.MerchantByID(ctx, d.Tenant, d.ID)
 			if err != nil {

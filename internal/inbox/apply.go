@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/riverqueue/river"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/fault"
@@ -21,53 +21,23 @@ import (
 	"github.com/mendian/mendian/internal/wechat/msgcrypt"
 )
 
-// Queue is the River queue of the jobs that pushes make.
-const Queue = "inbox"
-
-// ApplyArgs are the arguments of a push's job: ids only. The push itself
-// writes them as a raw row (EventInboxInsert).
-type ApplyArgs struct {
-	TenantID uuid.UUID `json:"tenant_id"`
-	InboxID  uuid.UUID `json:"inbox_id"`
-}
-
-// Kind is the job's name in River's table.
-func (ApplyArgs) Kind() string { return "inbox.apply" }
-
-// Worker applies kept pushes. River tries again, later and later, what failed.
-type Worker struct {
-	river.WorkerDefaults[ApplyArgs]
-	Inbox *Inbox
-}
-
-// Work applies one.
-func (w *Worker) Work(ctx context.Context, job *river.Job[ApplyArgs]) error {
-	return w.Inbox.Apply(ctx, job.Args.TenantID, job.Args.InboxID)
-}
-
-// ApplyWithin bounds one try. A job that runs for longer is a dead process's.
-const ApplyWithin = 45 * time.Second
-
 const (
+	// applyWithin bounds one try. One that takes longer is a dead process's.
+	applyWithin = 45 * time.Second
+	// retryAtMost is between two tries of what fails again and again.
+	retryAtMost = time.Hour
 	// retryUnmatched is when an event whose audit isn't known is looked at
 	// again, if the audit doesn't wake it before.
 	retryUnmatched = 15 * time.Second
 	// attentionAfter is when a person should look.
 	attentionAfter = 24 * time.Hour
-	// appliedAtOnce are the events that waited: those that come have River's workers.
-	appliedAtOnce = 4
+	// appliedAtOnce is of all tenants; one has at most half of it.
+	appliedAtOnce = 8
 )
 
-// Apply does what a kept push says. It may run any number of times.
-func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
-	row, err := in.get(ctx, tenantID, id)
-	if postgres.IsNotFound(err) {
-		return nil // swept
-	}
-	if err != nil {
-		return err
-	}
-	plain, err := in.Keyset.Open(payloadPlace(tenantID, id), row.PayloadCt)
+// apply does what a kept push says. It may run any number of times.
+func (in *Inbox) apply(ctx context.Context, row dbsqlc.EventInbox) error {
+	plain, err := in.Keyset.Open(payloadPlace(row.TenantID, row.ID), row.PayloadCt)
 	if err != nil {
 		return err
 	}
@@ -75,7 +45,8 @@ func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	state := dbsqlc.EventInboxStateParams{State: "applied", TenantID: tenantID, ID: id}
+	state := dbsqlc.EventInboxStateParams{State: "applied", TenantID: row.TenantID, ID: row.ID}
+	b := in.DB.NewBatch(row.TenantID)
 	err = in.dispatch(ctx, row, msg)
 	fault.At("event_applied")
 	switch {
@@ -84,12 +55,12 @@ func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
 		state.State, state.AuditID, state.NextAt = "unmatched", &audit, new(time.Now().Add(retryUnmatched))
 		if time.Since(row.ReceivedAt) > attentionAfter {
 			state.State, state.NextAt = "needs_attention", nil
-			in.Log.ErrorContext(ctx, "event of an audit that nobody knows", "tenant_id", tenantID, "appid", row.Appid, "event", row.Event, "audit_id", audit)
+			in.Log.ErrorContext(ctx, "event of an audit that nobody knows", "tenant_id", row.TenantID, "appid", row.Appid, "event", row.Event, "audit_id", audit)
 		}
 	case errors.Is(err, errNotOurs):
 		state.State, state.Error = "unprocessed", new(err.Error())
-		in.Log.InfoContext(ctx, "push kept and not applied", "tenant_id", tenantID, "appid", row.Appid, "event", row.Event, "reason", err)
-		if err := in.tell(ctx, row, msg); err != nil {
+		in.Log.InfoContext(ctx, "push kept and not applied", "tenant_id", row.TenantID, "appid", row.Appid, "event", row.Event, "reason", err)
+		if err := in.tell(ctx, b, row, msg); err != nil {
 			return err
 		}
 	case err != nil:
@@ -97,18 +68,19 @@ func (in *Inbox) Apply(ctx context.Context, tenantID, id uuid.UUID) error {
 		return err
 	}
 	in.Metrics.InboxApplied(label(row.Event), state.State, time.Since(row.ReceivedAt))
-	return in.DB.InTenant(ctx, tenantID, func(tx postgres.DBTX) error { return in.q.EventInboxState(ctx, tx, state) })
+	b.Queue(dbsqlc.EventInboxState, state)
+	return in.DB.Run(ctx, b)
 }
 
 // tell shows the tenant a push that is none of ours: what subscribers write and
 // tap in its merchants' accounts comes to the same URL. The push itself stays
 // here, sealed: Raw opens it.
-func (in *Inbox) tell(ctx context.Context, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
+func (in *Inbox) tell(ctx context.Context, b *postgres.Batch, row dbsqlc.EventInbox, msg msgcrypt.Message) error {
 	e := outbox.Event{ID: row.ID, Type: outbox.PushOther, Object: object(row, msg)}
 	if m, err := in.Authorizer.Merchant(ctx, row.TenantID, row.Appid); err == nil {
 		e.MerchantID = m.ID
 	}
-	return in.DB.InTenant(ctx, row.TenantID, func(tx postgres.DBTX) error { return outbox.Add(ctx, tx, row.TenantID, e) })
+	return outbox.Queue(b, row.TenantID, e)
 }
 
 // object is what callers see of a push besides its XML.
@@ -171,13 +143,6 @@ func label(event string) string {
 		return event
 	}
 	return "other"
-}
-
-func (in *Inbox) get(ctx context.Context, tenantID, id uuid.UUID) (row dbsqlc.EventInbox, err error) {
-	b := in.DB.NewBatch(tenantID)
-	postgres.QueueOne(b, dbsqlc.EventInboxGet, dbsqlc.EventInboxGetParams{TenantID: tenantID, ID: id}, &row)
-	err = in.DB.Run(ctx, b)
-	return row, err
 }
 
 // errNotOurs is wrapped by the reason why a push has no effect here.
@@ -325,17 +290,52 @@ func digits(s string) bool {
 	return s != "" && len(s) <= 20
 }
 
-// ApplyDue takes up the events that waited for their audit.
-func (in *Inbox) ApplyDue(ctx context.Context) error {
-	return in.DB.Work(ctx, appliedAtOnce, func(d postgres.Due) {
-		in.Background.Run(ctx, "apply a waiting event", func(ctx context.Context) error {
-			var taken []dbsqlc.EventInbox
-			b := in.DB.NewBatch(d.Tenant)
-			postgres.QueueMany(b, dbsqlc.EventInboxTake, dbsqlc.EventInboxTakeParams{TenantID: d.Tenant, ID: d.ID}, &taken)
-			if err := in.DB.Run(ctx, b); err != nil || len(taken) == 0 {
-				return err
-			}
-			return in.Apply(ctx, d.Tenant, d.ID)
-		}, slog.Any("inbox_id", d.ID))
-	}, postgres.DueInbox)
+// Work applies what is due until ctx ends: what has come, what failed and is to
+// be tried again, and what waited for its audit. What came to this process it
+// begins at once, and within a second what another one left.
+func (in *Inbox) Work(ctx context.Context) error {
+	for {
+		err := in.DB.Work(ctx, appliedAtOnce, in.arrived, func(d postgres.Due) {
+			in.Background.Run(ctx, "apply a push", func(ctx context.Context) error { return in.try(ctx, d) }, slog.Any("inbox_id", d.ID))
+		}, postgres.DueInbox)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-in.arrived:
+		case <-time.After(time.Second/2 + rand.N(time.Second)): // #nosec G404 -- so that processes don't look together
+		}
+	}
+}
+
+// try applies a push, unless another process does or has.
+func (in *Inbox) try(ctx context.Context, d postgres.Due) error {
+	var taken []dbsqlc.EventInbox
+	b := in.DB.NewBatch(d.Tenant)
+	postgres.QueueMany(b, dbsqlc.EventInboxTake, dbsqlc.EventInboxTakeParams{TenantID: d.Tenant, ID: d.ID, Lease: applyWithin}, &taken)
+	if err := in.DB.Run(ctx, b); err != nil || len(taken) == 0 {
+		return err
+	}
+	row := taken[0]
+	within, cancel := context.WithTimeout(ctx, applyWithin)
+	defer cancel()
+	err := in.apply(within, row)
+	if err == nil {
+		return nil
+	}
+	again := dbsqlc.EventInboxAgainParams{Wait: retryAfter(row.Attempts), TenantID: d.Tenant, ID: d.ID}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	b = in.DB.NewBatch(d.Tenant)
+	b.Queue(dbsqlc.EventInboxAgain, again)
+	return errors.Join(err, in.DB.Run(ctx, b))
+}
+
+// retryAfter is how long a push waits after so many tries: 1, 16, 81, 256
+// seconds, and so on.
+func retryAfter(attempts int32) time.Duration {
+	n := time.Duration(min(attempts, 8))
+	return min(n*n*n*n*time.Second, retryAtMost)
 }

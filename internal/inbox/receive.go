@@ -52,14 +52,16 @@ type Deps struct {
 // Inbox is safe for concurrent use.
 type Inbox struct {
 	Deps
-	q *dbsqlc.Queries
+	arrived chan struct{} // wakes Work: a push was kept here
 
 	mu      sync.Mutex
 	spooled map[string]spool.Record // by what they say: pushes that the database doesn't know yet
 }
 
 // New makes an Inbox.
-func New(d Deps) *Inbox { return &Inbox{Deps: d, q: dbsqlc.New(), spooled: map[string]spool.Record{}} }
+func New(d Deps) *Inbox {
+	return &Inbox{Deps: d, arrived: make(chan struct{}, 1), spooled: map[string]spool.Record{}}
+}
 
 // A Push is an HTTP request to one of a tenant's two push URLs.
 type Push struct {
@@ -128,6 +130,10 @@ func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 		return Answer{}, err
 	}
 	fault.At("after_push_insert")
+	select {
+	case in.arrived <- struct{}{}:
+	default: // Work has not heard of the last one yet
+	}
 	in.Metrics.PushReceived(kind, "kept")
 	return in.answer(push), nil
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
@@ -70,7 +72,7 @@ func TestSpooledPushOutlivesItsKey(t *testing.T) {
 	must(in.KeepSpooled(t.Context()))
 	var kept dbsqlc.EventInbox
 	b := db.NewBatch(tenant)
-	postgres.QueueOne(b, dbsqlc.EventInboxGet, dbsqlc.EventInboxGetParams{TenantID: tenant, ID: row.ID}, &kept)
+	postgres.QueueOne(b, dbsqlc.EventInboxByID, dbsqlc.EventInboxByIDParams{TenantID: tenant, Ids: []uuid.UUID{row.ID}}, &kept)
 	must(db.Run(t.Context(), b))
 	if got, err := keyset.Open(payloadPlace(tenant, row.ID), kept.PayloadCt); err != nil || string(got) != string(payload) {
 		t.Errorf("%q, %v", got, err)

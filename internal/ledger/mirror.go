@@ -270,7 +270,7 @@ const (
 // is found here. A merchant of which something had to be left, as it was being
 // written, is compared again soon.
 func (l *Ledger) InventoryDue(ctx context.Context) error {
-	return l.DB.Work(ctx, inventoriesAtOnce, func(d postgres.Due) {
+	return l.DB.Work(ctx, inventoriesAtOnce, nil, func(d postgres.Due) {
 		l.Background.Run(ctx, "compare with WeChat", func(ctx context.Context) error { return l.inventory(ctx, d) }, slog.Any("merchant_id", d.ID))
 	}, postgres.DueInventories)
 }

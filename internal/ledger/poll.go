@@ -30,7 +30,7 @@ const (
 // merchant and kind: events get lost, and some audits have none. Any number of
 // processes may run it.
 func (l *Ledger) PollDue(ctx context.Context) error {
-	return l.DB.Work(ctx, pollsAtOnce, func(d postgres.Due) {
+	return l.DB.Work(ctx, pollsAtOnce, nil, func(d postgres.Due) {
 		l.Background.Run(ctx, "ask how audits stand", func(ctx context.Context) error { return l.poll(ctx, d) },
 			slog.String("audit_id", typeid.Format(typeid.Audit, d.ID)))
 	}, postgres.DueAudits)

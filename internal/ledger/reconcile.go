@@ -34,7 +34,7 @@ const (
 // ReconcileDue looks at the operations whose outcome is unknown and whose time
 // has come, those too whose process died. Any number of processes may run it.
 func (l *Ledger) ReconcileDue(ctx context.Context) error {
-	return l.DB.Work(ctx, looksAtOnce, func(d postgres.Due) { l.look(ctx, d, nil) }, postgres.DueOperations)
+	return l.DB.Work(ctx, looksAtOnce, nil, func(d postgres.Due) { l.look(ctx, d, nil) }, postgres.DueOperations)
 }
 
 // look reconciles one operation; that it can't keeps it from no other. asLeft is

@@ -49,7 +49,7 @@ var listWaits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 
 // RunDue goes on with the migrations that are due, each by one turn. Any number
 // of processes may run it; in one process it must not run twice at once.
 func (s *Migrations) RunDue(ctx context.Context) error {
-	return s.DB.Work(ctx, turnsAtOnce, func(d postgres.Due) {
+	return s.DB.Work(ctx, turnsAtOnce, nil, func(d postgres.Due) {
 		s.Background.Run(ctx, "move stores", func(ctx context.Context) error { return s.turn(ctx, d) }, slog.String("migration_id", typeid.Format(typeid.StoreMigration, d.ID)))
 	}, postgres.DueMigrations, s.Instance)
 }

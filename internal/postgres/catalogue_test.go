@@ -24,14 +24,6 @@ var notTenantScoped = map[string]string{
 	"keyset_holders": "which process holds which keys, by id; no tenant is concerned",
 
 	"goose_db_version": "which migrations ran; read-only for the serving role",
-
-	// River's tables carry no tenant: job arguments are ids, and a worker opens
-	// the tenant's transaction.
-	"river_job":          "background jobs",
-	"river_leader":       "which process runs periodic jobs",
-	"river_queue":        "state of the queues",
-	"river_migration":    "which of River's migrations ran",
-	"river_notification": "River's own bookkeeping",
 }
 
 type table struct {

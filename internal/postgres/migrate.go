@@ -15,14 +15,12 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/mendian/mendian/migrations"
 )
 
 // SchemaHash names the state that Migrate leads to: a hash over the migration
-// files and River's version.
+// files and the grants.
 func SchemaHash() string {
 	h := sha256.New()
 	_ = fs.WalkDir(migrations.FS, ".", func(path string, d fs.DirEntry, err error) error {
@@ -38,8 +36,8 @@ func SchemaHash() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Migrate brings the database to the newest schema: our migrations, then
-// River's, then the grants of AppRole, which it makes. Several processes may
+// Migrate brings the database to the newest schema: the migrations, then the
+// grants of AppRole, which it makes. Several processes may
 // run it at once; a second run changes nothing. It works as the DSN's own
 // role, which needs CREATEROLE unless it is a superuser.
 func Migrate(ctx context.Context, dsn string) error {
@@ -69,27 +67,19 @@ func Migrate(ctx context.Context, dsn string) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("apply migrations: %w", err)
 	}
-	rm, err := rivermigrate.New(riverpgxv5.New(pool), nil)
-	if err != nil {
-		return err
-	}
 	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		// River's migrator takes no lock of its own, and its versions can't
-		// share one transaction: a session's lock keeps replicas apart.
+		// Grants of two at once would meet in the catalogue.
 		if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(7369645)`); err != nil {
 			return err
 		}
 		defer func() {
 			_, _ = conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(7369645)`)
 		}()
-		if _, err := rm.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-			return err
-		}
 		_, err := conn.Exec(ctx, grants)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("apply River's migrations and the grants: %w", err)
+		return fmt.Errorf("apply the grants: %w", err)
 	}
 	return nil
 }

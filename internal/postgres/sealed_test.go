@@ -34,7 +34,7 @@ func TestEverySealedColumnIsListed(t *testing.T) {
 	t.Parallel()
 	rows, err := owner(t).Query(t.Context(), `SELECT t.relname || '.' || a.attname, a.atttypid::regtype::text, a.attname LIKE '%\_ct'
 		FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
-		WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND t.relname NOT LIKE 'river\_%'
+		WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
 		  AND (a.atttypid IN ('bytea'::regtype, 'bytea[]'::regtype) OR a.attname LIKE '%\_ct') ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,36 +17,56 @@ const (
 // Work asks question, as Due does, and calls do for each row, until nothing is
 // due and all calls have returned: at most crew at a time, of which one tenant
 // has at most half. What comes due meanwhile is found too, so what is slow or
-// plenty of one tenant keeps nobody else waiting. An error of a look ends it as
-// soon as the calls that are under way have returned. do must not panic.
-func (db *DB) Work(ctx context.Context, crew int, do func(Due), question string, args ...any) error {
-	due, err := db.Due(ctx, question, dueAtOnce, args...)
-	ended, look := make(chan Due), time.NewTicker(lookEvery)
-	defer look.Stop()
-	at, of := map[Due]bool{}, map[uuid.UUID]int{}
+// plenty of one tenant keeps nobody else waiting: every second, when all that
+// was found has been begun, and when wake, which may be nil, says that there is
+// something. A row that is still due after do is begun again with the next
+// second. An error of a look ends it as soon as the calls that are under way
+// have returned. do must not panic.
+func (db *DB) Work(ctx context.Context, crew int, wake <-chan struct{}, do func(Due), question string, args ...any) error {
+	var due []Due
+	var err error
+	var found bool // by the last look, what had not been begun
+	at, of, begun := map[Due]bool{}, map[uuid.UUID]int{}, map[Due]bool{}
+	look := func() {
+		if err != nil {
+			return
+		}
+		due, err = db.Due(ctx, question, dueAtOnce, args...)
+		due = slices.DeleteFunc(due, func(d Due) bool { return begun[d] })
+		found = len(due) > 0
+	}
+	ended, second := make(chan Due), time.NewTicker(lookEvery)
+	defer second.Stop()
+	look()
 	for {
 		due = slices.DeleteFunc(due, func(d Due) bool {
-			if !at[d] && (len(at) >= crew || of[d.Tenant] >= max(1, crew/2)) {
+			if len(at) >= crew || of[d.Tenant] >= max(1, crew/2) {
 				return false
 			}
-			if !at[d] {
-				at[d] = true
-				of[d.Tenant]++
-				go func() { do(d); ended <- d }()
-			}
+			at[d], begun[d] = true, true
+			of[d.Tenant]++
+			go func() { do(d); ended <- d }()
 			return true
 		})
 		if len(at) == 0 {
 			return err
 		}
+		woken := wake
+		if len(due) > 0 || len(at) >= crew {
+			woken = nil // there is enough to do
+		}
 		select {
 		case d := <-ended:
 			delete(at, d)
 			of[d.Tenant]--
-		case <-look.C:
-			if err == nil {
-				due, err = db.Due(ctx, question, dueAtOnce, args...)
+			if found && len(due) == 0 {
+				look()
 			}
+		case <-woken:
+			look()
+		case <-second.C:
+			begun = maps.Clone(at)
+			look()
 		}
 	}
 }

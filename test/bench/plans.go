@@ -38,7 +38,7 @@ var hot = map[string]string{
 	"WechatIDRecord": dbsqlc.WechatIDRecord, "AuditInsert": dbsqlc.AuditInsert, "AuditHistoryInsert": dbsqlc.AuditHistoryInsert,
 	"EventInboxWake": dbsqlc.EventInboxWake, "ResourceSettle": dbsqlc.ResourceSettle, "OutboxInsert": dbsqlc.OutboxInsert,
 	// pushes
-	"EventInboxInsert": dbsqlc.EventInboxInsert, "EventInboxGet": dbsqlc.EventInboxGet, "EventInboxState": dbsqlc.EventInboxState,
+	"EventInboxInsert": dbsqlc.EventInboxInsert, "EventInboxTake": dbsqlc.EventInboxTake, "EventInboxState": dbsqlc.EventInboxState,
 	"AuditByWechatID": dbsqlc.AuditByWechatID, "AuditAdvance": dbsqlc.AuditAdvance, "ResourceDecide": dbsqlc.ResourceDecide,
 	"OutboxNumber": dbsqlc.OutboxNumber, "OutboxList": dbsqlc.OutboxList,
 }

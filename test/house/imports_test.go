@@ -75,7 +75,6 @@ var libraries = map[string][]string{
 	"github.com/sethvargo/":                    {"internal/config"},
 	"github.com/prometheus/":                   {"internal/observe"},
 	"github.com/pressly/goose/":                {"internal/postgres"},
-	"github.com/riverqueue/river/rivermigrate": {"internal/postgres"},
 }
 
 // Names that say nothing (style.md).

@@ -20,7 +20,7 @@ const (
 
 // What sqlc reads and what it writes.
 var sqlcFiles = []string{
-	"sqlc.yaml", "migrations/*.sql", "internal/postgres/riverschema/*.sql", "internal/postgres/queries/*.sql", queries + "/*.go",
+	"sqlc.yaml", "migrations/*.sql", "internal/postgres/queries/*.sql", queries + "/*.go",
 }
 
 // checksums is the manifest that the tree should have: the pinned version of

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/riverqueue/river"
 
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers"
@@ -100,21 +98,17 @@ func start(t *testing.T, s setup) *node {
 	n.edge, err = handlers.New(config)
 	must(err)
 
-	workers := river.NewWorkers()
-	must(river.AddWorkerSafely(workers, &inbox.Worker{Inbox: in}))
-	jobs, err := n.db.NewRiver(&river.Config{Queues: map[string]river.QueueConfig{inbox.Queue: {MaxWorkers: 2}}, Workers: workers,
-		Logger: slog.New(slog.DiscardHandler), FetchCooldown: 10 * time.Millisecond, FetchPollInterval: 50 * time.Millisecond})
-	must(err)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { changes.Run(life) })
-	must(jobs.Start(life))
+	background.Go(func() {
+		for life.Err() == nil {
+			besides.Run(life, "apply pushes", in.Work)
+		}
+	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := jobs.Stop(ctx); err != nil {
-			t.Errorf("stop the jobs: %v", err)
-		}
 		end()
 		background.Wait()
 		writes.Close(ctx)

@@ -12,8 +12,24 @@ import (
 	"github.com/google/uuid"
 )
 
+const EventInboxAgain = `-- name: EventInboxAgain :exec
+UPDATE event_inbox SET next_at = now() + $1::interval WHERE tenant_id = $2 AND id = $3 AND next_at IS NOT NULL
+`
+
+type EventInboxAgainParams struct {
+	Wait     time.Duration
+	TenantID uuid.UUID
+	ID       uuid.UUID
+}
+
+// EventInboxAgain plans the next try of one that failed.
+func (q *Queries) EventInboxAgain(ctx context.Context, db DBTX, arg EventInboxAgainParams) error {
+	_, err := db.Exec(ctx, EventInboxAgain, arg.Wait, arg.TenantID, arg.ID)
+	return err
+}
+
 const EventInboxByID = `-- name: EventInboxByID :many
-SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at FROM event_inbox WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
+SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at, attempts FROM event_inbox WHERE tenant_id = $1 AND id = ANY ($2::uuid[])
 `
 
 type EventInboxByIDParams struct {
@@ -45,6 +61,7 @@ func (q *Queries) EventInboxByID(ctx context.Context, db DBTX, arg EventInboxByI
 			&i.Error,
 			&i.ReceivedAt,
 			&i.AppliedAt,
+			&i.Attempts,
 		); err != nil {
 			return nil, err
 		}
@@ -56,45 +73,10 @@ func (q *Queries) EventInboxByID(ctx context.Context, db DBTX, arg EventInboxByI
 	return items, nil
 }
 
-const EventInboxGet = `-- name: EventInboxGet :one
-SELECT tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at FROM event_inbox WHERE tenant_id = $1 AND id = $2
-`
-
-type EventInboxGetParams struct {
-	TenantID uuid.UUID
-	ID       uuid.UUID
-}
-
-func (q *Queries) EventInboxGet(ctx context.Context, db DBTX, arg EventInboxGetParams) (EventInbox, error) {
-	row := db.QueryRow(ctx, EventInboxGet, arg.TenantID, arg.ID)
-	var i EventInbox
-	err := row.Scan(
-		&i.TenantID,
-		&i.ID,
-		&i.Appid,
-		&i.FromUser,
-		&i.CreateTime,
-		&i.Event,
-		&i.PayloadSha256,
-		&i.PayloadCt,
-		&i.State,
-		&i.AuditID,
-		&i.NextAt,
-		&i.Error,
-		&i.ReceivedAt,
-		&i.AppliedAt,
-	)
-	return i, err
-}
-
 const EventInboxInsert = `-- name: EventInboxInsert :exec
-WITH e AS (
-    INSERT INTO event_inbox (tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-    ON CONFLICT ON CONSTRAINT event_inbox_once DO NOTHING RETURNING id
-)
-INSERT INTO river_job (kind, args, max_attempts, queue)
-SELECT 'inbox.apply', jsonb_build_object('tenant_id', $1::uuid, 'inbox_id', e.id), 25, 'inbox' FROM e
+INSERT INTO event_inbox (tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT ON CONSTRAINT event_inbox_once DO NOTHING
 `
 
 type EventInboxInsertParams struct {
@@ -108,9 +90,7 @@ type EventInboxInsertParams struct {
 	PayloadCt     []byte
 }
 
-// EventInboxInsert keeps a push once and makes a job only for a new one, in
-// the one statement that the push waits for. The job is a raw row of River's,
-// as its clients for other languages insert; a test works one.
+// EventInboxInsert keeps a push, once. It is due at once.
 func (q *Queries) EventInboxInsert(ctx context.Context, db DBTX, arg EventInboxInsertParams) error {
 	_, err := db.Exec(ctx, EventInboxInsert,
 		arg.TenantID,
@@ -153,18 +133,20 @@ func (q *Queries) EventInboxState(ctx context.Context, db DBTX, arg EventInboxSt
 }
 
 const EventInboxTake = `-- name: EventInboxTake :one
-UPDATE event_inbox SET next_at = now() + interval '30 seconds'
-WHERE tenant_id = $1 AND id = $2 AND next_at <= now()
-RETURNING tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at
+UPDATE event_inbox SET next_at = now() + $1::interval, attempts = attempts + 1
+WHERE tenant_id = $2 AND id = $3 AND next_at <= now()
+RETURNING tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct, state, audit_id, next_at, error, received_at, applied_at, attempts
 `
 
 type EventInboxTakeParams struct {
+	Lease    time.Duration
 	TenantID uuid.UUID
 	ID       uuid.UUID
 }
 
+// EventInboxTake lets one process apply a push that is due.
 func (q *Queries) EventInboxTake(ctx context.Context, db DBTX, arg EventInboxTakeParams) (EventInbox, error) {
-	row := db.QueryRow(ctx, EventInboxTake, arg.TenantID, arg.ID)
+	row := db.QueryRow(ctx, EventInboxTake, arg.Lease, arg.TenantID, arg.ID)
 	var i EventInbox
 	err := row.Scan(
 		&i.TenantID,
@@ -181,6 +163,7 @@ func (q *Queries) EventInboxTake(ctx context.Context, db DBTX, arg EventInboxTak
 		&i.Error,
 		&i.ReceivedAt,
 		&i.AppliedAt,
+		&i.Attempts,
 	)
 	return i, err
 }

@@ -149,6 +149,7 @@ type EventInbox struct {
 	Error         *string
 	ReceivedAt    time.Time
 	AppliedAt     *time.Time
+	Attempts      int32
 }
 
 type MediaFile struct {

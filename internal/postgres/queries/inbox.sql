@@ -1,17 +1,8 @@
--- EventInboxInsert keeps a push once and makes a job only for a new one, in
--- the one statement that the push waits for. The job is a raw row of River's,
--- as its clients for other languages insert; a test works one.
+-- EventInboxInsert keeps a push, once. It is due at once.
 -- name: EventInboxInsert :exec
-WITH e AS (
-    INSERT INTO event_inbox (tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct)
-    VALUES (@tenant_id, @id, @appid, @from_user, @create_time, @event, @payload_sha256, @payload_ct)
-    ON CONFLICT ON CONSTRAINT event_inbox_once DO NOTHING RETURNING id
-)
-INSERT INTO river_job (kind, args, max_attempts, queue)
-SELECT 'inbox.apply', jsonb_build_object('tenant_id', @tenant_id::uuid, 'inbox_id', e.id), 25, 'inbox' FROM e;
-
--- name: EventInboxGet :one
-SELECT * FROM event_inbox WHERE tenant_id = @tenant_id AND id = @id;
+INSERT INTO event_inbox (tenant_id, id, appid, from_user, create_time, event, payload_sha256, payload_ct)
+VALUES (@tenant_id, @id, @appid, @from_user, @create_time, @event, @payload_sha256, @payload_ct)
+ON CONFLICT ON CONSTRAINT event_inbox_once DO NOTHING;
 
 -- name: EventInboxByID :many
 SELECT * FROM event_inbox WHERE tenant_id = @tenant_id AND id = ANY (@ids::uuid[]);
@@ -26,7 +17,12 @@ WHERE tenant_id = @tenant_id AND id = @id;
 UPDATE event_inbox SET next_at = now()
 WHERE tenant_id = @tenant_id AND appid = @appid AND audit_id = @audit_id AND state = 'unmatched';
 
+-- EventInboxTake lets one process apply a push that is due.
 -- name: EventInboxTake :one
-UPDATE event_inbox SET next_at = now() + interval '30 seconds'
+UPDATE event_inbox SET next_at = now() + @lease::interval, attempts = attempts + 1
 WHERE tenant_id = @tenant_id AND id = @id AND next_at <= now()
 RETURNING *;
+
+-- EventInboxAgain plans the next try of one that failed.
+-- name: EventInboxAgain :exec
+UPDATE event_inbox SET next_at = now() + @wait::interval WHERE tenant_id = @tenant_id AND id = @id AND next_at IS NOT NULL;
