@@ -15,6 +15,7 @@ import (
 
 	"github.com/mendian/mendian/internal/config"
 	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/rotation"
 	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/tenant"
 	"github.com/mendian/mendian/internal/typeid"
@@ -41,6 +42,10 @@ func openStores(ctx context.Context) (*stores, error) {
 	db, err := openMigrated(ctx, postgres.Config{DSN: cfg.DatabaseURL.Reveal(), MaxConns: 2})
 	if err != nil {
 		return nil, err
+	}
+	if err := rotation.Check(ctx, db, keyset, ""); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("GATEWAY_KEYSET_FILE: %w", err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	s := &stores{cfg: cfg, db: db}

@@ -47,20 +47,26 @@ type Holder struct {
 	restWith uint32    // with this key
 }
 
+// Check is the same of the package, for the process that h serves in.
+func (h *Holder) Check(ctx context.Context) error {
+	return Check(ctx, h.DB, h.Keyset, h.Spool.Instance())
+}
+
 // Check refuses a keyset from before a rotation, or of another installation:
 // one that lacks the key by which any process has sealed, or that seals with a
 // key which one that serves lacks. Call it before anything is opened or sealed.
-func (h *Holder) Check(ctx context.Context) error {
-	all, err := holders(ctx, h.DB)
+// own is the process that asks, of which nothing is wanted; "" is none.
+func Check(ctx context.Context, db *postgres.DB, keyset *secret.Keyset, own string) error {
+	all, err := holders(ctx, db)
 	if err != nil {
 		return err
 	}
-	mine := h.Keyset.SealsWith()
+	mine := keyset.SealsWith()
 	for _, p := range all {
-		if err := h.opens(p); err != nil {
+		if err := opens(keyset, p); err != nil {
 			return err
 		}
-		if p.Serving && p.Instance != h.Spool.Instance() && !p.has(mine) {
+		if p.Serving && p.Instance != own && !p.has(mine) {
 			return fmt.Errorf("the keyset here seals with key %d, which process %s lacks, and it serves: bring the newest file there, or wait half a minute if it was ended", mine, p.Instance)
 		}
 	}
@@ -68,8 +74,8 @@ func (h *Holder) Check(ctx context.Context) error {
 }
 
 // opens refuses a keyset that can't open what p seals.
-func (h *Holder) opens(p Process) error {
-	if secret.HasKey(h.Keyset.Keys(), p.SealsWith) {
+func opens(keyset *secret.Keyset, p Process) error {
+	if secret.HasKey(keyset.Keys(), p.SealsWith) {
 		return nil
 	}
 	return fmt.Errorf("the keyset here lacks key %d, with which process %s seals, last seen %s: bring the newest file here. Only if that key is lost for good, and with it all that it sealed: gateway keyset forget %s",
@@ -109,7 +115,7 @@ func (h *Holder) Hold(ctx context.Context) error {
 	errs := []error{unread, unsealed, err, lerr}
 	for _, p := range all {
 		if p.Serving {
-			errs = append(errs, h.opens(p))
+			errs = append(errs, opens(h.Keyset, p))
 		}
 	}
 	return errors.Join(errs...)

@@ -222,6 +222,18 @@ func TestKeysetRotation(t *testing.T) {
 	if g.ExitCode() != 1 || !strings.Contains(g.Output(), fmt.Sprintf("lacks key %d", now.Keys[1].ID)) {
 		t.Errorf("with the keyset of before: %s", g.Tail(3))
 	}
+	// Nor does a command seal what nobody else could open: one such signing key
+	// would end every request.
+	other := filepath.Join(w.Dir, "other.json")
+	w.With("GATEWAY_KEYSET_FILE", other).Run("keyset", "create")
+	for _, file := range []string{stale, other} {
+		for _, command := range [][]string{{"key", "rotate-signing"}, {"key", "retire-signing", "sig_nobody"}, {"tenant", "create", "--name", "Sealed otherwise", "--component-appid", "wx5ab0d1c0ffee00b0",
+			"--component-secret", "0b7ec7e70f5a4db0c5ec7e70f5a4db0c", "--message-token", "messagetokenOfB", "--encoding-aes-key", "tenantBtenantBtenantBtenantBtenantBtenantB1"}} {
+			if out, err := w.With("GATEWAY_KEYSET_FILE", file).Try(command...); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("lacks key %d", now.Keys[1].ID)) {
+				t.Errorf("%v with %s: %v %s", command, file, err, out)
+			}
+		}
+	}
 	// A row that was copied before is of no use to anybody.
 	w.Exec(`UPDATE authorizer_tokens SET access_ct = $2, access_gen = access_gen + 1 WHERE merchant_id = $1`, merchant, copied)
 	w.Eventually("the copied token is refused", func() error {
