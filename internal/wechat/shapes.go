@@ -144,7 +144,13 @@ func (l Phones) MarshalJSON() ([]byte, error) { return join(l, ";") }
 func (l *Phones) UnmarshalJSON(b []byte) error { return split(b, ";", (*[]string)(l)) }
 
 // UnmarshalJSON takes an array of strings, one string, or null.
-func (l *Texts) UnmarshalJSON(b []byte) error { return split(b, ",", (*[]string)(l)) }
+func (l *Texts) UnmarshalJSON(b []byte) error {
+	if list, err := unmarshal[[]string](b); err == nil {
+		*l = list
+		return nil
+	}
+	return split(b, ",", (*[]string)(l))
+}
 
 var errSeparator = errors.New("a part holds the separator")
 
@@ -157,21 +163,23 @@ func join(parts []string, sep string) ([]byte, error) {
 	return Encode(strings.Join(parts, sep))
 }
 
-// split takes the array as it is, and of a joined string the trimmed parts
-// that aren't empty.
+// split takes the parts of one string, or of the strings of an array, trimmed,
+// and none that is empty. So join can write whatever split has read.
 func split(b []byte, sep string, into *[]string) error {
-	if list, err := unmarshal[[]string](b); err == nil {
-		*into = list
-		return nil
-	}
-	joined, err := unmarshal[string](b)
+	list, err := unmarshal[[]string](b)
 	if err != nil {
-		return err
+		joined, err := unmarshal[string](b)
+		if err != nil {
+			return err
+		}
+		list = []string{joined}
 	}
 	*into = nil
-	for part := range strings.SplitSeq(joined, sep) {
-		if part = strings.TrimSpace(part); part != "" {
-			*into = append(*into, part)
+	for _, joined := range list {
+		for part := range strings.SplitSeq(joined, sep) {
+			if part = strings.TrimSpace(part); part != "" {
+				*into = append(*into, part)
+			}
 		}
 	}
 	return nil
