@@ -336,6 +336,6 @@ func (in *Inbox) try(ctx context.Context, d postgres.Due) error {
 // retryAfter is how long a push waits after so many tries: 1, 16, 81, 256
 // seconds, and so on.
 func retryAfter(attempts int32) time.Duration {
-	n := time.Duration(min(attempts, 8))
-	return min(n*n*n*n*time.Second, retryAtMost)
+	n := int64(min(attempts, 8))
+	return min(time.Duration(n*n*n*n)*time.Second, retryAtMost)
 }

@@ -65,16 +65,16 @@ var onlyFor = map[string][]string{
 
 // What may know a library that we want to be able to leave.
 var libraries = map[string][]string{
-	"github.com/labstack/echo/v4":              {"internal/handlers"},
-	"github.com/swaggo/":                       {"internal/handlers"},
-	"github.com/tink-crypto/":                  {"internal/secret"},
-	"github.com/golang-jwt/":                   {"internal/tenant"},
-	"github.com/testcontainers/":               {"internal/localpg"},
-	"github.com/fergusstrange/":                {"internal/localpg"},
-	"github.com/spf13/cobra":                   {"cmd/gateway"},
-	"github.com/sethvargo/":                    {"internal/config"},
-	"github.com/prometheus/":                   {"internal/observe"},
-	"github.com/pressly/goose/":                {"internal/postgres"},
+	"github.com/labstack/echo/v4": {"internal/handlers"},
+	"github.com/swaggo/":          {"internal/handlers"},
+	"github.com/tink-crypto/":     {"internal/secret"},
+	"github.com/golang-jwt/":      {"internal/tenant"},
+	"github.com/testcontainers/":  {"internal/localpg"},
+	"github.com/fergusstrange/":   {"internal/localpg"},
+	"github.com/spf13/cobra":      {"cmd/gateway"},
+	"github.com/sethvargo/":       {"internal/config"},
+	"github.com/prometheus/":      {"internal/observe"},
+	"github.com/pressly/goose/":   {"internal/postgres"},
 }
 
 // Names that say nothing (style.md).

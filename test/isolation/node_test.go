@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers"
 	"github.com/mendian/mendian/internal/inbox"

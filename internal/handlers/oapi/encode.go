@@ -1,3 +1,5 @@
+// Package oapi holds what is generated from api/openapi.yaml: models, parameters
+// and answers of every operation. This file alone is written by hand.
 package oapi
 
 import (
