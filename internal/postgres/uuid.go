@@ -14,8 +14,11 @@ type uuidCodec struct{ pgtype.UUIDCodec }
 
 // PlanEncode implements pgtype.Codec.
 func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if _, ok := value.(uuid.UUID); ok && format == pgtype.BinaryFormatCode {
-		return uuidToBytes{}
+	if format == pgtype.BinaryFormatCode {
+		switch value.(type) {
+		case uuid.UUID, *uuid.UUID:
+			return uuidToBytes{}
+		}
 	}
 	return c.UUIDCodec.PlanEncode(m, oid, format, value)
 }
@@ -32,11 +35,13 @@ type uuidToBytes struct{}
 
 // Encode implements pgtype.EncodePlan.
 func (uuidToBytes) Encode(value any, buf []byte) ([]byte, error) {
-	id, ok := value.(uuid.UUID)
-	if !ok {
-		return nil, fmt.Errorf("%T is no uuid.UUID", value)
+	switch id := value.(type) {
+	case uuid.UUID:
+		return append(buf, id[:]...), nil
+	case *uuid.UUID: // nil is NULL before it comes here
+		return append(buf, id[:]...), nil
 	}
-	return append(buf, id[:]...), nil
+	return nil, fmt.Errorf("%T is no uuid.UUID", value)
 }
 
 type uuidFromBytes struct{}
