@@ -51,3 +51,24 @@ func alike[T any](t *testing.T) {
 		})
 	})
 }
+
+// BenchmarkEncode writes a page of two stores, as GET /v1/stores answers it.
+func BenchmarkEncode(b *testing.B) {
+	store := Store{ID: new("sto_01jd7k4b2rf6z9t3n7r1s6v2zb"), MerchantID: "mch_01jd7k3v9wf4x8s2m6q0r5t1ya", Name: new("麦当劳(艺苑路店)"),
+		Address: new("广东省广州市海珠区艺苑路11号"), Status: "active", Photos: []string{"http://mmbiz.qpic.cn/mmbiz_jpg/tW66AWvE2K4EJxIYOVpiaGOkfg0iayibiaP2xHOChvbmKQD5uh8ymibbEKlTTPmjTdQ8ia43sULLeG1pT2psOfPic4kTw/0?wx_fmt=jpeg"}}
+	page := StoreList{Data: []Store{store, store}}
+	for name, write := range map[string]func(*bytes.Buffer) error{
+		"encoding/json": func(into *bytes.Buffer) error { return json.NewEncoder(into).Encode(page) },
+		"sonic":         func(into *bytes.Buffer) error { return encode(into, page) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var into bytes.Buffer
+				if err := write(&into); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
