@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -294,20 +293,9 @@ func digits(s string) bool {
 // be tried again, and what waited for its audit. What came to this process it
 // begins at once, and within a second what another one left.
 func (in *Inbox) Work(ctx context.Context) error {
-	for {
-		err := in.DB.Work(ctx, appliedAtOnce, in.arrived, func(d postgres.Due) {
-			in.Background.Run(ctx, "apply a push", func(ctx context.Context) error { return in.try(ctx, d) }, slog.Any("inbox_id", d.ID))
-		}, postgres.DueInbox)
-		if err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-in.arrived:
-		case <-time.After(time.Second/2 + rand.N(time.Second)): // #nosec G404 -- so that processes don't look together
-		}
-	}
+	return in.DB.Work(ctx, appliedAtOnce, in.arrived, func(d postgres.Due) {
+		in.Background.Run(ctx, "apply a push", func(ctx context.Context) error { return in.try(ctx, d) }, slog.Any("inbox_id", d.ID))
+	}, postgres.DueInbox)
 }
 
 // try applies a push, unless another process does or has.

@@ -52,7 +52,7 @@ type Deps struct {
 // Inbox is safe for concurrent use.
 type Inbox struct {
 	Deps
-	arrived chan struct{} // wakes Work: a push was kept here
+	arrived chan postgres.Due // what was kept here, for Work
 
 	mu      sync.Mutex
 	spooled map[string]spool.Record // by what they say: pushes that the database doesn't know yet
@@ -60,7 +60,7 @@ type Inbox struct {
 
 // New makes an Inbox.
 func New(d Deps) *Inbox {
-	return &Inbox{Deps: d, arrived: make(chan struct{}, 1), spooled: map[string]spool.Record{}}
+	return &Inbox{Deps: d, arrived: make(chan postgres.Due, appliedAtOnce), spooled: map[string]spool.Record{}}
 }
 
 // A Push is an HTTP request to one of a tenant's two push URLs.
@@ -131,8 +131,8 @@ func (in *Inbox) Receive(ctx context.Context, p Push) (Answer, error) {
 	}
 	fault.At("after_push_insert")
 	select {
-	case in.arrived <- struct{}{}:
-	default: // Work has not heard of the last one yet
+	case in.arrived <- postgres.Due{Tenant: push.tenant.ID, ID: push.row.ID}:
+	default: // there is enough to do: Work finds it later
 	}
 	in.Metrics.PushReceived(kind, "kept")
 	return in.answer(push), nil
