@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,7 +32,7 @@ import (
 )
 
 const (
-	segmentSize = 16 << 20
+	segmentSize = 4 << 20
 	keepFor     = 7 * 24 * time.Hour // for a person, should the database be restored to an earlier time
 	maxRecord   = 12 << 20
 	maxUsed     = 80 // percent of the file system
@@ -85,6 +86,10 @@ type Spool struct {
 	broken  error // nothing more is accepted
 	// undone are the records that no Done follows, and the segment of each.
 	undone map[string]string
+	// damaged are the segments that can't be read whole.
+	damaged []string
+	known   bool // undone and damaged are: Pending has read
+	settled int  // the database has all that is in segments up to this one
 
 	probe struct {
 		sync.Mutex
@@ -134,7 +139,10 @@ func (s *Spool) open() error {
 		return err
 	}
 	if n := len(segments); n > 0 {
-		_, _ = fmt.Sscanf(filepath.Base(segments[n-1]), "seg-%d.log", &s.seq)
+		s.seq = number(segments[n-1])
+	}
+	if b, err = os.ReadFile(filepath.Join(s.dir, "settled")); err == nil {
+		s.settled, _ = strconv.Atoi(string(b)) // 0, if it can't be read: all are read then
 	}
 	return s.rotate()
 }
@@ -147,10 +155,12 @@ func (s *Spool) Instance() string { return s.instance }
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.file.Sync()
 	if s.broken == nil {
+		err = errors.Join(err, s.settle(s.seq))
 		s.broken = errors.New("spool is closed")
 	}
-	return errors.Join(s.file.Sync(), s.file.Close(), s.lock.Close())
+	return errors.Join(err, s.file.Close(), s.lock.Close())
 }
 
 // Ready returns nil when an answer can be kept as far as is known: no write has
@@ -299,6 +309,7 @@ func (s *Spool) rotate() error {
 		}
 		s.synced = s.written
 		fault.Synced(s.file.Name(), s.size)
+		_ = s.settle(s.seq) // or more is read at the next start, no more than that
 	}
 	s.seq++
 	f, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("seg-%08d.log", s.seq)), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
@@ -308,6 +319,44 @@ func (s *Spool) rotate() error {
 	s.file, s.size = f, 0
 	fault.Synced(f.Name(), 0)
 	return syncDir(s.dir)
+}
+
+// settle notes that the database has all that is in segments up to this one, or
+// as far as that is so: Pending need not read them again. A start would take
+// longer and longer otherwise, with a week of them.
+func (s *Spool) settle(segment int) error {
+	if !s.known {
+		return nil
+	}
+	for _, path := range s.damaged {
+		segment = min(segment, number(path)-1)
+	}
+	for _, path := range s.undone {
+		segment = min(segment, number(path)-1)
+	}
+	if segment <= s.settled {
+		return nil
+	}
+	path := filepath.Join(s.dir, "settled")
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strconv.Itoa(segment))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	s.settled = segment
+	return syncDir(s.dir)
+}
+
+// number is a segment's, by its path.
+func number(path string) (n int) {
+	_, _ = fmt.Sscanf(filepath.Base(path), "seg-%d.log", &n)
+	return n
 }
 
 func (s *Spool) segments() ([]string, error) {
@@ -324,9 +373,9 @@ func (s *Spool) note(r Record, segment string) {
 	}
 }
 
-// Pending reads the records that no Done follows, oldest first: call it once
-// after Open, before anything is appended. Damaged bytes are skipped and
-// counted.
+// Pending reads the records that no Done follows, oldest first, from the segments
+// that aren't settled: call it once after Open, before anything is appended.
+// Damaged bytes are skipped and counted.
 func (s *Spool) Pending() (records []Record, damaged int, err error) {
 	segments, err := s.segments()
 	if err != nil {
@@ -340,6 +389,9 @@ func (s *Spool) Pending() (records []Record, damaged int, err error) {
 	}
 	pending, n := map[string]numbered{}, 0 // a week's records would not fit
 	for _, path := range segments {
+		if number(path) <= s.settled {
+			continue
+		}
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, damaged, err
@@ -354,11 +406,14 @@ func (s *Spool) Pending() (records []Record, damaged int, err error) {
 			pending[r.key()] = numbered{n, r}
 		})
 		_ = f.Close()
-		damaged += bad
+		if damaged += bad; bad > 0 {
+			s.damaged = append(s.damaged, path)
+		}
 		if err != nil {
 			return nil, damaged, err
 		}
 	}
+	s.known = true
 	for _, p := range slices.SortedFunc(maps.Values(pending), func(a, b numbered) int { return a.n - b.n }) {
 		records = append(records, p.Record)
 	}

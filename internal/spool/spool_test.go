@@ -134,7 +134,7 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%s: %d records, %v, want at least %d", name, n, err, atLeast)
 		}
 	}
-	for cut := range frame {
+	for cut := range frame - 16 { // the last one may be shorter by a time's digits
 		check("cut", whole[:len(whole)-cut-1], 4)
 	}
 	for i := 0; i < len(whole); i += 7 {
