@@ -1,6 +1,5 @@
 package api
 
 //go:generate go tool -modfile=../tools/oapi.mod oapi-codegen --config=oapi-server.yaml openapi.yaml
-//go:generate gofmt -w -r "json.NewEncoder(&buf).Encode(a) -> encode(&buf, a)" ../internal/handlers/oapi/oapi.gen.go
 //go:generate go tool -modfile=../tools/oapi.mod oapi-codegen --config=oapi-client.yaml openapi.yaml
 //go:generate go run ./errgen

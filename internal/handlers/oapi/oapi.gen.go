@@ -8426,7 +8426,7 @@ type ListChanges200JSONResponse struct {
 func (response ListChanges200JSONResponse) VisitListChangesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8462,7 +8462,7 @@ type ListAllOperations200JSONResponse struct {
 func (response ListAllOperations200JSONResponse) VisitListAllOperationsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8498,7 +8498,7 @@ type ListTenants200JSONResponse struct {
 func (response ListTenants200JSONResponse) VisitListTenantsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8535,7 +8535,7 @@ type CreateTenant201JSONResponse struct {
 func (response CreateTenant201JSONResponse) VisitCreateTenantResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8600,7 +8600,7 @@ type GetTenant200JSONResponse struct {
 func (response GetTenant200JSONResponse) VisitGetTenantResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8651,7 +8651,7 @@ type UpdateTenant200JSONResponse struct {
 func (response UpdateTenant200JSONResponse) VisitUpdateTenantResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8687,7 +8687,7 @@ type SetComponentCredentials200JSONResponse struct {
 func (response SetComponentCredentials200JSONResponse) VisitSetComponentCredentialsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8719,7 +8719,7 @@ type GetTenantHealth200JSONResponse struct {
 func (response GetTenantHealth200JSONResponse) VisitGetTenantHealthResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8751,7 +8751,7 @@ type RestartTicketPush202JSONResponse struct {
 func (response RestartTicketPush202JSONResponse) VisitRestartTicketPushResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8784,7 +8784,7 @@ type ListAPIKeys200JSONResponse struct {
 func (response ListAPIKeys200JSONResponse) VisitListAPIKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8820,7 +8820,7 @@ type CreateAPIKey201JSONResponse struct {
 func (response CreateAPIKey201JSONResponse) VisitCreateAPIKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8881,7 +8881,7 @@ type GetAPIKey200JSONResponse struct {
 func (response GetAPIKey200JSONResponse) VisitGetAPIKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8931,7 +8931,7 @@ type RotateAPIKey201JSONResponse struct {
 func (response RotateAPIKey201JSONResponse) VisitRotateAPIKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -8967,7 +8967,7 @@ type ListAudits200JSONResponse struct {
 func (response ListAudits200JSONResponse) VisitListAuditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9004,7 +9004,7 @@ type GetAudit200JSONResponse struct {
 func (response GetAudit200JSONResponse) VisitGetAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9052,7 +9052,7 @@ type RefreshAudit200JSONResponse struct {
 func (response RefreshAudit200JSONResponse) VisitRefreshAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9087,7 +9087,7 @@ type WithdrawAudit200JSONResponse struct {
 func (response WithdrawAudit200JSONResponse) VisitWithdrawAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9121,7 +9121,7 @@ type WithdrawAudit202JSONResponse struct {
 func (response WithdrawAudit202JSONResponse) VisitWithdrawAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9166,7 +9166,7 @@ type CreateAuthorizationLink201JSONResponse struct {
 func (response CreateAuthorizationLink201JSONResponse) VisitCreateAuthorizationLinkResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9203,7 +9203,7 @@ type GetAuthorizationLink200JSONResponse struct {
 func (response GetAuthorizationLink200JSONResponse) VisitGetAuthorizationLinkResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9253,7 +9253,7 @@ type ListCategories200JSONResponse struct {
 func (response ListCategories200JSONResponse) VisitListCategoriesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9306,7 +9306,7 @@ type ListDistricts200JSONResponse struct {
 func (response ListDistricts200JSONResponse) VisitListDistrictsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9360,7 +9360,7 @@ type GetDistrict200JSONResponse struct {
 func (response GetDistrict200JSONResponse) VisitGetDistrictResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9411,7 +9411,7 @@ type ListEvents200JSONResponse struct {
 func (response ListEvents200JSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9443,7 +9443,7 @@ type GetEvent200JSONResponse struct {
 func (response GetEvent200JSONResponse) VisitGetEventResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9476,7 +9476,7 @@ type ListGoods200JSONResponse struct {
 func (response ListGoods200JSONResponse) VisitListGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9505,7 +9505,7 @@ type CreateGoods200JSONResponse struct{ ValidJSONResponse }
 func (response CreateGoods200JSONResponse) VisitCreateGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9534,7 +9534,7 @@ type CreateGoods202JSONResponse struct {
 func (response CreateGoods202JSONResponse) VisitCreateGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9575,7 +9575,7 @@ type DeleteGoods200JSONResponse struct{ ValidJSONResponse }
 func (response DeleteGoods200JSONResponse) VisitDeleteGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9603,7 +9603,7 @@ type DeleteGoods202JSONResponse struct {
 func (response DeleteGoods202JSONResponse) VisitDeleteGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9673,7 +9673,7 @@ type GetGoods200JSONResponse struct {
 func (response GetGoods200JSONResponse) VisitGetGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9726,7 +9726,7 @@ type UpdateGoods200JSONResponse struct {
 func (response UpdateGoods200JSONResponse) VisitUpdateGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9764,7 +9764,7 @@ type UpdateGoods202JSONResponse struct {
 func (response UpdateGoods202JSONResponse) VisitUpdateGoodsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9805,7 +9805,7 @@ type CreateGoodsAudit200JSONResponse struct{ ValidJSONResponse }
 func (response CreateGoodsAudit200JSONResponse) VisitCreateGoodsAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9834,7 +9834,7 @@ type CreateGoodsAudit202JSONResponse struct {
 func (response CreateGoodsAudit202JSONResponse) VisitCreateGoodsAuditResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9883,7 +9883,7 @@ type ListLegacyStores200JSONResponse struct {
 func (response ListLegacyStores200JSONResponse) VisitListLegacyStoresResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9915,7 +9915,7 @@ type CreateLegacyStore200JSONResponse struct{ ValidJSONResponse }
 func (response CreateLegacyStore200JSONResponse) VisitCreateLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9945,7 +9945,7 @@ type CreateLegacyStore202JSONResponse struct {
 func (response CreateLegacyStore202JSONResponse) VisitCreateLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -9989,7 +9989,7 @@ type DeleteLegacyStore200JSONResponse struct{ ValidJSONResponse }
 func (response DeleteLegacyStore200JSONResponse) VisitDeleteLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10018,7 +10018,7 @@ type DeleteLegacyStore202JSONResponse struct {
 func (response DeleteLegacyStore202JSONResponse) VisitDeleteLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10096,7 +10096,7 @@ type GetLegacyStore200JSONResponse struct {
 func (response GetLegacyStore200JSONResponse) VisitGetLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10142,7 +10142,7 @@ type UpdateLegacyStore200JSONResponse struct{ ValidJSONResponse }
 func (response UpdateLegacyStore200JSONResponse) VisitUpdateLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10172,7 +10172,7 @@ type UpdateLegacyStore202JSONResponse struct {
 func (response UpdateLegacyStore202JSONResponse) VisitUpdateLegacyStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10223,7 +10223,7 @@ type ListMapPOIs200JSONResponse struct {
 func (response ListMapPOIs200JSONResponse) VisitListMapPOIsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10252,7 +10252,7 @@ type CreateMapPOI200JSONResponse struct{ ValidJSONResponse }
 func (response CreateMapPOI200JSONResponse) VisitCreateMapPOIResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10281,7 +10281,7 @@ type CreateMapPOI202JSONResponse struct {
 func (response CreateMapPOI202JSONResponse) VisitCreateMapPOIResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10330,7 +10330,7 @@ type GetMapPOI200JSONResponse struct {
 func (response GetMapPOI200JSONResponse) VisitGetMapPOIResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10377,7 +10377,7 @@ type GetMe200JSONResponse struct {
 func (response GetMe200JSONResponse) VisitGetMeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10403,7 +10403,7 @@ type UploadImage200JSONResponse struct{ ValidJSONResponse }
 func (response UploadImage200JSONResponse) VisitUploadImageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10429,7 +10429,7 @@ type UploadImage201JSONResponse struct {
 func (response UploadImage201JSONResponse) VisitUploadImageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10461,7 +10461,7 @@ type UploadTemporaryMedia200JSONResponse struct{ ValidJSONResponse }
 func (response UploadTemporaryMedia200JSONResponse) VisitUploadTemporaryMediaResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10487,7 +10487,7 @@ type UploadTemporaryMedia201JSONResponse struct {
 func (response UploadTemporaryMedia201JSONResponse) VisitUploadTemporaryMediaResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10526,7 +10526,7 @@ type ListMerchants200JSONResponse struct {
 func (response ListMerchants200JSONResponse) VisitListMerchantsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10564,7 +10564,7 @@ type SyncMerchants202JSONResponse struct {
 func (response SyncMerchants202JSONResponse) VisitSyncMerchantsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10632,7 +10632,7 @@ type GetMerchant200JSONResponse struct {
 func (response GetMerchant200JSONResponse) VisitGetMerchantResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10683,7 +10683,7 @@ type UpdateMerchant200JSONResponse struct {
 func (response UpdateMerchant200JSONResponse) VisitUpdateMerchantResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10720,7 +10720,7 @@ type GetStoreProgram200JSONResponse struct {
 func (response GetStoreProgram200JSONResponse) VisitGetStoreProgramResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10773,7 +10773,7 @@ type ModifyStoreProgram200JSONResponse struct {
 func (response ModifyStoreProgram200JSONResponse) VisitModifyStoreProgramResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10811,7 +10811,7 @@ type ModifyStoreProgram202JSONResponse struct {
 func (response ModifyStoreProgram202JSONResponse) VisitModifyStoreProgramResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10853,7 +10853,7 @@ type ApplyStoreProgram200JSONResponse struct{ ValidJSONResponse }
 func (response ApplyStoreProgram200JSONResponse) VisitApplyStoreProgramResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10882,7 +10882,7 @@ type ApplyStoreProgram202JSONResponse struct {
 func (response ApplyStoreProgram202JSONResponse) VisitApplyStoreProgramResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10930,7 +10930,7 @@ type RefreshMerchantToken200JSONResponse struct {
 func (response RefreshMerchantToken200JSONResponse) VisitRefreshMerchantTokenResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -10963,7 +10963,7 @@ type ListOperations200JSONResponse struct {
 func (response ListOperations200JSONResponse) VisitListOperationsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11000,7 +11000,7 @@ type GetOperation200JSONResponse struct {
 func (response GetOperation200JSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11049,7 +11049,7 @@ type ResolveOperation200JSONResponse struct {
 func (response ResolveOperation200JSONResponse) VisitResolveOperationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11081,7 +11081,7 @@ type ListQuotas200JSONResponse struct {
 func (response ListQuotas200JSONResponse) VisitListQuotasResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11113,7 +11113,7 @@ type SyncQuotas200JSONResponse struct {
 func (response SyncQuotas200JSONResponse) VisitSyncQuotasResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11146,7 +11146,7 @@ type ListStoreMigrations200JSONResponse struct {
 func (response ListStoreMigrations200JSONResponse) VisitListStoreMigrationsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11175,7 +11175,7 @@ type CreateStoreMigration200JSONResponse struct{ ValidJSONResponse }
 func (response CreateStoreMigration200JSONResponse) VisitCreateStoreMigrationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11202,7 +11202,7 @@ type CreateStoreMigration202JSONResponse struct {
 func (response CreateStoreMigration202JSONResponse) VisitCreateStoreMigrationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11245,7 +11245,7 @@ type GetStoreMigration200JSONResponse struct {
 func (response GetStoreMigration200JSONResponse) VisitGetStoreMigrationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11296,7 +11296,7 @@ type UpdateStoreMigration200JSONResponse struct {
 func (response UpdateStoreMigration200JSONResponse) VisitUpdateStoreMigrationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11333,7 +11333,7 @@ type ListStoreMigrationItems200JSONResponse struct {
 func (response ListStoreMigrationItems200JSONResponse) VisitListStoreMigrationItemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11371,7 +11371,7 @@ type UpdateStoreMigrationItem200JSONResponse struct {
 func (response UpdateStoreMigrationItem200JSONResponse) VisitUpdateStoreMigrationItemResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11404,7 +11404,7 @@ type ListStores200JSONResponse struct {
 func (response ListStores200JSONResponse) VisitListStoresResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11433,7 +11433,7 @@ type CreateStore200JSONResponse struct{ ValidJSONResponse }
 func (response CreateStore200JSONResponse) VisitCreateStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11462,7 +11462,7 @@ type CreateStore202JSONResponse struct {
 func (response CreateStore202JSONResponse) VisitCreateStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11503,7 +11503,7 @@ type DeleteStore200JSONResponse struct{ ValidJSONResponse }
 func (response DeleteStore200JSONResponse) VisitDeleteStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11531,7 +11531,7 @@ type DeleteStore202JSONResponse struct {
 func (response DeleteStore202JSONResponse) VisitDeleteStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11601,7 +11601,7 @@ type GetStore200JSONResponse struct {
 func (response GetStore200JSONResponse) VisitGetStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11654,7 +11654,7 @@ type UpdateStore200JSONResponse struct {
 func (response UpdateStore200JSONResponse) VisitUpdateStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11692,7 +11692,7 @@ type UpdateStore202JSONResponse struct {
 func (response UpdateStore202JSONResponse) VisitUpdateStoreResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11740,7 +11740,7 @@ type GetStoreCard200JSONResponse struct {
 func (response GetStoreCard200JSONResponse) VisitGetStoreCardResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11777,7 +11777,7 @@ type SetStoreCard200JSONResponse struct {
 func (response SetStoreCard200JSONResponse) VisitSetStoreCardResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -11815,7 +11815,7 @@ type SetStoreCard202JSONResponse struct {
 func (response SetStoreCard202JSONResponse) VisitSetStoreCardResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := encode(&buf, response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
