@@ -114,6 +114,9 @@ func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (
 	}
 	out := make(map[uuid.UUID]RawPush, len(rows))
 	for _, row := range rows {
+		if row.Appid == cred.AppID {
+			continue
+		}
 		plain, err := in.Keyset.Open(payloadPlace(tenantID, row.ID), row.PayloadCt)
 		if err != nil {
 			return nil, err
@@ -122,7 +125,7 @@ func (in *Inbox) Raw(ctx context.Context, tenantID uuid.UUID, ids []uuid.UUID) (
 		if err != nil {
 			return nil, err
 		}
-		if row.Appid == cred.AppID || msg.Get("InfoType") != "" {
+		if msg.Get("InfoType") != "" {
 			continue
 		}
 		p := RawPush{ID: row.ID, ReceivedAt: row.ReceivedAt, Object: object(row, msg)}

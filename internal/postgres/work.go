@@ -59,7 +59,9 @@ func (db *DB) Work(ctx context.Context, crew int, news <-chan Due, do func(Due),
 		select {
 		case d := <-ended:
 			delete(at, d)
-			of[d.Tenant]--
+			if of[d.Tenant]--; of[d.Tenant] == 0 {
+				delete(of, d.Tenant)
+			}
 			if found && len(due) == 0 {
 				look()
 			}
