@@ -37,9 +37,9 @@ import (
 )
 
 // garbage is how much of it, in percent of what is in use, lies about before it
-// is collected, unless GOGC says otherwise. There are some 20 MB in use and most
-// requests leave 30 KB, so twice Go's own figure halves a tenth of all CPU time
-// for 20 MB (docs/performance.md).
+// is collected, unless GOGC says otherwise. What is in use is little beside what
+// requests leave behind: at Go's own 100 the collector took twice as much of a
+// read's CPU time (docs/performance.md).
 const garbage = 200
 
 func newServeCmd() *cobra.Command {
