@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"log/slog"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/mendian/mendian/internal/pgtest"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
-	"github.com/mendian/mendian/internal/secret"
 	"github.com/mendian/mendian/internal/typeid"
 )
 
@@ -19,16 +17,8 @@ import (
 // again later and later when that fails. One that comes again is not due again.
 func TestPushIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	db, file := pgtest.New(t), filepath.Join(t.TempDir(), "keyset.json")
-	if err := secret.CreateKeyset(file); err != nil {
-		t.Fatal(err)
-	}
-	keyset, err := secret.OpenKeyset(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db, keyset, _, tenant := opened(t)
 	in := New(Deps{DB: db, Keyset: keyset, Log: slog.New(slog.DiscardHandler)})
-	tenant := typeid.New()
 	ask := func(sql string, args ...any) (out string) {
 		t.Helper()
 		err := db.InTenant(t.Context(), tenant, func(tx postgres.DBTX) error { return tx.QueryRow(t.Context(), sql, args...).Scan(&out) })
@@ -37,7 +27,6 @@ func TestPushIsTriedAgain(t *testing.T) {
 		}
 		return out
 	}
-	ask(`INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, 'Again', 'again', 'wx0000000000000001') RETURNING name`, tenant)
 	var first uuid.UUID
 	push := func() {
 		t.Helper()

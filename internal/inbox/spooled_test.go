@@ -16,30 +16,44 @@ import (
 	"github.com/mendian/mendian/internal/typeid"
 )
 
+// opened is a database with a tenant, and a keyset and its file.
+func opened(t *testing.T) (db *postgres.DB, keyset *secret.Keyset, file string, tenant uuid.UUID) {
+	t.Helper()
+	db, file, tenant = pgtest.New(t), filepath.Join(t.TempDir(), "keyset.json"), typeid.New()
+	if err := secret.CreateKeyset(file); err != nil {
+		t.Fatal(err)
+	}
+	keyset, err := secret.OpenKeyset(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.InTenant(t.Context(), tenant, func(tx postgres.DBTX) error {
+		_, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, 'Inbox', 'inbox', 'wx0000000000000001')`, tenant)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db, keyset, file, tenant
+}
+
 // A push that lay in the spool while the keyset was rotated is opened without
 // the key by which it was sealed when it came.
 func TestSpooledPushOutlivesItsKey(t *testing.T) {
 	t.Parallel()
-	db, dir, file := pgtest.New(t), t.TempDir(), filepath.Join(t.TempDir(), "keyset.json")
+	db, keyset, file, tenant := opened(t)
+	dir := t.TempDir()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(secret.CreateKeyset(file))
-	keyset, err := secret.OpenKeyset(file)
-	must(err)
 	start := func() *Inbox {
 		s, err := spool.Open(dir, keyset)
 		must(err)
 		return New(Deps{DB: db, Keyset: keyset, Spool: s, Log: slog.New(slog.DiscardHandler)})
 	}
-	tenant := typeid.New()
-	must(db.InTenant(t.Context(), tenant, func(tx postgres.DBTX) error {
-		_, err := tx.Exec(t.Context(), `INSERT INTO tenants (id, name, push_ref, component_appid) VALUES ($1, 'Spooled', 'spooled', 'wx0000000000000001')`, tenant)
-		return err
-	}))
 	payload := []byte("<xml>what WeChat told</xml>")
 	sum := sha256.Sum256(payload)
 	row := dbsqlc.EventInboxInsertParams{TenantID: tenant, ID: typeid.New(), Appid: "wx0000000000000002", FromUser: "od1", CreateTime: 1_800_000_000,
