@@ -266,8 +266,7 @@ func TestCheck(t *testing.T) {
 	stale, foreign := filepath.Join(t.TempDir(), "stale.json"), filepath.Join(t.TempDir(), "foreign.json")
 	in.bring(stale)
 	in.must(secret.CreateKeyset(foreign))
-	a := in.process(in.file)
-	in.rotateAll(a)
+	a, _ := in.rotated()
 	seals := fmt.Sprintf("lacks key %d", a.Keyset.SealsWith())
 	refused := func(file string) {
 		t.Helper()
@@ -315,6 +314,15 @@ func ticketPlace(of uuid.UUID, sum []byte) secret.Place {
 }
 
 var tickets = postgres.SealedTables[slices.IndexFunc(postgres.SealedTables, func(t postgres.SealedTable) bool { return t.Name == "component_tickets" })]
+
+// rotated is a process after a whole rotation, and the key that sealed before.
+func (in *installation) rotated() (h *Holder, first uint32) {
+	in.t.Helper()
+	h = in.process(in.file)
+	first = h.Keyset.SealsWith()
+	in.rotateAll(h)
+	return h, first
+}
 
 // rotateAll is a whole rotation of one process up to the sealing anew.
 func (in *installation) rotateAll(h *Holder) {
@@ -397,9 +405,7 @@ func TestNoChangeIsOverwritten(t *testing.T) {
 func TestHoldWithoutSpool(t *testing.T) {
 	t.Parallel()
 	in := install(t)
-	h := in.process(in.file)
-	in.rotateAll(h)
-	first := h.Keyset.Keys()[0].ID
+	h, first := in.rotated()
 	broken := in.process(in.file) // started amid the rotation
 	in.must(broken.Spool.Close())
 	for range 2 { // it is tried again
@@ -428,8 +434,7 @@ func TestHoldLacksAKey(t *testing.T) {
 	in.bring(stale)
 	late := in.process(stale)
 	in.must(late.Check(t.Context()))
-	h := in.process(in.file)
-	in.rotateAll(h)
+	h, _ := in.rotated()
 	lacks := fmt.Sprintf("lacks key %d, with which process %s seals", h.Keyset.SealsWith(), h.Spool.Instance())
 	in.wants(late.Hold(t.Context()), lacks)
 	in.bring(stale)
@@ -441,9 +446,7 @@ func TestHoldLacksAKey(t *testing.T) {
 func TestRetireDespiteANewProcess(t *testing.T) {
 	t.Parallel()
 	in := install(t)
-	a := in.process(in.file)
-	in.rotateAll(a)
-	first := a.Keyset.Keys()[0].ID
+	a, first := in.rotated()
 	in.must(a.Reseal(t.Context()))
 	in.exec(`UPDATE keyset_holders SET seals_since = seals_since - interval '25 hours'`)
 	b := in.process(in.file)
