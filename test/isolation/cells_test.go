@@ -205,7 +205,9 @@ func nobodys(k kind, value string) string {
 	return "9" + value[1:]
 }
 
-var requestID = regexp.MustCompile(`req_[0-9a-z]{26}|"rid":"[0-9a-f-]+"`) // ours and WeChat's
+// requestID is ours, or WeChat's; and the gateway's address, which is the same in
+// every answer, and may hold the number that was asked for.
+var requestID = regexp.MustCompile(`req_[0-9a-z]{26}|"rid":"[0-9a-f-]+"|http://127[0-9.]+:[0-9]+`)
 
 // plainly is an answer without what differs from request to request. value
 // counts as a word only: a short number may stand within a time.
