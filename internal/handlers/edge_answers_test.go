@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -11,9 +12,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/api"
+	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
+	"github.com/mendian/mendian/internal/ledger"
+	"github.com/mendian/mendian/internal/observe"
 )
 
 func TestAccepted(t *testing.T) {
@@ -304,6 +309,71 @@ func TestRoutes(t *testing.T) {
 		}
 		if b.operations[key] == nil && !known[key] {
 			t.Errorf("route %s is not in the contract", key)
+		}
+	}
+}
+
+// shop shows a page of two stores live, as the server does once WeChat has answered.
+type shop struct {
+	stub
+	merchant authorizer.Merchant
+	stores   []ledger.Live[ledger.StoreFields]
+}
+
+func (s *shop) ListStores(ctx context.Context, req oapi.ListStoresRequestObject) (oapi.ListStoresResponseObject, error) {
+	NoteMerchant(ctx, *req.Params.MerchantID)
+	out := oapi.StoreList{Data: []oapi.Store{}, Total: new(int64(2))}
+	for _, st := range s.stores {
+		out.Data = append(out.Data, liveToAPI(s.merchant, st))
+	}
+	return oapi.ListStores200JSONResponse{Body: out}, nil
+}
+
+func newShop() *shop {
+	store := func(number string) ledger.Live[ledger.StoreFields] {
+		return ledger.Live[ledger.StoreFields]{ID: new(uuid.New()), Shown: ledger.Shown{Number: number, Upstream: 1, Status: "active"}, Known: ledger.StoreFields{
+			ContactPhone: "0769-22222222", BusinessHoursText: "10:00-21:00", Photos: []string{"http://mmbiz.qpic.cn/mmbiz_jpg/a/0", "http://mmbiz.qpic.cn/mmbiz_jpg/b/0"},
+			CardID: new("pb7TGjkc3TPyV7rsnPF3BQDE34GA"), CredentialNumber: "22222222-1", CompanyName: "龙地便民超市", QualificationMediaIDs: []string{"m1", "m2"},
+			Name: new("龙地便民超市"), Address: new("龙地路 88 号"), Province: new("广东省"), City: new("东莞市"), District: new("虎门镇"),
+			Location: &ledger.Location{Latitude: "22.8138", Longitude: "113.6723"}, Categories: []string{"购物", "便利店"}, Upgraded: new(int64(1)),
+		}}
+	}
+	return &shop{merchant: authorizer.Merchant{ID: uuid.New()}, stores: []ledger.Live[ledger.StoreFields]{store("123456"), store("123457")}}
+}
+
+// A sink takes an answer as net/http's writer does, and forgets it.
+type sink struct {
+	header http.Header
+	status int
+}
+
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) WriteHeader(status int)      { s.status = status }
+func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkWarmRead is what the edge itself costs a read of two stores live, its log line included.
+func BenchmarkWarmRead(b *testing.B) {
+	cfg := benchConfig()
+	cfg.Server = newShop()
+	log, err := observe.NewLogger(io.Discard, "info")
+	if err != nil {
+		b.Fatal(err)
+	}
+	cfg.Log = log
+	edge, err := New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/v1/stores?source=live", nil)
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Authorization", "Bearer all")
+	r.Header.Set("Merchant-Id", "mch_01jd7k3v9wf4x8s2m6q0r5t1ya")
+	b.ReportAllocs()
+	for b.Loop() {
+		w := &sink{header: http.Header{}}
+		edge.ServeHTTP(w, r)
+		if w.status != http.StatusOK {
+			b.Fatal(w.status)
 		}
 	}
 }
