@@ -53,12 +53,13 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if route == "" || s.problem != nil && s.problem.Code == problem.CodeNotFound && s.operation == nil {
 			route = "other"
 		}
-		took := time.Since(start)
+		end := time.Now()
+		took := end.Sub(start)
 		e.cfg.Metrics.RequestServed(route, methodLabel(r.Method), status, took)
 		if s.problem != nil && status != statusClientLeft {
 			e.cfg.Metrics.ProblemAnswered(s.problem.Code)
 		}
-		e.log(r.Context(), c, s, route, status, took)
+		e.log(r.Context(), c, s, route, status, end, took)
 		return nil
 	}
 }
@@ -79,7 +80,7 @@ func (e *Edge) guarded(next echo.HandlerFunc, c echo.Context) (err error) {
 }
 
 // log writes the request's only line: no path, no query, no header, no body.
-func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, status int, took time.Duration) {
+func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, status int, end time.Time, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
 	case status >= 500:
@@ -115,7 +116,10 @@ func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, 
 	if p, ok := errors.AsType[*observe.Panic](s.err); ok {
 		attrs = append(attrs, slog.String("stack", observe.Scrub(string(p.Stack))))
 	}
-	e.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
+	// What a Logger would add is the place in our source, which no line shows.
+	line := slog.NewRecord(end, level, "request", 0)
+	line.AddAttrs(attrs...)
+	_ = e.cfg.Log.Handler().Handle(ctx, line) // as a Logger does: nobody could be told
 }
 
 // methodLabel keeps what a caller may invent out of logs and metrics.

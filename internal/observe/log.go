@@ -8,6 +8,7 @@
 package observe
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,5 +21,35 @@ func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l, ReplaceAttr: scrubAttr})), nil
+	return slog.New(scrubbing{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})}), nil
+}
+
+// scrubbing takes secrets out of what it hands on. It does what a ReplaceAttr
+// would, which slog calls with every attribute after making a value of it, the
+// time and the level too; nearly all lines are handed on as they are.
+type scrubbing struct{ slog.Handler }
+
+func (h scrubbing) Handle(ctx context.Context, r slog.Record) error {
+	clean := !suspicious(r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		clean = clean && plain(a.Value)
+		return clean
+	})
+	if clean {
+		return h.Handler.Handle(ctx, r)
+	}
+	out := slog.NewRecord(r.Time, r.Level, Scrub(r.Message), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		out.AddAttrs(scrubAttr(a))
+		return true
+	})
+	return h.Handler.Handle(ctx, out)
+}
+
+func (h scrubbing) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return scrubbing{h.Handler.WithAttrs(scrubAttrs(attrs))}
+}
+
+func (h scrubbing) WithGroup(name string) slog.Handler {
+	return scrubbing{h.Handler.WithGroup(name)}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,6 +54,11 @@ func TestLoggerScrubs(t *testing.T) {
 	if got := out.String(); strings.Contains(got, "CANARY") || strings.Count(got, Redacted) != 4 {
 		t.Errorf("log = %s", got)
 	}
+	out.Reset()
+	log.With("url", "/x?access_token=CANARY").WithGroup("a").Info("in a group", slog.Group("b", "secret", "secret=CANARY"), "later", valuer{})
+	if got := out.String(); strings.Contains(got, "CANARY") || strings.Count(got, Redacted) != 3 || !strings.Contains(got, `"a":{"b":{"secret":`) {
+		t.Errorf("log = %s", got)
+	}
 	if _, err := NewLogger(&out, "loud"); err == nil {
 		t.Error("NewLogger takes the level loud")
 	}
@@ -63,6 +69,11 @@ func TestLoggerScrubs(t *testing.T) {
 		t.Errorf("info at level warn: %s", out.String())
 	}
 }
+
+// valuer says only when it is logged what it is.
+type valuer struct{}
+
+func (valuer) LogValue() slog.Value { return slog.StringValue("password=CANARY") }
 
 func all(m *Metrics) {
 	m.RequestServed("/v1/stores", "GET", 200, time.Millisecond)

@@ -77,13 +77,26 @@ func fold(s, word string) bool {
 	return true
 }
 
-// scrubAttr is the ReplaceAttr of our logger.
-func scrubAttr(_ []string, a slog.Attr) slog.Attr {
+// plain reports whether a value is one that scrubAttr leaves as it is.
+func plain(v slog.Value) bool {
+	switch v.Kind() {
+	case slog.KindString:
+		return !suspicious(v.String())
+	case slog.KindAny, slog.KindLogValuer, slog.KindGroup:
+		return false
+	}
+	return true
+}
+
+// scrubAttr scrubs the text of an attribute, an error's and that of bytes; of a
+// group, its members.
+func scrubAttr(a slog.Attr) slog.Attr {
+	a.Value = a.Value.Resolve()
 	switch a.Value.Kind() {
 	case slog.KindString:
-		if s := a.Value.String(); suspicious(s) {
-			a.Value = slog.StringValue(Scrub(s))
-		}
+		a.Value = slog.StringValue(Scrub(a.Value.String()))
+	case slog.KindGroup:
+		a.Value = slog.GroupValue(scrubAttrs(a.Value.Group())...)
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
@@ -93,4 +106,12 @@ func scrubAttr(_ []string, a slog.Attr) slog.Attr {
 		}
 	}
 	return a
+}
+
+func scrubAttrs(attrs []slog.Attr) []slog.Attr {
+	out := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		out[i] = scrubAttr(a)
+	}
+	return out
 }
