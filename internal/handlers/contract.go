@@ -29,6 +29,7 @@ type operation struct {
 	// (RFC 9745); "": it doesn't.
 	deprecation string
 	route       *routers.Route
+	parameters  []*openapi3.Parameter // its own and its path's
 }
 
 // Kin-openapi compares times with a pattern, which knows no calendar: the 30th
@@ -67,13 +68,16 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 				}
 				o.deprecation = "@" + strconv.FormatInt(since.Unix(), 10)
 			}
-			for _, list := range []openapi3.Parameters{item.Parameters, op.Parameters} {
-				for _, p := range list {
-					if p.Value.In == openapi3.ParameterInQuery {
-						o.query[p.Value.Name] = true
-						o.lists[p.Value.Name] = p.Value.Schema.Value.Type.Is(openapi3.TypeArray)
-					}
+			for _, ref := range slices.Concat(item.Parameters, op.Parameters) {
+				p := ref.Value
+				if p.Schema == nil || p.Schema.Value.Type.Is(openapi3.TypeObject) {
+					return nil, fmt.Errorf("contract: %s of %s is an object: how one is sent isn't known here", p.Name, op.OperationID)
 				}
+				if p.In == openapi3.ParameterInQuery {
+					o.query[p.Name] = true
+					o.lists[p.Name] = p.Schema.Value.Type.Is(openapi3.TypeArray)
+				}
+				o.parameters = append(o.parameters, p)
 			}
 			if op.RequestBody != nil {
 				o.hasBody, o.needBody = true, op.RequestBody.Value.Required
@@ -89,8 +93,7 @@ func loadContract(spec []byte) (map[string]*operation, error) {
 
 // takesHeader reports whether the contract gives the operation this header.
 func (o *operation) takesHeader(name string) bool {
-	return o.route.Operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, name) != nil ||
-		o.route.PathItem.Parameters.GetByInAndName(openapi3.ParameterInHeader, name) != nil
+	return slices.ContainsFunc(o.parameters, func(p *openapi3.Parameter) bool { return p.In == openapi3.ParameterInHeader && p.Name == name })
 }
 
 // noOperation answers a request below /v1 that no route takes: 405 where

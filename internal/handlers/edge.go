@@ -105,7 +105,7 @@ func New(cfg Config) (*Edge, error) {
 	e.HTTPErrorHandler = e.answerError
 	e.Use(e.observe, e.outer)
 
-	v1 := e.Group("/v1", e.inner, validator())
+	v1 := e.Group("/v1", e.inner)
 	oapi.RegisterHandlersWithOptions(v1, oapi.NewStrictHandler(cfg.Server, nil), oapi.RegisterHandlersOptions{})
 	e.health()
 	if err := e.docs(); err != nil {
@@ -192,6 +192,9 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		s.takeParams(c)
 		if err := s.operation.readable(c); err != nil {
+			return err
+		}
+		if err := s.operation.validate(s, c.Request()); err != nil {
 			return err
 		}
 		s.validate = s.operation.validateOnly(c)

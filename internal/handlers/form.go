@@ -60,7 +60,9 @@ func (o *operation) readForm(c echo.Context, s *state) error {
 		}
 	}
 	if err := o.form.VisitJSON(members, openapi3.MultiErrors()); err != nil {
-		return validationProblem(s, &echo.HTTPError{Internal: err})
+		f := findings{state: s}
+		f.collect(err, nil)
+		return f.problem()
 	}
 	return nil
 }

@@ -91,12 +91,12 @@ func (o *operation) readable(c echo.Context) error {
 // readableQuery refuses parameters that the operation doesn't have or that
 // can't be told apart, and names with them every other one that is wrong.
 func (o *operation) readableQuery(s *state, r *http.Request) error {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
+	var err error
+	if s.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		return badParameter(s, "query", ruleEncoding, "")
 	}
 	f := findings{state: s}
-	for name, values := range query {
+	for name, values := range s.query {
 		switch {
 		case !o.query[name]:
 			f.parameter(clipName(name), ruleUnknownParameter, "")

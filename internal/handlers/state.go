@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"net/url"
 	"sync"
 
 	"github.com/labstack/echo/v4"
@@ -21,6 +22,7 @@ type state struct {
 	accept    string // Accept-Language
 	operation *operation
 	params    map[string]string // of the path
+	query     url.Values
 	caller    tenant.Caller
 	merchant  string // mch_…, once a handler has resolved it
 	leakedKey string // key_… that came in the query
@@ -64,10 +66,17 @@ func NoteMerchant(ctx context.Context, id string) {
 // language of the answer, "en" or "zh".
 func (s *state) language() string { return problem.Language(s.accept) }
 
-// takeParams keeps the parameters of the path as Echo found them.
+// takeParams keeps the parameters of the path as the handler will read them.
 func (s *state) takeParams(c echo.Context) {
-	s.params = make(map[string]string, len(c.ParamNames()))
-	for i, name := range c.ParamNames() {
-		s.params[name] = c.ParamValues()[i]
+	names := c.ParamNames()
+	if len(names) == 0 {
+		return
+	}
+	s.params = make(map[string]string, len(names))
+	for i, value := range c.ParamValues() {
+		if plain, err := url.PathUnescape(value); err == nil {
+			value = plain
+		}
+		s.params[names[i]] = value
 	}
 }

@@ -12,32 +12,16 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/labstack/echo/v4"
-	mw "github.com/oapi-codegen/echo-middleware"
 
 	"github.com/mendian/mendian/internal/problem"
 )
 
-// routed is the validator's router. Echo has found the route already, so the
-// operation is taken from the request's state and not searched for again.
-type routed struct{}
-
-// FindRoute returns what Echo found.
-func (routed) FindRoute(r *http.Request) (*routers.Route, map[string]string, error) {
-	s := stateOf(r.Context())
-	if s.operation == nil {
-		return nil, nil, routers.ErrPathNotFound
-	}
-	return s.operation.route, s.params, nil
-}
-
 // filter is how kin-openapi checks requests: with all errors at once, and with
 // messages that hold nothing of the request. Defaults are the handler's to
 // apply.
-func filter() openapi3filter.Options {
-	o := openapi3filter.Options{
-		AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, MultiError: true,
+var filter = func() *openapi3filter.Options {
+	o := &openapi3filter.Options{
+		MultiError:          true,
 		KeepValidatedValue:  true, // the handler is given what was validated, by its exact names
 		SkipSettingDefaults: true,
 	}
@@ -45,54 +29,26 @@ func filter() openapi3filter.Options {
 		return "/" + strings.Join(e.JSONPointer(), "/") + ": breaks " + e.SchemaField
 	})
 	return o
-}
+}()
 
-// validator checks requests against the contract with kin-openapi, as design
-// stack.md §0 fact 3 wires it: after authentication and the strict scan.
-func validator() echo.MiddlewareFunc {
-	options := &mw.Options{
-		Options: filter(), SilenceServersWarning: true,
-		MultiErrorHandler: func(me openapi3.MultiError) *echo.HTTPError {
-			return &echo.HTTPError{Code: http.StatusBadRequest, Internal: me}
-		},
-	}
-	forms := *options
-	forms.Options.ExcludeRequestBody = true // readForm has checked it
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			s := stateOf(c.Request().Context())
-			if s.operation == nil {
-				return next(c)
-			}
-			by := options
-			if s.operation.form != nil {
-				by = &forms
-			}
-			if err := mw.ValidateRequestFromContext(c, routed{}, by); err != nil {
-				return validationProblem(s, err)
-			}
-			return next(c)
+// validate checks a request against the contract with kin-openapi, as design
+// stack.md §0 fact 3 has it: after authentication and the strict scan. A form
+// was checked when it was read.
+func (o *operation) validate(s *state, r *http.Request) error {
+	f := findings{state: s}
+	f.checkParameters(r)
+	if o.hasBody && o.form == nil {
+		body := o.route.Operation.RequestBody.Value
+		if err := openapi3filter.ValidateRequestBody(r.Context(), s.validation(r), body); err != nil {
+			f.collect(err, nil)
 		}
 	}
+	return f.problem()
 }
 
-// validationProblem sorts what the validator found. It says 400 to
-// everything; the contract says 400 where the request can't be read, and 422
-// where it was read and breaks a rule (design api.md §4).
-func validationProblem(s *state, err *echo.HTTPError) error {
-	f := findings{state: s}
-	f.collect(err.Internal, nil)
-	switch {
-	case f.unreadable:
-		return malformed(s, ruleSyntax, "the body is not the JSON object that is wanted")
-	case len(f.parameters) > 0:
-		return problem.Of(problem.CodeInvalidParameter).WithFields(firstFields(f.parameters)...)
-	case len(f.unknown) > 0:
-		return problem.Of(problem.CodeUnknownField).WithFields(firstFields(append(f.unknown, f.fields...))...)
-	case len(f.fields) > 0:
-		return problem.Of(problem.CodeValidationFailed).WithFields(firstFields(f.fields)...)
-	}
-	return problem.Of(problem.CodeInternal).WithErr(fmt.Errorf("validator: %w", err.Internal))
+// validation is what kin-openapi has to know of a request.
+func (s *state) validation(r *http.Request) *openapi3filter.RequestValidationInput {
+	return &openapi3filter.RequestValidationInput{Request: r, PathParams: s.params, QueryParams: s.query, Route: s.operation.route, Options: filter}
 }
 
 func firstFields(fields []problem.Field) []problem.Field { return fields[:min(len(fields), maxFields)] }
@@ -104,11 +60,13 @@ type findings struct {
 	unknown    []problem.Field // members that the contract doesn't know
 	fields     []problem.Field // members that break a rule
 	unreadable bool
+	err        error // of the validator, the last
 }
 
 // collect takes apart the errors that kin-openapi nests; in is the parameter
 // that they concern, nil for the body.
 func (f *findings) collect(err error, in *openapi3.Parameter) {
+	f.err = err
 	switch e := err.(type) { //nolint:errorlint // taken apart level by level on purpose
 	case openapi3.MultiError:
 		for _, one := range e {
@@ -126,17 +84,52 @@ func (f *findings) collect(err error, in *openapi3.Parameter) {
 	}
 }
 
-// checkParameters finds what is wrong with the parameters alone.
+// problem sorts what was found. The contract says 400 where the request can't
+// be read, and 422 where it was read and breaks a rule (design api.md §4).
+func (f *findings) problem() error {
+	switch {
+	case f.unreadable:
+		return malformed(f.state, ruleSyntax, "the body is not the JSON object that is wanted")
+	case len(f.parameters) > 0:
+		return problem.Of(problem.CodeInvalidParameter).WithFields(firstFields(f.parameters)...)
+	case len(f.unknown) > 0:
+		return problem.Of(problem.CodeUnknownField).WithFields(firstFields(append(f.unknown, f.fields...))...)
+	case len(f.fields) > 0:
+		return problem.Of(problem.CodeValidationFailed).WithFields(firstFields(f.fields)...)
+	case f.err != nil:
+		return problem.Of(problem.CodeInternal).WithErr(fmt.Errorf("validator: %w", f.err))
+	}
+	return nil
+}
+
+// checkParameters finds what is wrong with the parameters alone. Of those that
+// may be left out and were, which are nearly all, nothing can be.
 func (f *findings) checkParameters(r *http.Request) {
-	options := filter()
-	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: f.params, Route: f.operation.route, Options: &options}
-	for _, list := range []openapi3.Parameters{in.Route.PathItem.Parameters, in.Route.Operation.Parameters} {
-		for _, p := range list {
-			if err := openapi3filter.ValidateParameter(r.Context(), in, p.Value); err != nil {
-				f.collect(err, p.Value)
-			}
+	var in *openapi3filter.RequestValidationInput
+	for _, p := range f.operation.parameters {
+		if !p.Required && !f.sent(r, p) {
+			continue
+		}
+		if in == nil {
+			in = f.validation(r)
+		}
+		if err := openapi3filter.ValidateParameter(r.Context(), in, p); err != nil {
+			f.collect(err, p)
 		}
 	}
+}
+
+// sent reports whether a request has a parameter.
+func (s *state) sent(r *http.Request, p *openapi3.Parameter) (is bool) {
+	switch p.In {
+	case openapi3.ParameterInQuery:
+		_, is = s.query[p.Name]
+	case openapi3.ParameterInHeader:
+		_, is = r.Header[http.CanonicalHeaderKey(p.Name)]
+	default:
+		is = true
+	}
+	return is
 }
 
 // parameter notes what is wrong with a parameter. Each is named once, however
