@@ -16,6 +16,7 @@ import (
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/postgres"
 	"github.com/mendian/mendian/internal/problem"
+	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
 )
 
@@ -31,15 +32,15 @@ func (e *Edge) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		s := &state{
 			requestID: typeid.Format(typeid.Request, typeid.New()),
-			method:    r.Method, uri: r.URL.RequestURI(), accept: r.Header.Get("Accept-Language"),
+			method:    r.Method, url: r.URL, accept: r.Header.Get("Accept-Language"),
 		}
 		var parent string
 		s.traceID, parent = traceparent(r.Header.Get("Traceparent"))
 		h := c.Response().Header()
 		h.Set("Request-Id", s.requestID)
 		h.Set("Traceparent", parent)
-		ctx := postgres.WithTripCounter(context.WithValue(r.Context(), stateKey{}, s), e.cfg.Metrics.Trips())
-		c.SetRequest(r.WithContext(ctx))
+		ctx := quota.Watch(postgres.WithTripCounter(r.Context(), e.cfg.Metrics.Trips()), s.noteQuota)
+		c.SetRequest(r.WithContext(context.WithValue(ctx, stateKey{}, s)))
 
 		if err := e.guarded(next, c); err != nil {
 			c.Error(err)
@@ -134,17 +135,18 @@ func methodLabel(m string) string {
 // traceparent continues a W3C trace context (version 00), or begins one: the
 // trace's id, and the header that names our span in it.
 func traceparent(in string) (traceID, out string) {
-	var span [8]byte
-	_, _ = rand.Read(span[:]) // never fails (crypto/rand)
+	var ids [24]byte
+	_, _ = rand.Read(ids[:]) // never fails (crypto/rand)
 	flags := "00"
+	text := append(make([]byte, 0, len("00-")+32+1+16+len("-00")), "00-"...)
 	if validTraceparent(in) {
-		traceID, flags = in[3:35], in[53:55]
+		text, flags = append(text, in[3:35]...), in[53:55]
 	} else {
-		var id [16]byte
-		_, _ = rand.Read(id[:])
-		traceID = hex.EncodeToString(id[:])
+		text = hex.AppendEncode(text, ids[8:])
 	}
-	return traceID, "00-" + traceID + "-" + hex.EncodeToString(span[:]) + "-" + flags
+	text = hex.AppendEncode(append(text, '-'), ids[:8])
+	out = string(append(append(text, '-'), flags...))
+	return out[3:35], out
 }
 
 func validTraceparent(s string) bool {

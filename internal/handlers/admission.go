@@ -29,22 +29,22 @@ func newAdmission(most int, queue time.Duration) admission {
 	return admission{make(chan struct{}, most), queue}
 }
 
-// enter waits for a place. Errors: overloaded.
-func (a admission) enter(ctx context.Context) (release func(), err error) {
+// enter waits for a place, which the caller leaves again. Errors: overloaded.
+func (a admission) enter(ctx context.Context) error {
 	select {
 	case a.places <- struct{}{}:
-		return a.leave, nil
+		return nil
 	default:
 	}
 	t := time.NewTimer(a.queue)
 	defer t.Stop()
 	select {
 	case a.places <- struct{}{}:
-		return a.leave, nil
+		return nil
 	case <-ctx.Done():
-		return nil, problem.Of(problem.CodeOverloaded).WithErr(ctx.Err())
+		return problem.Of(problem.CodeOverloaded).WithErr(ctx.Err())
 	case <-t.C:
-		return nil, problem.Of(problem.CodeOverloaded)
+		return problem.Of(problem.CodeOverloaded)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/google/uuid"
@@ -92,12 +91,8 @@ func NextLink(ctx context.Context, cursor *string) *string {
 	if cursor == nil || s == noState {
 		return nil
 	}
-	u, err := url.ParseRequestURI(s.uri)
-	if err != nil {
-		return nil
-	}
-	q := u.Query()
+	q := s.url.Query()
 	q.Set("cursor", *cursor)
-	link := "<" + u.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
+	link := "<" + s.url.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
 	return &link
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -23,7 +24,6 @@ import (
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/observe"
-	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/tenant"
 )
 
@@ -67,6 +67,7 @@ type Edge struct {
 	*echo.Echo
 	cfg        Config
 	operations map[string]*operation // by method and route template
+	fixed      http.Header           // on every answer
 	problems   problems
 	admission  admission
 	limits     *limits
@@ -94,7 +95,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		Echo: echo.New(), cfg: cfg, operations: operations,
+		Echo: echo.New(), cfg: cfg, operations: operations, fixed: fixedHeaders(cfg.PublicURL),
 		problems:  problems{base: strings.TrimSuffix(cfg.PublicURL, "/") + "/docs/problems/"},
 		admission: newAdmission(cfg.MaxInFlight, longestQueue),
 		limits:    newLimits(cfg),
@@ -140,7 +141,7 @@ func (e *Edge) compareRoutes() error {
 func (e *Edge) outer(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		e.securityHeaders(c)
+		maps.Copy(c.Response().Header(), e.fixed)
 		if len(r.TransferEncoding) > 0 {
 			// net/http hides a Content-Length that stood beside it: what a proxy
 			// took for the end of the body, and we don't, must not be read as
@@ -168,17 +169,16 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 			c.Response().Header().Set("Connection", "close")
 			return errShuttingDown
 		}
-		release, err := e.admission.enter(c.Request().Context())
-		if err != nil {
+		if err := e.admission.enter(c.Request().Context()); err != nil {
 			return err
 		}
-		defer release()
+		defer e.admission.leave()
 		s.operation = e.operations[c.Request().Method+" "+c.Path()]
 		if err := e.authenticate(c, s); err != nil {
 			return err
 		}
-		e.privateHeaders(c)
-		if err := e.limits.take(c, s.caller); err != nil {
+		e.privateHeaders(c, s)
+		if err := e.limits.take(c, s); err != nil {
 			return err
 		}
 		if s.operation == nil {
@@ -198,7 +198,6 @@ func (e *Edge) inner(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		s.validate = s.operation.validateOnly(c)
-		c.SetRequest(c.Request().WithContext(quota.Watch(c.Request().Context(), s.noteQuota)))
 		if err := next(c); !errors.Is(err, ledger.ErrValid) {
 			return err
 		}

@@ -10,30 +10,40 @@ import (
 	"github.com/mendian/mendian/internal/problem"
 )
 
-// securityHeaders are on every answer.
-func (e *Edge) securityHeaders(c echo.Context) {
-	h := c.Response().Header()
+// fixedHeaders are those that every answer has, whatever is asked.
+func fixedHeaders(publicURL string) http.Header {
+	h := http.Header{}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if strings.HasPrefix(e.cfg.PublicURL, "https://") {
+	if strings.HasPrefix(publicURL, "https://") {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
+	return h
 }
+
+// Values of headers of most answers, made once.
+var (
+	noStore  = []string{"no-store"}
+	jsonUTF8 = []string{"application/json; charset=utf-8"}
+)
 
 // privateHeaders are on every answer to an authenticated caller. What a
 // handler lets be kept (Cache-Control) depends on the key and the merchant.
-func (e *Edge) privateHeaders(c echo.Context) {
+func (e *Edge) privateHeaders(c echo.Context, s *state) {
 	res := c.Response()
 	res.Before(func() {
 		h := res.Header()
-		if h.Get("Cache-Control") == "" {
-			h.Set("Cache-Control", "no-store")
-		} else if h.Get("Cache-Control") != "no-store" {
+		switch h.Get("Cache-Control") {
+		case "":
+			h["Cache-Control"] = noStore
+		case "no-store":
+		default:
 			h.Add("Vary", "Authorization, Merchant-Id")
 		}
 		if h.Get("Content-Type") == "application/json" {
-			h.Set("Content-Type", "application/json; charset=utf-8")
+			h["Content-Type"] = jsonUTF8
 		}
+		s.quotaHeaders(h)
 	})
 }
 

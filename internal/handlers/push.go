@@ -45,10 +45,9 @@ func (s *Server) receivePush(c echo.Context) error {
 
 // receive keeps a push in its turn.
 func (s *Server) receive(ctx context.Context, p inbox.Push) (inbox.Answer, error) {
-	leave, err := s.pushes.enter(ctx)
-	if err != nil {
+	if err := s.pushes.enter(ctx); err != nil {
 		return inbox.Answer{}, err
 	}
-	defer leave()
+	defer s.pushes.leave()
 	return s.Inbox.Receive(ctx, p)
 }

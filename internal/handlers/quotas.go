@@ -105,16 +105,17 @@ func (s *state) noteQuota(q quota.State) {
 func (s *state) quotaHeaders(h http.Header) {
 	s.drawn.Lock()
 	defer s.drawn.Unlock()
-	policies, left := []string{h.Get("RateLimit-Policy")}, s.left
+	if len(s.quotas) == 0 {
+		return
+	}
+	policies, left := []string{h.Get(headerPolicy)}, s.left
 	for _, q := range s.quotas {
 		who := base64.StdEncoding.EncodeToString([]byte(typeid.Format(typeid.Merchant, q.Merchant)))
 		policies = append(policies, `"`+q.Bucket+`";q=`+strconv.Itoa(q.Limit)+`;w=86400;qu="calls";pk=:`+who+`:`)
 		if q.Left < left {
 			left = q.Left
-			h.Set("RateLimit", `"`+q.Bucket+`";r=`+strconv.Itoa(q.Left)+`;t=`+strconv.Itoa(int(q.Resets.Seconds())))
+			h.Set(headerRateLimit, `"`+q.Bucket+`";r=`+strconv.Itoa(q.Left)+`;t=`+strconv.Itoa(int(q.Resets.Seconds())))
 		}
 	}
-	if len(policies) > 1 {
-		h.Set("RateLimit-Policy", strings.Join(policies, ", "))
-	}
+	h.Set(headerPolicy, strings.Join(policies, ", "))
 }

@@ -20,6 +20,12 @@ import (
 // bucket again, no more.
 const bucketsKept = 100_000
 
+// The headers of a limit, as net/http spells them.
+const (
+	headerRateLimit = "Ratelimit"
+	headerPolicy    = "Ratelimit-Policy"
+)
+
 // limits holds token buckets, one for each key and one for each tenant, in
 // this process: with R replicas a caller gets up to R times as much. The buckets
 // unused for longest are forgotten, full.
@@ -47,14 +53,14 @@ func newLimits(cfg Config) *limits {
 // take counts a request against its key and its tenant, and tells the caller
 // in RateLimit headers how much is left (draft-ietf-httpapi-ratelimit-headers)
 // of what is scarcer.
-func (l *limits) take(c echo.Context, who tenant.Caller) error {
-	set := l.keyRate
+func (l *limits) take(c echo.Context, s *state) error {
+	who, set, now := &s.caller, l.keyRate, time.Now()
 	if who.RateLimit != nil {
 		set = *who.RateLimit
 	}
 	key := bucketFor(l.keys, who.KeyID, "key", set)
 	scarce, name := key, "key"
-	ok := key.Allow()
+	ok := key.AllowN(now, 1)
 	policy := key.policy
 	if who.TenantID != uuid.Nil {
 		per := l.tenantRate
@@ -65,19 +71,17 @@ func (l *limits) take(c echo.Context, who tenant.Caller) error {
 		}
 		all := bucketFor(l.tenants, who.TenantID, "tenant", tenant.RateLimit{PerSecond: per, Burst: int(math.Ceil(per))})
 		policy += ", " + all.policy
-		if ok && !all.Allow() {
+		if ok && !all.AllowN(now, 1) {
 			ok = false
 		}
-		if all.Tokens() < key.Tokens() {
+		if all.TokensAt(now) < key.TokensAt(now) {
 			scarce, name = all, "tenant"
 		}
 	}
-	left := int(max(0, scarce.Tokens()))
-	h, s := c.Response().Header(), stateOf(c.Request().Context())
-	s.left = left
-	c.Response().Before(func() { s.quotaHeaders(h) })
-	h.Set("RateLimit-Policy", policy)
-	h.Set("RateLimit", `"`+name+`";r=`+strconv.Itoa(left)+`;t=1`)
+	s.left = int(max(0, scarce.TokensAt(now)))
+	h := c.Response().Header()
+	h[headerPolicy] = []string{policy}
+	h[headerRateLimit] = []string{`"` + name + `";r=` + strconv.Itoa(s.left) + `;t=1`}
 	if ok {
 		return nil
 	}

@@ -18,8 +18,8 @@ type state struct {
 	requestID string
 	traceID   string
 	method    string
-	uri       string // path and query, for links to the next page
-	accept    string // Accept-Language
+	url       *url.URL // for links to the next page
+	accept    string   // Accept-Language
 	operation *operation
 	params    map[string]string // of the path
 	query     url.Values

@@ -60,9 +60,8 @@ func New() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // Format writes id with the prefix p.
 func Format(p Prefix, id uuid.UUID) string {
-	out := make([]byte, 0, len(p)+1+encodedLen)
-	out = append(out, p...)
-	out = append(out, '_')
+	var room [8 + encodedLen]byte // longer prefixes get more
+	out := append(append(room[:0], p...), '_')
 	// 130 bits: two zero bits lead, then the 128 of the UUID.
 	var acc uint32
 	bits := 2
