@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mendian/mendian/api"
-	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
 	"github.com/mendian/mendian/internal/observe"
@@ -316,17 +315,13 @@ func TestRoutes(t *testing.T) {
 // shop shows a page of two stores live, as the server does once WeChat has answered.
 type shop struct {
 	stub
-	merchant authorizer.Merchant
+	merchant uuid.UUID
 	stores   []ledger.Live[ledger.StoreFields]
 }
 
 func (s *shop) ListStores(ctx context.Context, req oapi.ListStoresRequestObject) (oapi.ListStoresResponseObject, error) {
 	NoteMerchant(ctx, *req.Params.MerchantID)
-	out := oapi.StoreList{Data: []oapi.Store{}, Total: new(int64(2))}
-	for _, st := range s.stores {
-		out.Data = append(out.Data, liveToAPI(s.merchant, st))
-	}
-	return oapi.ListStores200JSONResponse{Body: out}, nil
+	return oapi.ListStores200JSONResponse{Body: oapi.StoreList{Data: liveStores(s.merchant, s.stores), Total: new(int64(2))}}, nil
 }
 
 func newShop() *shop {
@@ -338,7 +333,7 @@ func newShop() *shop {
 			Location: &ledger.Location{Latitude: "22.8138", Longitude: "113.6723"}, Categories: []string{"购物", "便利店"}, Upgraded: new(int64(1)),
 		}}
 	}
-	return &shop{merchant: authorizer.Merchant{ID: uuid.New()}, stores: []ledger.Live[ledger.StoreFields]{store("123456"), store("123457")}}
+	return &shop{merchant: uuid.New(), stores: []ledger.Live[ledger.StoreFields]{store("123456"), store("123457")}}
 }
 
 // A sink takes an answer as net/http's writer does, and forgets it.

@@ -49,8 +49,8 @@ func (s *Server) listLiveGoods(ctx context.Context, p oapi.ListGoodsParams) (oap
 		return nil, err
 	}
 	byNumber := p.GoodsID != nil
-	if err := unfiltered(ctx, map[string]bool{"client_reference": p.ClientReference != nil, "updated_after": p.UpdatedAfter != nil,
-		"status": byNumber && p.Status != nil, "cursor": byNumber && p.Cursor != nil}); err != nil {
+	if err := unfiltered(ctx, given{"client_reference", p.ClientReference != nil}, given{"updated_after", p.UpdatedAfter != nil},
+		given{"status", byNumber && p.Status != nil}, given{"cursor", byNumber && p.Cursor != nil}); err != nil {
 		return nil, err
 	}
 	var (
@@ -291,11 +291,11 @@ func liveGoodsToAPI(m authorizer.Merchant, g ledger.Live[ledger.GoodsFields]) oa
 
 func goodsFieldsToAPI(f ledger.GoodsFields) oapi.Goods {
 	out := oapi.Goods{
-		Name: optional(f.Name), CoverMediaID: optional(f.CoverMediaID), CoverImageURL: optional(f.CoverImageURL), Path: optional(f.Path),
-		ThirdPartyAppid: optional(f.ThirdPartyAppid), Origin: oapi.GoodsOrigin(f.Origin()), Pricing: pricingToAPI(f.Pricing()),
+		Name: optional(&f.Name), CoverMediaID: optional(&f.CoverMediaID), CoverImageURL: optional(&f.CoverImageURL), Path: optional(&f.Path),
+		ThirdPartyAppid: optional(&f.ThirdPartyAppid), Origin: oapi.GoodsOrigin(f.Origin()), Pricing: pricingToAPI(f.Pricing()),
 	}
 	if u := f.Upstream; u != nil {
-		out.UpstreamPrice = &oapi.UpstreamPrice{Price: u.Price, Price2: optional(u.Price2)}
+		out.UpstreamPrice = &oapi.UpstreamPrice{Price: u.Price, Price2: optional(&u.Price2)}
 	}
 	return out
 }

@@ -43,8 +43,8 @@ func (s *Server) listLiveLegacyStores(ctx context.Context, p oapi.ListLegacyStor
 	if err != nil {
 		return nil, err
 	}
-	if err := unfiltered(ctx, map[string]bool{"status": p.Status != nil, "client_reference": p.ClientReference != nil, "poi_id": p.PoiID != nil,
-		"updated_after": p.UpdatedAfter != nil}); err != nil {
+	if err := unfiltered(ctx, given{"status", p.Status != nil}, given{"client_reference", p.ClientReference != nil}, given{"poi_id", p.PoiID != nil},
+		given{"updated_after", p.UpdatedAfter != nil}); err != nil {
 		return nil, err
 	}
 	if err := s.Authorizer.Check(m, wechat.GetPoiList); err != nil {
@@ -201,10 +201,10 @@ var upgradeStatuses = []oapi.LegacyUpgradeStatus{"pending", "failed", "running",
 
 func legacyFieldsToAPI(f ledger.LegacyFields) oapi.LegacyStore {
 	out := oapi.LegacyStore{
-		Sid: optional(f.Sid), BusinessName: optional(f.BusinessName), BranchName: optional(f.BranchName), Province: optional(f.Province), City: optional(f.City),
-		District: optional(f.District), Address: optional(f.Address), Phone: optional(f.Phone), CategoryPath: append([]string{}, f.CategoryPath...),
-		Photos: append([]string{}, f.Photos...), Recommendation: optional(f.Recommendation), Special: optional(f.Special), Introduction: optional(f.Introduction),
-		BusinessHoursText: optional(f.BusinessHoursText), BusinessHours: hoursToAPI(f.BusinessHoursText), UpdateInReview: f.UpdateInReview,
+		Sid: optional(&f.Sid), BusinessName: optional(&f.BusinessName), BranchName: optional(&f.BranchName), Province: optional(&f.Province), City: optional(&f.City),
+		District: optional(&f.District), Address: optional(&f.Address), Phone: optional(&f.Phone), CategoryPath: orEmpty(f.CategoryPath),
+		Photos: orEmpty(f.Photos), Recommendation: optional(&f.Recommendation), Special: optional(&f.Special), Introduction: optional(&f.Introduction),
+		BusinessHoursText: optional(&f.BusinessHoursText), BusinessHours: hoursToAPI(f.BusinessHoursText), UpdateInReview: f.UpdateInReview,
 	}
 	if n := f.OffsetType; n >= 1 && n <= len(coordinateSystems) {
 		out.CoordinateSystem = new(string(coordinateSystems[n-1]))
@@ -216,7 +216,7 @@ func legacyFieldsToAPI(f ledger.LegacyFields) oapi.LegacyStore {
 		out.AveragePrice = new(int32(f.AveragePrice)) // #nosec G115 -- yuan
 	}
 	if u := f.Upgrade; u != nil && u.Status >= 0 && u.Status < len(upgradeStatuses) {
-		out.Upgrade = &oapi.LegacyUpgrade{Status: upgradeStatuses[u.Status], Comment: optional(u.Comment), MapPoiID: optional(u.MapPoiID)}
+		out.Upgrade = &oapi.LegacyUpgrade{Status: upgradeStatuses[u.Status], Comment: optional(&u.Comment), MapPoiID: optional(&u.MapPoiID)}
 	}
 	return out
 }
@@ -237,7 +237,7 @@ func liveLegacyToAPI(m authorizer.Merchant, st ledger.Live[ledger.LegacyFields])
 	out := legacyFieldsToAPI(st.Known)
 	out.ID = idPointer(typeid.LegacyStore, st.ID)
 	out.MerchantID = typeid.Format(typeid.Merchant, m.ID)
-	out.PoiID, out.Status = optional(st.Number), oapi.LegacyStoreStatus(st.Status)
+	out.PoiID, out.Status = optional(&st.Number), oapi.LegacyStoreStatus(st.Status)
 	out.SyncedAt = new(time.Now().UTC())
 	return out
 }

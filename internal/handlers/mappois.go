@@ -54,8 +54,8 @@ func (s *Server) searchMap(ctx context.Context, p oapi.ListMapPOIsParams) (oapi.
 	if strings.TrimSpace(*p.Keyword) == "" {
 		return out, badParameter(stateOf(ctx), "keyword", ruleBlank, "")
 	}
-	if err := unfiltered(ctx, map[string]bool{"status": p.Status != nil, "client_reference": p.ClientReference != nil, "base_id": p.BaseID != nil,
-		"map_poi_id": p.MapPoiID != nil, "updated_after": p.UpdatedAfter != nil, "limit": p.Limit != nil, "cursor": p.Cursor != nil}); err != nil {
+	if err := unfiltered(ctx, given{"status", p.Status != nil}, given{"client_reference", p.ClientReference != nil}, given{"base_id", p.BaseID != nil},
+		given{"map_poi_id", p.MapPoiID != nil}, given{"updated_after", p.UpdatedAfter != nil}, given{"limit", p.Limit != nil}, given{"cursor", p.Cursor != nil}); err != nil {
 		return out, err
 	}
 	m, err := s.actingOn(ctx, p.MerchantID, wechat.SearchMapPOI)
@@ -68,8 +68,8 @@ func (s *Server) searchMap(ctx context.Context, p oapi.ListMapPOIsParams) (oapi.
 		return out, err
 	}
 	for _, place := range reply.Data.Item {
-		item := oapi.MapPOISearchItem{MapPoiID: string(place.SosomapPoiUID), Name: place.BranchName, Address: place.Address, Phones: append([]string{}, place.Telephone...),
-			CategoryPath: append([]string{}, place.Category...), Photos: append([]string{}, place.PicURLs...), CardIds: append([]string{}, place.CardIDList...),
+		item := oapi.MapPOISearchItem{MapPoiID: string(place.SosomapPoiUID), Name: place.BranchName, Address: place.Address, Phones: orEmpty(place.Telephone),
+			CategoryPath: orEmpty(place.Category), Photos: orEmpty(place.PicURLs), CardIds: orEmpty(place.CardIDList),
 			DataSupply: new(int32(place.DataSupply))}
 		if place.Latitude != "" && place.Longitude != "" {
 			item.Location = &oapi.Location{Latitude: string(place.Latitude), Longitude: string(place.Longitude)}
@@ -159,7 +159,7 @@ func mapPOIToAPI(r ledger.MapPOI) oapi.MapPOI {
 		PreviousID: idPointer(typeid.MapPOI, r.PreviousID), BaseID: r.WechatID, RichID: f.RichID, MapPoiID: r.MapPoiID,
 		Name: f.Name, Location: locationToAPI(f.Location), CoordinateSystem: oapi.CoordinateSystem(f.CoordinateSystem), MarsLocation: locationToAPI(f.MarsLocation),
 		Province: f.Province, City: f.City, District: f.District, DistrictID: f.DistrictID, Address: f.Address,
-		CategoryPath: append([]string{}, f.CategoryPath...), Phones: append([]string{}, f.Phones...), PhotoURL: f.PhotoURL, LicenseURL: f.LicenseURL,
+		CategoryPath: orEmpty(f.CategoryPath), Phones: orEmpty(f.Phones), PhotoURL: f.PhotoURL, LicenseURL: f.LicenseURL,
 		Introduction: f.Introduction, LegacyPoiID: f.LegacyPoiID, Status: oapi.MapPOIStatus(r.Status), Remark: f.Remark,
 		Operation: openOperation(r.Operation), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}

@@ -33,7 +33,7 @@ func (s *Server) GetMe(ctx context.Context, _ oapi.GetMeRequestObject) (oapi.Get
 			if err != nil {
 				return nil, err
 			}
-			list[i] = oapi.MeMerchant{ID: typeid.Format(typeid.Merchant, id), Appid: m.AppID, Nickname: optional(m.Nickname), Status: merchantStatus(m)}
+			list[i] = oapi.MeMerchant{ID: typeid.Format(typeid.Merchant, id), Appid: m.AppID, Nickname: optional(&m.Nickname), Status: merchantStatus(m)}
 		}
 		me.Merchants = &list
 	}

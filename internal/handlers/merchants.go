@@ -188,8 +188,8 @@ func (s *Server) viewMerchant(ctx context.Context, tenantID, id uuid.UUID) (oapi
 func merchantToAPI(v authorizer.View) (oapi.Merchant, error) {
 	c := v.Capabilities()
 	out := oapi.Merchant{
-		ID: typeid.Format(typeid.Merchant, v.ID), Appid: v.AppID, UserName: optional(v.UserName), Nickname: optional(v.Nickname),
-		PrincipalName: optional(v.PrincipalName), HeadImageURL: optional(v.HeadImageURL),
+		ID: typeid.Format(typeid.Merchant, v.ID), Appid: v.AppID, UserName: optional(&v.UserName), Nickname: optional(&v.Nickname),
+		PrincipalName: optional(&v.PrincipalName), HeadImageURL: optional(&v.HeadImageURL),
 		AccountType: oapi.AccountType(v.ShownAccountType()), AccountStatus: oapi.AccountStatus(v.AccountStatusName()), Verified: v.Verified,
 		ClientReference: v.ClientReference, Metadata: oapi.Metadata{}, Status: merchantStatus(v.Merchant),
 		PermissionSets: make([]oapi.PermissionSet, len(v.PermissionSets)),

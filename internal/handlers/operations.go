@@ -169,7 +169,7 @@ func errorToAPI(ctx context.Context, p *problem.Error) *oapi.OperationError {
 		out.Errors = append(out.Errors, oapi.ProblemField{Pointer: f.Pointer, Code: f.Code, Detail: f.Detail})
 	}
 	if u := p.Upstream; u != nil {
-		out.Upstream = &oapi.ProblemUpstream{System: "wechat", Endpoint: u.Endpoint, Errcode: u.Errcode, Errmsg: u.Errmsg, Rid: optional(u.RID)}
+		out.Upstream = &oapi.ProblemUpstream{System: "wechat", Endpoint: u.Endpoint, Errcode: u.Errcode, Errmsg: u.Errmsg, Rid: optional(&u.RID)}
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func (s *Server) actingOn(ctx context.Context, header *string, e *wechat.Endpoin
 }
 
 func districtToAPI(d reference.District) oapi.District {
-	out := oapi.District{ID: d.ID, FullName: d.FullName, Level: districtLevels[d.Level-1], Name: optional(d.Name), ParentID: optional(d.ParentID)}
+	out := oapi.District{ID: d.ID, FullName: d.FullName, Level: districtLevels[d.Level-1], Name: optional(&d.Name), ParentID: optional(&d.ParentID)}
 	if d.Pinyin != nil {
 		out.Pinyin = &d.Pinyin
 	}
@@ -116,7 +116,7 @@ func (s *Server) ListCategories(ctx context.Context, req oapi.ListCategoriesRequ
 		if p.ParentID != nil && c.ParentID != *p.ParentID || p.Level != nil && c.Level != int(*p.Level) || p.Sensitive != nil && c.Sensitive != *p.Sensitive {
 			continue
 		}
-		row := oapi.Category{ID: optional(c.ID), Name: c.Name, Path: append([]string{}, c.Path...), Level: int32(c.Level), ParentID: optional(c.ParentID), ChildrenIds: append([]string{}, c.Children...),
+		row := oapi.Category{ID: optional(&c.ID), Name: c.Name, Path: orEmpty(c.Path), Level: int32(c.Level), ParentID: optional(&c.ParentID), ChildrenIds: orEmpty(c.Children),
 			Sensitive: c.Sensitive, RequiredCertificates: append([][]string{}, c.RequiredCertificates...), Scene: c.Scene}
 		out.Data = append(out.Data, row)
 	}

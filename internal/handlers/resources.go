@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -61,16 +61,24 @@ func livePage[T any](s *Server, m authorizer.Merchant, operation string, cursor 
 	return rows, total, nil, nil
 }
 
+// given is a filter of a list, and whether the request has it.
+type given struct {
+	name string
+	is   bool
+}
+
 // unfiltered refuses filters of a live list.
-func unfiltered(ctx context.Context, given map[string]bool) error {
-	maps.DeleteFunc(given, func(_ string, is bool) bool { return !is })
-	if len(given) == 0 {
+func unfiltered(ctx context.Context, filters ...given) error {
+	var broken []problem.Field
+	for _, f := range filters {
+		if f.is {
+			broken = append(broken, field(stateOf(ctx), f.name, ruleLiveFilter, ""))
+		}
+	}
+	if broken == nil {
 		return nil
 	}
-	var broken []problem.Field
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		broken = append(broken, field(stateOf(ctx), name, ruleLiveFilter, ""))
-	}
+	slices.SortFunc(broken, func(a, b problem.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
 	return problem.Of(problem.CodeInvalidParameter).WithFields(broken...)
 }
 

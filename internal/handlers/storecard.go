@@ -20,7 +20,7 @@ func (s *Server) GetStoreCard(ctx context.Context, req oapi.GetStoreCardRequestO
 	if err != nil {
 		return nil, err
 	}
-	return oapi.GetStoreCard200JSONResponse{Body: oapi.StoreCard{CardID: optional(card), Operation: openOperation(st.Operation)}}, nil
+	return oapi.GetStoreCard200JSONResponse{Body: oapi.StoreCard{CardID: optional(&card), Operation: openOperation(st.Operation)}}, nil
 }
 
 // SetStoreCard implements PUT /v1/stores/{id}/card.
@@ -51,5 +51,5 @@ func (s *Server) SetStoreCard(ctx context.Context, req oapi.SetStoreCardRequestO
 	}
 	return oapi.SetStoreCard202JSONResponse{Body: body, Headers: oapi.SetStoreCard202ResponseHeaders{
 		ETag: recordETag(st), IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done),
-		Location: new("/v1/stores/" + *storeToAPI(st).ID + "/card"), Link: statusLink(body.Operation, nil)}}, nil
+		Location: new("/v1/stores/" + *storeToAPI(&st).ID + "/card"), Link: statusLink(body.Operation, nil)}}, nil
 }

@@ -240,9 +240,9 @@ func migrationItemToAPI(ctx context.Context, m migration.Migration, row dbsqlc.S
 	it, d, deletes, err := m.View(row)
 	out := oapi.StoreMigrationItem{
 		LegacyPoiID: row.PoiID, LegacyStoreID: idPointer(typeid.LegacyStore, row.LegacyStoreID), Name: row.Name, Status: oapi.StoreMigrationItemStatus(row.Status),
-		BlockedBy: []oapi.StoreMigrationBlock{}, Action: row.Action, Deletes: deletes, MapPoiID: optional(d.MapPoiID), CredentialNumber: optional(d.CredentialNumber),
-		CompanyName: optional(d.CompanyName), QualificationMediaIds: append([]string{}, d.QualificationMediaIDs...), CardID: optional(d.CardID),
-		Photos: append([]string{}, d.Photos...), ContactPhone: optional(d.ContactPhone), BusinessHours: hoursToAPI(d.BusinessHours), Attempt: row.Attempt,
+		BlockedBy: []oapi.StoreMigrationBlock{}, Action: row.Action, Deletes: deletes, MapPoiID: optional(&d.MapPoiID), CredentialNumber: optional(&d.CredentialNumber),
+		CompanyName: optional(&d.CompanyName), QualificationMediaIds: orEmpty(d.QualificationMediaIDs), CardID: optional(&d.CardID),
+		Photos: orEmpty(d.Photos), ContactPhone: optional(&d.ContactPhone), BusinessHours: hoursToAPI(d.BusinessHours), Attempt: row.Attempt,
 		StoreID: idPointer(typeid.Store, row.StoreID), OperationID: idPointer(typeid.Operation, row.OperationID), AuditID: idPointer(typeid.Audit, row.AuditID),
 		SubmittedAt: utc(row.SubmittedAt), UpdatedAt: row.UpdatedAt.UTC(),
 	}
@@ -250,7 +250,7 @@ func migrationItemToAPI(ctx context.Context, m migration.Migration, row dbsqlc.S
 		out.BlockedBy = append(out.BlockedBy, oapi.StoreMigrationBlock(b))
 	}
 	if u := it.Shown; u.List != "" && u.Upgrade >= 0 && u.Upgrade < len(upgradeStatuses) {
-		out.Upgrade = &oapi.LegacyUpgrade{Status: upgradeStatuses[u.Upgrade], Comment: optional(u.Comment), MapPoiID: optional(u.MapPoiID)}
+		out.Upgrade = &oapi.LegacyUpgrade{Status: upgradeStatuses[u.Upgrade], Comment: optional(&u.Comment), MapPoiID: optional(&u.MapPoiID)}
 	}
 	if p := migration.Problem(row.Error); p != nil {
 		out.Error = errorToAPI(ctx, p)

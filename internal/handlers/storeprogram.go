@@ -168,9 +168,9 @@ func programToAPI(r ledger.StoreProgram) oapi.StoreProgram {
 	f := r.Known
 	out := oapi.StoreProgram{
 		ID: typeid.Format(typeid.StoreProgram, r.ID), MerchantID: typeid.Format(typeid.Merchant, r.MerchantID),
-		PrimaryCategoryID: optional(f.PrimaryCategoryID), SecondaryCategoryID: optional(f.SecondaryCategoryID), Nickname: optional(f.Nickname),
-		Introduction: optional(f.Introduction), HeadImageMediaID: optional(f.HeadImageMediaID), QualificationMediaIds: append([]string{}, f.QualificationMediaIDs...),
-		OrganizationCodeMediaID: f.OrganizationCodeMediaID, OtherFileMediaIds: append([]string{}, f.OtherFileMediaIDs...),
+		PrimaryCategoryID: optional(&f.PrimaryCategoryID), SecondaryCategoryID: optional(&f.SecondaryCategoryID), Nickname: optional(&f.Nickname),
+		Introduction: optional(&f.Introduction), HeadImageMediaID: optional(&f.HeadImageMediaID), QualificationMediaIds: orEmpty(f.QualificationMediaIDs),
+		OrganizationCodeMediaID: f.OrganizationCodeMediaID, OtherFileMediaIds: orEmpty(f.OtherFileMediaIDs),
 		Status: oapi.StoreProgramStatus(r.Status), UpstreamStatus: r.UpstreamStatus, Operation: openOperation(r.Operation),
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), SyncedAt: utc(r.SyncedAt),
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/handlers/oapi"
 	"github.com/mendian/mendian/internal/ledger"
@@ -32,8 +34,8 @@ func (s *Server) ListStores(ctx context.Context, req oapi.ListStoresRequestObjec
 	if m != nil {
 		out.SyncedAt = m.SyncedAt("store")
 	}
-	for _, row := range rows {
-		out.Data = append(out.Data, storeToAPI(row))
+	for i := range rows {
+		out.Data = append(out.Data, storeToAPI(&rows[i]))
 	}
 	return oapi.ListStores200JSONResponse{Body: out, Headers: oapi.ListStores200ResponseHeaders{Link: NextLink(ctx, out.NextCursor)}}, nil
 }
@@ -43,8 +45,8 @@ func (s *Server) listLiveStores(ctx context.Context, p oapi.ListStoresParams) (o
 	if err != nil {
 		return nil, err
 	}
-	if err := unfiltered(ctx, map[string]bool{"status": p.Status != nil, "client_reference": p.ClientReference != nil,
-		"poi_id": p.PoiID != nil, "map_poi_id": p.MapPoiID != nil, "updated_after": p.UpdatedAfter != nil}); err != nil {
+	if err := unfiltered(ctx, given{"status", p.Status != nil}, given{"client_reference", p.ClientReference != nil},
+		given{"poi_id", p.PoiID != nil}, given{"map_poi_id", p.MapPoiID != nil}, given{"updated_after", p.UpdatedAfter != nil}); err != nil {
 		return nil, err
 	}
 	if err := s.Authorizer.Check(m, wechat.GetStoreList); err != nil {
@@ -56,10 +58,7 @@ func (s *Server) listLiveStores(ctx context.Context, p oapi.ListStoresParams) (o
 	if err != nil {
 		return nil, err
 	}
-	out := oapi.StoreList{Data: []oapi.Store{}, SyncedAt: m.SyncedAt("store"), Total: new(int64(total)), HasMore: next != nil, NextCursor: next}
-	for _, st := range stores {
-		out.Data = append(out.Data, liveToAPI(m, st))
-	}
+	out := oapi.StoreList{Data: liveStores(m.ID, stores), SyncedAt: m.SyncedAt("store"), Total: new(int64(total)), HasMore: next != nil, NextCursor: next}
 	return oapi.ListStores200JSONResponse{Body: out, Headers: oapi.ListStores200ResponseHeaders{Link: NextLink(ctx, out.NextCursor)}}, nil
 }
 
@@ -88,7 +87,7 @@ func (s *Server) CreateStore(ctx context.Context, req oapi.CreateStoreRequestObj
 	if err != nil {
 		return nil, err
 	}
-	body := storeToAPI(st)
+	body := storeToAPI(&st)
 	return oapi.CreateStore202JSONResponse{Body: body, Headers: oapi.CreateStore202ResponseHeaders{
 		ETag: recordETag(st), IdempotencyReplayed: replayed(done.Replayed), Location: new("/v1/stores/" + *body.ID),
 		Link: statusLink(body.Operation, body.Audit), OperationID: operationID(done)}}, nil
@@ -110,7 +109,7 @@ func (s *Server) GetStore(ctx context.Context, req oapi.GetStoreRequestObject) (
 	if NotModified(req.Params.IfNoneMatch, *etag) {
 		return oapi.GetStore304Response{Headers: oapi.NotModifiedResponseHeaders{ETag: etag}}, nil
 	}
-	return oapi.GetStore200JSONResponse{Body: storeToAPI(*st), Headers: oapi.GetStore200ResponseHeaders{ETag: etag}}, nil
+	return oapi.GetStore200JSONResponse{Body: storeToAPI(st), Headers: oapi.GetStore200ResponseHeaders{ETag: etag}}, nil
 }
 
 // getLiveStore shows WeChat's view, on top of what only we know.
@@ -122,9 +121,9 @@ func (s *Server) getLiveStore(ctx context.Context, m authorizer.Merchant, poi st
 	if err != nil {
 		return nil, err
 	}
-	body := liveToAPI(m, st)
+	body := liveStores(m.ID, []ledger.Live[ledger.StoreFields]{st})[0]
 	if ours != nil {
-		own := storeToAPI(*ours)
+		own := storeToAPI(ours)
 		body.Audit, body.Operation, body.MapPoiID, body.ClientReference, body.PreviousID = own.Audit, own.Operation, own.MapPoiID, own.ClientReference, own.PreviousID
 		body.LegacyPoiID, body.Upgraded, body.CreatedAt, body.UpdatedAt, body.CardID, body.ID = own.LegacyPoiID, own.Upgraded, own.CreatedAt, own.UpdatedAt, own.CardID, own.ID
 	}
@@ -157,7 +156,7 @@ func (s *Server) UpdateStore(ctx context.Context, req oapi.UpdateStoreRequestObj
 	if err != nil {
 		return nil, err
 	}
-	body := storeToAPI(st)
+	body := storeToAPI(&st)
 	if !reviewed(st, done) {
 		return oapi.UpdateStore200JSONResponse{Body: body, Headers: oapi.UpdateStore200ResponseHeaders{
 			ETag: recordETag(st), IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done)}}, nil
@@ -177,7 +176,7 @@ func (s *Server) DeleteStore(ctx context.Context, req oapi.DeleteStoreRequestObj
 	if done.Operation.State == "succeeded" {
 		return oapi.DeleteStore204Response{Headers: oapi.DeleteStore204ResponseHeaders{IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done)}}, nil
 	}
-	body := storeToAPI(st)
+	body := storeToAPI(&st)
 	return oapi.DeleteStore202JSONResponse{Body: body, Headers: oapi.DeleteStore202ResponseHeaders{
 		IdempotencyReplayed: replayed(done.Replayed), OperationID: operationID(done), Location: new("/v1/stores/" + *body.ID), Link: statusLink(body.Operation, body.Audit)}}, nil
 }
@@ -198,18 +197,18 @@ func hoursToAPI(text string) *oapi.StoreHours {
 	return &oapi.StoreHours{Open: open, Close: closed}
 }
 
-func fieldsToAPI(f ledger.StoreFields) oapi.Store {
+func fieldsToAPI(f *ledger.StoreFields) oapi.Store {
 	out := oapi.Store{
-		ContactPhone: optional(f.ContactPhone), BusinessHoursText: optional(f.BusinessHoursText), BusinessHours: hoursToAPI(f.BusinessHoursText),
-		Photos: append([]string{}, f.Photos...), CardID: f.CardID, CredentialNumber: optional(f.CredentialNumber), CompanyName: optional(f.CompanyName),
-		QualificationMediaIds: append([]string{}, f.QualificationMediaIDs...), LegacyPoiID: f.LegacyPoiID,
+		ContactPhone: optional(&f.ContactPhone), BusinessHoursText: optional(&f.BusinessHoursText), BusinessHours: hoursToAPI(f.BusinessHoursText),
+		Photos: orEmpty(f.Photos), CardID: f.CardID, CredentialNumber: optional(&f.CredentialNumber), CompanyName: optional(&f.CompanyName),
+		QualificationMediaIds: orEmpty(f.QualificationMediaIDs), LegacyPoiID: f.LegacyPoiID,
 		Name: f.Name, Address: f.Address, Province: f.Province, City: f.City, District: f.District,
 	}
 	if f.Location != nil {
 		out.Location = &oapi.Location{Latitude: f.Location.Latitude, Longitude: f.Location.Longitude}
 	}
 	if f.Name != nil {
-		out.Categories = new(append([]string{}, f.Categories...))
+		out.Categories = new(orEmpty(f.Categories))
 	}
 	if f.Upgraded != nil {
 		out.Upgraded = new(int32(*f.Upgraded))
@@ -217,8 +216,8 @@ func fieldsToAPI(f ledger.StoreFields) oapi.Store {
 	return out
 }
 
-func storeToAPI(s ledger.Store) oapi.Store {
-	out := fieldsToAPI(s.Known)
+func storeToAPI(s *ledger.Store) oapi.Store {
+	out := fieldsToAPI(&s.Known)
 	out.ID = new(typeid.Format(typeid.Store, s.ID))
 	out.MerchantID = typeid.Format(typeid.Merchant, s.MerchantID)
 	out.ClientReference, out.PoiID, out.MapPoiID = s.ClientReference, s.WechatID, s.MapPoiID
@@ -230,12 +229,18 @@ func storeToAPI(s ledger.Store) oapi.Store {
 	return out
 }
 
-func liveToAPI(m authorizer.Merchant, st ledger.Live[ledger.StoreFields]) oapi.Store {
-	out := fieldsToAPI(st.Known)
-	out.ID = idPointer(typeid.Store, st.ID)
-	out.MerchantID = typeid.Format(typeid.Merchant, m.ID)
-	out.PoiID, out.UpstreamStatus = &st.Number, new(int32(st.Upstream))
-	out.Status = oapi.StoreStatus(st.Status)
-	out.SyncedAt = new(time.Now().UTC())
+// liveStores are a merchant's stores as WeChat has just shown them.
+func liveStores(merchant uuid.UUID, shown []ledger.Live[ledger.StoreFields]) []oapi.Store {
+	out := make([]oapi.Store, len(shown))
+	id, now := typeid.Format(typeid.Merchant, merchant), time.Now().UTC()
+	for i := range shown {
+		st := &shown[i]
+		out[i] = fieldsToAPI(&st.Known)
+		out[i].ID = idPointer(typeid.Store, st.ID)
+		out[i].MerchantID = id
+		out[i].PoiID, out[i].UpstreamStatus = &st.Number, new(int32(st.Upstream))
+		out[i].Status = oapi.StoreStatus(st.Status)
+		out[i].SyncedAt = &now
+	}
 	return out
 }

@@ -146,11 +146,19 @@ func valueOf[T any](p *T) (v T) {
 	return v
 }
 
-func optional(s string) *string {
-	if s == "" {
+func optional(s *string) *string {
+	if *s == "" {
 		return nil
 	}
-	return &s
+	return s
+}
+
+// orEmpty is list as JSON shows one of nothing: [] and not null.
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
 }
 
 func replayed(b bool) *string {
