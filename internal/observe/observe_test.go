@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -142,6 +143,23 @@ func get(t *testing.T, h http.Handler, path string, want int) string {
 	return w.Body.String()
 }
 
+// BenchmarkLine is one line of the kind that each request writes.
+func BenchmarkLine(b *testing.B) {
+	log, err := NewLogger(io.Discard, "info")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
+		line.AddAttrs(slog.String("request_id", "req_01jd7k4b2tf8b5x6q0y3z8d4ef"), slog.String("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+			slog.String("method", "GET"), slog.String("route", "/v1/stores"), slog.Int("status", 200), slog.Float64("duration_ms", 1.234),
+			slog.String("client_ip", "192.0.2.1"), slog.String("tenant_id", "ten_01jd7jx5p0f3e4d5c6b7a8n9mp"),
+			slog.String("merchant_id", "mch_01jd7k3v9wf4x8s2m6q0r5t1ya"), slog.String("key_id", "key_01jd7jz0m1f2c3d4e5f6g7h8jk"))
+		_ = log.Handler().Handle(b.Context(), line)
+	}
+}
+
 func BenchmarkScrubClean(b *testing.B) {
 	for b.Loop() {
 		Scrub("/v1/stores/:id answered by op_01jd7k4b2tf8b5x6q0y3z8d4ef for mch_01jd7k3v9wf4x8s2m6q0r5t1ya in 3 ms")
@@ -150,7 +168,7 @@ func BenchmarkScrubClean(b *testing.B) {
 
 // What the expressions find, the cheap test finds too.
 func FuzzScrub(f *testing.F) {
-	for _, s := range []string{"access_token=x", "Ticket: y", "eyJhbGciOi.x.y", "App Secret"} {
+	for _, s := range []string{"access_token=x", "Ticket: y", "eyJhbGciOi.x.y", "App Secret", "PASSWORD=x", "AES_KEY=x", "\u017fecret=x", "encoding_aes\u212aey=x", "Authorization: x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
