@@ -64,7 +64,9 @@ WeChat is waited for and committed. A second SIGTERM ends at once; nothing is lo
 			if err != nil {
 				return err
 			}
-			log, err := observe.NewLogger(os.Stderr, cfg.LogLevel)
+			lines := observe.NewLines(os.Stderr)
+			defer lines.Flush()
+			log, err := observe.NewLogger(lines, cfg.LogLevel)
 			if err != nil {
 				return err
 			}

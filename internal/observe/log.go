@@ -21,15 +21,22 @@ func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
 	}
-	return slog.New(scrubbing{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})}), nil
+	lines, _ := w.(*Lines)
+	return slog.New(scrubbing{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}), lines}), nil
 }
 
 // scrubbing takes secrets out of what it hands on. It does what a ReplaceAttr
 // would, which slog calls with every attribute after making a value of it, the
 // time and the level too; nearly all lines are handed on as they are.
-type scrubbing struct{ slog.Handler }
+type scrubbing struct {
+	slog.Handler
+	lines *Lines // that the handler writes to, if any
+}
 
 func (h scrubbing) Handle(ctx context.Context, r slog.Record) error {
+	if h.lines != nil && r.Level >= slog.LevelWarn {
+		defer h.lines.Flush()
+	}
 	clean := !suspicious(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		clean = clean && plain(a.Value)
@@ -47,9 +54,9 @@ func (h scrubbing) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h scrubbing) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return scrubbing{h.Handler.WithAttrs(scrubAttrs(attrs))}
+	return scrubbing{h.Handler.WithAttrs(scrubAttrs(attrs)), h.lines}
 }
 
 func (h scrubbing) WithGroup(name string) slog.Handler {
-	return scrubbing{h.Handler.WithGroup(name)}
+	return scrubbing{h.Handler.WithGroup(name), h.lines}
 }
