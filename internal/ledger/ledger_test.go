@@ -362,7 +362,7 @@ func TestOneOpenWriteOfAKind(t *testing.T) {
 	if got := b.texts(t, `SELECT count(*)::text FROM resources`); got != "1" {
 		t.Errorf("%s stores", got)
 	}
-	b.texts(t, `UPDATE operations SET state = 'failed' RETURNING state`)
+	b.texts(t, `UPDATE operations SET state = 'failed', finished_at = now() RETURNING state`)
 	if _, err := b.ledgers[0].begin(t.Context(), b.write("there")); err != nil {
 		t.Errorf("after its end: %v", err)
 	}

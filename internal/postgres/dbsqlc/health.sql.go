@@ -32,7 +32,7 @@ SELECT
     coalesce((SELECT min(x.received_at) FROM event_inbox x WHERE x.tenant_id = $1 AND x.state IN ('new', 'unmatched')), 'epoch')::timestamptz AS inbox_oldest_at,
     (SELECT count(*) FROM operations x WHERE x.tenant_id = $1 AND x.state = 'executing') AS operations_executing,
     (SELECT count(*) FROM operations x WHERE x.tenant_id = $1 AND x.state = 'reconciling') AS operations_reconciling,
-    (SELECT count(*) FROM operations x WHERE x.tenant_id = $1 AND x.state = 'needs_attention') AS operations_attention
+    (SELECT count(*) FROM operations x WHERE x.tenant_id = $1 AND x.finished_at IS NULL AND x.state = 'needs_attention') AS operations_attention
 `
 
 type TenantHealthParams struct {

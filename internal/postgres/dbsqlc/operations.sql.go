@@ -426,7 +426,7 @@ func (q *Queries) OperationList(ctx context.Context, db DBTX, arg OperationListP
 
 const OperationOpenOf = `-- name: OperationOpenOf :many
 SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key, request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, check_n, next_check_at, absent_since, result, error, candidates, created_at, updated_at, finished_at FROM operations
-WHERE tenant_id = $1 AND merchant_id = $2 AND kind = $3 AND state IN ('executing', 'reconciling', 'needs_attention')
+WHERE tenant_id = $1 AND merchant_id = $2 AND kind = $3 AND finished_at IS NULL AND state IN ('executing', 'reconciling', 'needs_attention')
 ORDER BY id LIMIT 100
 `
 

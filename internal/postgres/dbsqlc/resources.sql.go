@@ -399,7 +399,7 @@ const ResourceDiscover = `-- name: ResourceDiscover :one
 INSERT INTO resources (tenant_id, id, merchant_id, type, wechat_id, fields, status, upstream_status, origin, content_sha256, synced_at)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'discovered', $9, now()
 WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.tenant_id = $1 AND o.merchant_id = $3
-    AND o.kind = $10 AND o.state IN ('executing', 'reconciling', 'needs_attention'))
+    AND o.kind = $10 AND o.finished_at IS NULL AND o.state IN ('executing', 'reconciling', 'needs_attention'))
 ON CONFLICT (tenant_id, merchant_id, type, wechat_id) DO NOTHING
 RETURNING id
 `
@@ -478,8 +478,8 @@ func (q *Queries) ResourceGet(ctx context.Context, db DBTX, arg ResourceGetParam
 const ResourceInsert = `-- name: ResourceInsert :exec
 INSERT INTO resources (tenant_id, id, merchant_id, type, map_poi_id, client_reference, previous_id, fields, status, audit_id, operation_id)
 VALUES ($1, $2, $3, $4, $5, $6,
-    (SELECT r.id FROM resources r WHERE r.tenant_id = $1 AND r.merchant_id = $3 AND r.type = $4
-        AND r.client_reference = $6 AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired') ORDER BY r.id DESC LIMIT 1),
+    (SELECT (array_agg(r.id ORDER BY r.id DESC))[1] FROM resources r WHERE r.tenant_id = $1 AND r.merchant_id = $3 AND r.type = $4
+        AND r.client_reference = $6 AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired')),
     $7, 'submitting', $8, $9)
 `
 

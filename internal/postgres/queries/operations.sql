@@ -99,7 +99,7 @@ SELECT * FROM operation_attempts WHERE tenant_id = @tenant_id AND operation_id =
 -- nobody knows yet.
 -- name: OperationOpenOf :many
 SELECT * FROM operations
-WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND state IN ('executing', 'reconciling', 'needs_attention')
+WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND kind = @kind AND finished_at IS NULL AND state IN ('executing', 'reconciling', 'needs_attention')
 ORDER BY id LIMIT 100;
 
 -- name: WechatIDRecord :exec

@@ -3,8 +3,8 @@
 -- name: ResourceInsert :exec
 INSERT INTO resources (tenant_id, id, merchant_id, type, map_poi_id, client_reference, previous_id, fields, status, audit_id, operation_id)
 VALUES (@tenant_id, @id, @merchant_id, @type, @map_poi_id, @client_reference,
-    (SELECT r.id FROM resources r WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type
-        AND r.client_reference = @client_reference AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired') ORDER BY r.id DESC LIMIT 1),
+    (SELECT (array_agg(r.id ORDER BY r.id DESC))[1] FROM resources r WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type
+        AND r.client_reference = @client_reference AND r.status IN ('failed', 'rejected', 'rejected_by_admin', 'expired')),
     @fields, 'submitting', @audit_id, @operation_id);
 
 -- ResourceSettle moves what a creation made to what came of it. A number that
@@ -133,7 +133,7 @@ WHERE tenant_id = @tenant_id AND id = @id AND updated_at = @seen;
 INSERT INTO resources (tenant_id, id, merchant_id, type, wechat_id, fields, status, upstream_status, origin, content_sha256, synced_at)
 SELECT @tenant_id, @id, @merchant_id, @type, @wechat_id, @fields, @status, @upstream_status, 'discovered', @content_sha256, now()
 WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.tenant_id = @tenant_id AND o.merchant_id = @merchant_id
-    AND o.kind = @creation AND o.state IN ('executing', 'reconciling', 'needs_attention'))
+    AND o.kind = @creation AND o.finished_at IS NULL AND o.state IN ('executing', 'reconciling', 'needs_attention'))
 ON CONFLICT (tenant_id, merchant_id, type, wechat_id) DO NOTHING
 RETURNING id;
 
