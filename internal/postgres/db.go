@@ -68,6 +68,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	params["statement_timeout"] = "5000"
 	params["lock_timeout"] = "2000"
 	params["idle_in_transaction_session_timeout"] = "10000"
+	params["jit"] = "off"
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.Tracer = tripCounter{}
 	cfg.AfterConnect = ourTypes
