@@ -244,6 +244,45 @@ func (w *world) seedMerchants(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("authorizer_tokens: %w", err)
 	}
+	if err := w.seedHistory(ctx, conn); err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
 	_, err = conn.Exec(ctx, "VACUUM ANALYZE")
+	return err
+}
+
+// seedHistory makes goods that were created, audited and settled long ago, by
+// as many writes as a platform in use has behind it. Postgres plans by what its
+// tables hold: what it plans while they are empty it looks at again a minute
+// later, which is longer than a load lasts.
+func (w *world) seedHistory(ctx context.Context, conn *pgx.Conn) error {
+	const most, each = 20_000, 5 // merchants that have some, and how many
+	_, err := conn.Exec(ctx, `
+		CREATE TEMP TABLE past AS SELECT m.tenant_id, m.id AS merchant_id, gen_random_uuid() AS id, gen_random_uuid() AS operation_id,
+			gen_random_uuid() AS audit_id, row_number() OVER () AS n, now() - interval '1 day' * (1 + random() * 300) AS at
+		FROM (SELECT * FROM merchants LIMIT $1) m, generate_series(1, $2)`, most, each)
+	for _, sql := range []string{
+		`INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key, request_ct, match_key,
+			baseline, state, attempt, sent_at, result, created_at, updated_at, finished_at)
+		SELECT tenant_id, operation_id, merchant_id, 'goods.create', 'goods', id, audit_id, 'bench', 'bench ' || n, sha256(id::text::bytea), '{"natural": ""}',
+			'null', 'succeeded', 1, at, '{}', at, at, at FROM past`,
+		`INSERT INTO operation_attempts (tenant_id, operation_id, n, started_at, ended_at, outcome, response_ct)
+		SELECT tenant_id, operation_id, 1, at, at, 'executed', sha256(id::text::bytea) FROM past`,
+		`INSERT INTO idempotency_keys (tenant_id, merchant_id, key, fingerprint, operation_id)
+		SELECT tenant_id, merchant_id, 'bench ' || n, sha256(id::text::bytea), operation_id FROM past`,
+		`INSERT INTO wechat_id_ledger (tenant_id, merchant_id, id_type, wechat_id, source, operation_id, seen_at)
+		SELECT tenant_id, merchant_id, 'goods_id', (600000000 + n)::text, 'response', operation_id, at FROM past`,
+		`INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source,
+			submitted_at, decided_at, updated_at)
+		SELECT tenant_id, audit_id, merchant_id, 'goods', 'goods', id, operation_id, (700000000 + n)::text, 'approved', 90, 'event', at, at, at FROM past`,
+		`INSERT INTO audit_history (tenant_id, audit_id, status, source, at) SELECT tenant_id, audit_id, 'approved', 'event', at FROM past`,
+		`INSERT INTO resources (tenant_id, id, merchant_id, type, wechat_id, fields, status, audit_id, operation_id, created_at, updated_at, synced_at)
+		SELECT tenant_id, id, merchant_id, 'goods', (600000000 + n)::text, '{}', 'approved', audit_id, operation_id, at, at, at FROM past`,
+		`DROP TABLE past`,
+	} {
+		if err == nil {
+			_, err = conn.Exec(ctx, sql)
+		}
+	}
 	return err
 }
