@@ -2,6 +2,8 @@ package faults
 
 import (
 	"context"
+	"errors"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -39,7 +41,25 @@ func (p *place) cutAll(table string) (stop func()) {
 	if err := <-locked; err != nil {
 		p.t.Fatal(err)
 	}
-	stop = func() { cancel(); <-ended }
-	p.t.Cleanup(stop)
-	return stop
+	// What the server was told last it still does when the connection is gone.
+	cutter := conn.PgConn().PID()
+	gone := func() error {
+		conn, err := pgx.Connect(context.Background(), p.DSN)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		var there bool
+		err = conn.QueryRow(context.Background(), `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)`, cutter).Scan(&there)
+		if err == nil && there {
+			err = errors.New("its connection is there")
+		}
+		return err
+	}
+	p.t.Cleanup(func() { cancel(); <-ended })
+	return func() {
+		cancel()
+		<-ended
+		p.Eventually("nobody cuts any more", gone)
+	}
 }
