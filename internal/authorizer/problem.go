@@ -18,8 +18,8 @@ func Problem(err error) error {
 	if _, ok := problem.As(err); ok {
 		return err
 	}
-	we := (*wechat.Error)(nil)
-	if !errors.As(err, &we) {
+	we, ok := errors.AsType[*wechat.Error](err)
+	if !ok {
 		return err
 	}
 	if we.Code == 0 {

@@ -116,9 +116,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // As finds the Error in err's chain.
 func As(err error) (*Error, bool) {
-	var p *Error
-	ok := errors.As(err, &p)
-	return p, ok
+	return errors.AsType[*Error](err)
 }
 
 // HasCode reports whether err's chain holds an Error of this code.

@@ -95,7 +95,7 @@ func (c *Client) Do(ctx context.Context, e *Endpoint, token Token, query url.Val
 	start := time.Now()
 	reply, err := c.do(ctx, e, token, query, body)
 	class := Ambiguous
-	if we := (*Error)(nil); errors.As(err, &we) {
+	if we, ok := errors.AsType[*Error](err); ok {
 		class = we.Class
 	} else if err == nil {
 		reply.said = read(e, reply)

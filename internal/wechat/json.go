@@ -92,10 +92,7 @@ func Encode(v any) ([]byte, error) {
 	}
 	out := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	// Encode escapes these two whatever it is told; a body with \u is refused (47002).
-	for esc, raw := range map[string]string{`\u2028`: "\u2028", `\u2029`: "\u2029"} {
-		out = unescape(out, esc, raw)
-	}
-	return out, nil
+	return unescape(unescape(out, `\u2028`, "\u2028"), `\u2029`, "\u2029"), nil
 }
 
 // unescape replaces esc, unless the backslash is itself escaped.
