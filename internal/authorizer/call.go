@@ -134,23 +134,27 @@ func (p *Pass) Send(ctx context.Context, query url.Values, body []byte) (wechat.
 // within limits when there was none. Errors are *problem.Error: rate_limited
 // and upstream_circuit_open, where nothing was sent, and the codes of Problem.
 func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (T, error) {
-	var none T
+	v, _, err := CallPrint[T](ctx, a, m, e, query, req)
+	return v, err
+}
+
+// CallPrint is Call, and tells the print of the reply too.
+func CallPrint[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (v T, print wechat.Print, err error) {
 	var body []byte
 	if req != nil {
-		var err error
 		if body, err = wechat.Encode(req); err != nil {
-			return none, err
+			return v, 0, err
 		}
 	}
 	reply, err := a.read(ctx, m, e, query, body)
 	if err != nil {
-		return none, Problem(err)
+		return v, 0, Problem(err)
 	}
 	if _, we := wechat.Classify(e, reply); we != nil {
-		return none, Problem(we)
+		return v, 0, Problem(we)
 	}
-	v, err := wechat.Decode[T](e, reply)
-	return v, Problem(err)
+	v, err = wechat.Decode[T](e, reply)
+	return v, reply.Print(), Problem(err)
 }
 
 // read is a call that only reads, patiently. A call that WeChat limits by the

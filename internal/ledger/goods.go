@@ -114,10 +114,12 @@ func shownGoods(w wechat.Goods) Shown {
 	}
 	fields := goodsFieldsOf(w)
 	return Shown{Number: string(w.GoodsID), Upstream: status, Status: GoodsStatusOf(status), Fields: fields,
-		Hash: hashOf(struct {
-			GoodsFields
-			Status int
-		}{fields, status})}
+		Hash: func() []byte {
+			return hashOf(struct {
+				GoodsFields
+				Status int
+			}{fields, status})
+		}}
 }
 
 // LiveGoods asks WeChat for a page of the merchant's goods of one status
@@ -149,7 +151,7 @@ func (l *Ledger) liveGoods(ctx context.Context, m authorizer.Merchant, goods []w
 	for i, w := range goods {
 		shown[i] = shownGoods(w)
 	}
-	return l.Goods.live(ctx, m, shown, asked)
+	return l.Goods.live(ctx, m, shown, 0, asked)
 }
 
 // goodsPage reads a page of getapproved, whose status is left out of its items

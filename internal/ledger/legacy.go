@@ -128,16 +128,20 @@ func photoList(urls []string) []wechat.Photo {
 }
 
 func shownLegacy(w wechat.LegacyStore) Shown {
-	s := Shown{Number: string(w.PoiID), Natural: string(w.Sid), Upstream: int(w.AvailableState), Status: statusOfLegacy(int(w.AvailableState)),
-		Fields: legacyFieldsOf(w)}
+	return Shown{Number: string(w.PoiID), Natural: string(w.Sid), Upstream: int(w.AvailableState), Status: statusOfLegacy(int(w.AvailableState)),
+		Fields: legacyFieldsOf(w), Hash: func() []byte { return legacyHash(w) }}
+}
+
+func legacyHash(w wechat.LegacyStore) []byte {
 	// Only the list shows these; they have a hash of their own (sameContent).
 	more := [...]any{w.District, w.UpgradeStatus, w.UpgradeComment, w.MapID}
 	shown := w.District != "" || w.UpgradeStatus != nil
 	w.District, w.UpgradeStatus, w.UpgradeComment, w.MapID = "", nil, "", ""
-	if s.Hash = hashOf(w); shown {
-		s.Hash = append(s.Hash, hashOf(more)...)
+	hash := hashOf(w)
+	if shown {
+		hash = append(hash, hashOf(more)...)
 	}
-	return s
+	return hash
 }
 
 // LiveLegacyStores asks WeChat for a page of the merchant's legacy stores.
@@ -145,7 +149,7 @@ func shownLegacy(w wechat.LegacyStore) Shown {
 // where they differ.
 func (l *Ledger) LiveLegacyStores(ctx context.Context, m authorizer.Merchant, begin, limit int) (_ []Live[LegacyFields], total int, err error) {
 	asked := time.Now()
-	reply, err := authorizer.Call[wechat.GetPoiListReply](ctx, l.Authorizer, m, wechat.GetPoiList, nil,
+	reply, print, err := authorizer.CallPrint[wechat.GetPoiListReply](ctx, l.Authorizer, m, wechat.GetPoiList, nil,
 		wechat.GetPoiListRequest{Begin: begin, Limit: min(limit, wechat.MaxPoiPage)})
 	if err != nil {
 		return nil, 0, err
@@ -154,7 +158,7 @@ func (l *Ledger) LiveLegacyStores(ctx context.Context, m authorizer.Merchant, be
 	for _, w := range reply.Stores() {
 		shown = append(shown, shownLegacy(w))
 	}
-	out, err := l.LegacyStores.live(ctx, m, shown, asked)
+	out, err := l.LegacyStores.live(ctx, m, shown, print, asked)
 	return out, int(reply.TotalCount), err
 }
 
@@ -170,7 +174,7 @@ func (l *Ledger) AllLegacyStores(ctx context.Context, m authorizer.Merchant) ([]
 	if _, err := l.LegacyStores.projectAll(ctx, m, shown, asked); err != nil {
 		return nil, err
 	}
-	return l.LegacyStores.live(ctx, m, shown, asked)
+	return l.LegacyStores.live(ctx, m, shown, 0, asked)
 }
 
 // LiveLegacyStore asks WeChat for one legacy store. Errors: store_not_found and
@@ -181,7 +185,7 @@ func (l *Ledger) LiveLegacyStore(ctx context.Context, m authorizer.Merchant, poi
 	if err != nil {
 		return Live[LegacyFields]{}, err
 	}
-	out, err := l.LegacyStores.live(ctx, m, []Shown{shownLegacy(w)}, asked)
+	out, err := l.LegacyStores.live(ctx, m, []Shown{shownLegacy(w)}, 0, asked)
 	if err != nil {
 		return Live[LegacyFields]{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bytedance/sonic"
@@ -20,12 +21,29 @@ import (
 	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/quota"
 	"github.com/mendian/mendian/internal/typeid"
+	"github.com/mendian/mendian/internal/wechat"
 )
 
 // A knownNumber is what the reading of lists needs of our record.
 type knownNumber struct {
 	id   uuid.UUID
-	hash []byte // of what WeChat last showed
+	hash []byte        // of what WeChat last showed
+	in   atomic.Uint64 // print of the last reply that showed this; 0: none
+}
+
+// isShown reports whether what a reply with this print shows is what we know. A
+// reply that is the same as the last one needs no look.
+func (k *knownNumber) isShown(s Shown, print wechat.Print) bool {
+	switch {
+	case k == nil:
+		return false
+	case print != 0 && k.in.Load() == uint64(print):
+		return true
+	case !sameContent(k.hash, s.Hash()):
+		return false
+	}
+	k.in.Store(uint64(print))
+	return true
 }
 
 func (c *collection) key(m authorizer.Merchant, number string) postgres.Key {
@@ -39,18 +57,28 @@ type Live[F any] struct {
 	Known F
 }
 
-// live is what an answer shows of these resources. Our records follow in the
-// background, where they differ.
-func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown []Shown, asked time.Time) ([]Live[F], error) {
-	ids, err := c.identify(ctx, m, shown)
+// live is what an answer shows of these resources, which a reply with this print
+// showed, if they come from one. Our records follow in the background, where they
+// differ.
+func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown []Shown, print wechat.Print, asked time.Time) ([]Live[F], error) {
+	known, err := c.identify(ctx, m, shown)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Live[F], len(shown))
+	var changed []Shown
 	for i, s := range shown {
-		out[i] = Live[F]{ids[i], s, s.Fields.(F)}
+		out[i] = Live[F]{Shown: s, Known: s.Fields.(F)}
+		if known[i] != nil {
+			out[i].ID = &known[i].id
+		}
+		if !known[i].isShown(s, print) {
+			changed = append(changed, s)
+		}
 	}
-	c.projectLater(m, shown, asked)
+	if len(changed) > 0 {
+		c.projectLater(m, changed, asked)
+	}
 	return out, nil
 }
 
@@ -73,62 +101,51 @@ func eachPage(page func(offset int) (n, total int, err error)) error {
 	}
 }
 
-// identify finds our ids of what WeChat shows: from memory, and by one query
-// for what memory lacks. One that we don't know yet has nil.
-func (c *collection) identify(ctx context.Context, m authorizer.Merchant, shown []Shown) ([]*uuid.UUID, error) {
-	ids := make([]*uuid.UUID, len(shown))
+// identify finds our records of what WeChat shows: in memory, and by one query
+// what memory lacks. One that we don't know yet has nil.
+func (c *collection) identify(ctx context.Context, m authorizer.Merchant, shown []Shown) ([]*knownNumber, error) {
+	known := make([]*knownNumber, len(shown))
 	var missing []string
 	for i, s := range shown {
-		if k, ok := c.known.Peek(c.key(m, s.Number)); ok {
-			ids[i] = &k.id
-		} else {
+		var ok bool
+		if known[i], ok = c.known.Peek(c.key(m, s.Number)); !ok {
 			missing = append(missing, s.Number)
 		}
 	}
 	if len(missing) == 0 {
-		return ids, nil
+		return known, nil
 	}
-	known, err := c.lookUp(ctx, m, missing)
+	found, err := c.lookUp(ctx, m, missing)
 	if err != nil {
 		return nil, err
 	}
 	for i, s := range shown {
-		if k, ok := known[s.Number]; ok {
-			ids[i] = &k.id
+		if known[i] == nil {
+			known[i] = found[s.Number]
 		}
 	}
-	return ids, nil
+	return known, nil
 }
 
-func (c *collection) lookUp(ctx context.Context, m authorizer.Merchant, numbers []string) (map[string]knownNumber, error) {
+func (c *collection) lookUp(ctx context.Context, m authorizer.Merchant, numbers []string) (map[string]*knownNumber, error) {
 	var rows []dbsqlc.ResourcesByNumberRow
 	b := c.l.DB.NewBatch(m.TenantID)
 	postgres.QueueMany(b, dbsqlc.ResourcesByNumber, dbsqlc.ResourcesByNumberParams{TenantID: m.TenantID, MerchantID: m.ID, Type: c.Name, Numbers: numbers}, &rows)
 	if err := c.l.DB.Run(ctx, b); err != nil {
 		return nil, err
 	}
-	known := map[string]knownNumber{}
+	known := map[string]*knownNumber{}
 	for _, row := range rows {
-		k := knownNumber{row.ID, row.ContentSha256}
+		k := &knownNumber{id: row.ID, hash: row.ContentSha256}
 		known[*row.WechatID] = k
 		c.known.Put(c.key(m, *row.WechatID), k)
 	}
 	return known, nil
 }
 
-// projectLater brings our records up to what WeChat has just shown, after the
-// answer, and only where something changed. When too many wait already it is
-// left to the next reader.
-func (c *collection) projectLater(m authorizer.Merchant, shown []Shown, asked time.Time) {
-	changed := shown[:0:0]
-	for _, s := range shown {
-		if k, ok := c.known.Peek(c.key(m, s.Number)); !ok || !sameContent(k.hash, s.Hash) {
-			changed = append(changed, s)
-		}
-	}
-	if len(changed) == 0 {
-		return
-	}
+// projectLater brings our records up to what changed, after the answer. When too
+// many wait already it is left to the next reader.
+func (c *collection) projectLater(m authorizer.Merchant, changed []Shown, asked time.Time) {
 	select {
 	case c.behind <- struct{}{}:
 	default:
@@ -171,8 +188,9 @@ func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown [
 		}
 		upstream := int32(s.Upstream)
 		row := c.recordOf(rows, s)
-		if row != nil && row.MissingN == 0 && sameContent(row.ContentSha256, s.Hash) {
-			c.known.Put(c.key(m, s.Number), knownNumber{row.ID, row.ContentSha256})
+		hash := s.Hash()
+		if row != nil && row.MissingN == 0 && sameContent(row.ContentSha256, hash) {
+			c.known.Put(c.key(m, s.Number), &knownNumber{id: row.ID, hash: row.ContentSha256})
 			continue
 		}
 		if row != nil && row.UnchangedFor <= since {
@@ -184,11 +202,11 @@ func (c *collection) project(ctx context.Context, m authorizer.Merchant, shown [
 			return left, err
 		}
 		if row != nil {
-			b.Queue(dbsqlc.ResourceProject, dbsqlc.ResourceProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: s.Hash,
+			b.Queue(dbsqlc.ResourceProject, dbsqlc.ResourceProjectParams{Changed: changed, UpstreamStatus: &upstream, ContentSha256: hash,
 				WechatID: &s.Number, Status: c.After(*row, s), TenantID: m.TenantID, ID: row.ID, Seen: row.UpdatedAt})
 		} else {
 			b.QueueRows(dbsqlc.ResourceDiscover, dbsqlc.ResourceDiscoverParams{TenantID: m.TenantID, ID: typeid.New(), MerchantID: m.ID, Type: c.Name, WechatID: &s.Number,
-				Fields: changed, Status: s.Status, UpstreamStatus: &upstream, ContentSha256: s.Hash, Creation: c.Creation}, func(rows pgx.Rows) error {
+				Fields: changed, Status: s.Status, UpstreamStatus: &upstream, ContentSha256: hash, Creation: c.Creation}, func(rows pgx.Rows) error {
 				left = !rows.Next() || left
 				return rows.Err()
 			})

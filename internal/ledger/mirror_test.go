@@ -17,7 +17,7 @@ func TestComparedWhileCreating(t *testing.T) {
 	b := setup(t)
 	l := b.ledgers[0]
 	l.Stores.Each = func(_ context.Context, _ *Ledger, _ authorizer.Merchant, yield func(Shown)) (bool, error) {
-		yield(Shown{Number: "501", Status: "active", Fields: StoreFields{}, Hash: hashOf(1)})
+		yield(Shown{Number: "501", Status: "active", Fields: StoreFields{}, Hash: func() []byte { return hashOf(1) }})
 		return true, nil
 	}
 	compare := func() string {
@@ -56,5 +56,25 @@ func TestComparisonAskedForMeanwhile(t *testing.T) {
 	}
 	if got := b.texts(t, `SELECT (inventory_due_at <= now())::text FROM merchants WHERE id = $1`, b.merchant.ID); got != "true" {
 		t.Errorf("due at once: %s", got)
+	}
+}
+
+// Only a reply that is the same as one that was compared needs no look.
+func TestIsShown(t *testing.T) {
+	t.Parallel()
+	same, other := Shown{Hash: func() []byte { return hashOf("same") }}, Shown{Hash: func() []byte { return hashOf("other") }}
+	unread := Shown{Hash: func() []byte { t.Error("looked again"); return nil }}
+	k := &knownNumber{hash: hashOf("same")}
+	for i, x := range []struct {
+		shown Shown
+		print wechat.Print
+		want  bool
+	}{{other, 7, false}, {other, 7, false}, {same, 8, true}, {unread, 8, true}, {other, 9, false}, {other, 0, false}, {same, 0, true}, {other, 0, false}, {same, 9, true}} {
+		if got := k.isShown(x.shown, x.print); got != x.want {
+			t.Errorf("%d: %t", i, got)
+		}
+	}
+	if (*knownNumber)(nil).isShown(same, 8) {
+		t.Error("what we don't know")
 	}
 }

@@ -50,12 +50,12 @@ func Types() []Type {
 
 // Shown is a resource as WeChat shows it.
 type Shown struct {
-	Number   string // WeChat's; "": it told none
-	Natural  string // value of Type.Natural
-	Upstream int    // WeChat's status
-	Status   string // ours, were it new to us
-	Fields   any    // those that WeChat told, in our names
-	Hash     []byte // changes when what is shown does (sameContent)
+	Number   string        // WeChat's; "": it told none
+	Natural  string        // value of Type.Natural
+	Upstream int           // WeChat's status
+	Status   string        // ours, were it new to us
+	Fields   any           // those that WeChat told, in our names
+	Hash     func() []byte // changes when what is shown does (sameContent)
 }
 
 // A Resource is our record of something that a merchant has at WeChat, with its
@@ -105,8 +105,8 @@ type Collection[F any] struct {
 type collection struct {
 	Type
 	l      *Ledger
-	known  *postgres.Cache[knownNumber] // by merchant and number
-	behind chan struct{}                // bounds the projections that follow answers
+	known  *postgres.Cache[*knownNumber] // by merchant and number
+	behind chan struct{}                 // bounds the projections that follow answers
 }
 
 // knownOfEach is how many numbers each collection remembers for each merchant
@@ -114,7 +114,7 @@ type collection struct {
 const knownOfEach = 10
 
 func newCollection[F any](l *Ledger, t Type) *Collection[F] {
-	c := &collection{Type: t, l: l, known: postgres.NewCache[knownNumber](l.Changes, knownOfEach*l.Authorizer.Config.Remembered), behind: make(chan struct{}, 4)}
+	c := &collection{Type: t, l: l, known: postgres.NewCache[*knownNumber](l.Changes, knownOfEach*l.Authorizer.Config.Remembered), behind: make(chan struct{}, 4)}
 	l.collections = append(l.collections, c)
 	return &Collection[F]{c}
 }

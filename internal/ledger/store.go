@@ -65,15 +65,14 @@ func storeAfter(row dbsqlc.ResourcesToProjectRow, s Shown) string {
 	return row.Status
 }
 
-// fieldsOf is what WeChat shows of a store, in our names.
-func fieldsOf(w wechat.Store) StoreFields {
+// fieldsOf is what WeChat shows of a store, in our names. What is optional lies
+// in w.
+func fieldsOf(w *wechat.Store) StoreFields {
 	f := StoreFields{
 		ContactPhone: w.Telephone, BusinessHoursText: w.OpenTime, CredentialNumber: w.QualificationNum,
 		CompanyName: w.QualificationName, QualificationMediaIDs: w.QualificationList, Categories: w.Categories,
-		Name: optional(w.BusinessName), Address: optional(w.Address), Province: optional(w.Province), City: optional(w.City), District: optional(w.District),
-	}
-	for _, p := range w.PhotoList {
-		f.Photos = append(f.Photos, p.PhotoURL)
+		Name: unlessEmpty(&w.BusinessName), Address: unlessEmpty(&w.Address), Province: unlessEmpty(&w.Province), City: unlessEmpty(&w.City),
+		District: unlessEmpty(&w.District), Photos: photoURLs(w.PhotoList),
 	}
 	if w.Latitude != "" && w.Longitude != "" {
 		f.Location = &Location{Latitude: string(w.Latitude), Longitude: string(w.Longitude)}
@@ -81,9 +80,16 @@ func fieldsOf(w wechat.Store) StoreFields {
 	return f
 }
 
-func shownStore(w wechat.Store) Shown {
+func unlessEmpty(s *string) *string {
+	if *s == "" {
+		return nil
+	}
+	return s
+}
+
+func shownStore(w *wechat.Store) Shown {
 	return Shown{Number: string(w.PoiID), Natural: w.QualificationNum, Upstream: int(w.Status), Status: StatusOfUpstream(int(w.Status)),
-		Fields: fieldsOf(w), Hash: contentHash(w)}
+		Fields: fieldsOf(w), Hash: func() []byte { return contentHash(*w) }}
 }
 
 // StatusOfUpstream is our status of a store that only WeChat knew.
@@ -103,12 +109,12 @@ func StatusOfUpstream(n int) string {
 // differ.
 func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, limit int) (_ []Live[StoreFields], total int, err error) {
 	asked := time.Now()
-	reply, err := authorizer.Call[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
+	reply, print, err := authorizer.CallPrint[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
 		wechat.GetStoreListRequest{Offset: offset, Limit: min(limit, wechat.MaxStorePage)})
 	if err != nil {
 		return nil, 0, err
 	}
-	out, err := l.liveStores(ctx, m, reply.Stores(), asked)
+	out, err := l.liveStores(ctx, m, reply.Stores(), print, asked)
 	return out, int(reply.TotalCount), err
 }
 
@@ -120,19 +126,19 @@ func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi strin
 	if err != nil {
 		return Live[StoreFields]{}, err
 	}
-	out, err := l.liveStores(ctx, m, []wechat.Store{w}, asked)
+	out, err := l.liveStores(ctx, m, []wechat.Store{w}, 0, asked)
 	if err != nil {
 		return Live[StoreFields]{}, err
 	}
 	return out[0], nil
 }
 
-func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, asked time.Time) ([]Live[StoreFields], error) {
+func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, print wechat.Print, asked time.Time) ([]Live[StoreFields], error) {
 	shown := make([]Shown, len(stores))
-	for i, s := range stores {
-		shown[i] = shownStore(s)
+	for i := range stores {
+		shown[i] = shownStore(&stores[i])
 	}
-	return l.Stores.live(ctx, m, shown, asked)
+	return l.Stores.live(ctx, m, shown, print, asked)
 }
 
 func (l *Ledger) askStore(ctx context.Context, m authorizer.Merchant, poi string) (wechat.Store, error) {
@@ -149,7 +155,7 @@ func (l *Ledger) askStore(ctx context.Context, m authorizer.Merchant, poi string
 func (l *Ledger) RefreshStore(ctx context.Context, m authorizer.Merchant, poi string) error {
 	return l.Stores.refresh(ctx, m, func(ctx context.Context) (Shown, error) {
 		w, err := l.askStore(ctx, m, poi)
-		return shownStore(w), err
+		return shownStore(&w), err
 	})
 }
 
@@ -172,7 +178,7 @@ func inventoryOfStores(ctx context.Context, l *Ledger, m authorizer.Merchant, yi
 	if m.AccountType == authorizer.MiniProgram || !l.Authorizer.May(m, wechat.GetStoreList) {
 		return false, nil // it can't have stores that we may see
 	}
-	err := l.eachStore(ctx, m, func(s wechat.Store) { yield(shownStore(s)) })
+	err := l.eachStore(ctx, m, func(s wechat.Store) { yield(shownStore(&s)) })
 	if p, ok := problem.As(err); ok && p.Upstream != nil && p.Upstream.Errcode == noStoreProgram {
 		err = nil
 	}

@@ -124,7 +124,7 @@ func proveStoreUpdate(ctx context.Context, l *Ledger, op *Operation) (Proof, err
 	if err != nil {
 		return Proof{}, err
 	}
-	shown := fieldsOf(store)
+	shown := fieldsOf(&store)
 	switch {
 	case shown.ContactPhone != sent.ContractPhone || shown.BusinessHoursText != sent.Hour:
 		return Proof{Verdict: Absent}, nil

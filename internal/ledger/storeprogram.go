@@ -343,7 +343,7 @@ func shownProgram(m authorizer.Merchant, reply wechat.GetMerchantAuditInfoReply)
 		return nil
 	}
 	return []Shown{{Number: id, Natural: m.AppID, Upstream: int(reply.Data.Status), Status: shown.status,
-		Fields: StoreProgramFields{AppID: m.AppID}, Hash: hashOf(reply.Data)}}
+		Fields: StoreProgramFields{AppID: m.AppID}, Hash: func() []byte { return hashOf(reply.Data) }}}
 }
 
 // storeProgramModify is PATCH /v1/merchants/{m}/store-program:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"net/http"
@@ -42,6 +43,15 @@ type Reply struct {
 	// doesn't read the body once more; nil: nobody has looked.
 	said *said
 }
+
+// A Print tells replies apart, in this process: those with the same print are
+// the same, byte by byte. 0 is none's.
+type Print uint64
+
+var printed = maphash.MakeSeed()
+
+// Print is the reply's.
+func (r Reply) Print() Print { return Print(maphash.Bytes(printed, r.JSON())) }
 
 // A Client sends calls to one WeChat, each exactly once but for reads that cost
 // nothing, see reads: HTTP/1.1, no redirects, no replay of a body, no proxy from
