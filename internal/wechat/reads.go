@@ -93,7 +93,7 @@ func (r *reads) do(ctx context.Context, e *Endpoint, token Token, query url.Valu
 	buf := requests.Get().(*[]byte)
 	defer requests.Put(buf)
 	*buf = r.request((*buf)[:0], e, token, query, body)
-	for c := r.take(until); ; c = nil {
+	for c := r.take(); ; c = nil {
 		again := c != nil
 		if c == nil {
 			if c, err = r.dial(ctx, until); err != nil {
@@ -245,7 +245,7 @@ func (r *reads) dial(ctx context.Context, until time.Time) (*kept, error) {
 }
 
 // take returns a kept connection that nothing has come on since, or nil.
-func (r *reads) take(until time.Time) *kept {
+func (r *reads) take() *kept {
 	for {
 		r.mu.Lock()
 		n := len(r.idle)
@@ -256,7 +256,7 @@ func (r *reads) take(until time.Time) *kept {
 		c := r.idle[n-1]
 		r.idle[n-1], r.idle = nil, r.idle[:n-1]
 		r.mu.Unlock()
-		if time.Since(c.since) < idleFor && c.SetDeadline(until) == nil && c.quiet() {
+		if time.Since(c.since) < idleFor && c.quiet() {
 			return c
 		}
 		_ = c.Close()
@@ -271,10 +271,9 @@ func (c *kept) quiet() bool {
 	}
 	quiet := false
 	var b [1]byte
-	err := c.raw.Read(func(fd uintptr) bool {
+	err := c.raw.Control(func(fd uintptr) { // not Read, which may be over its deadline
 		_, err := syscall.Read(int(fd), b[:])
 		quiet = errors.Is(err, syscall.EAGAIN)
-		return true
 	})
 	if _, plain := c.Conn.(syscall.Conn); err != nil || !quiet || plain {
 		return err == nil && quiet
