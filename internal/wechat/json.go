@@ -129,14 +129,18 @@ func Decode[T any](e *Endpoint, r Reply) (T, error) {
 // unmarshal is json.Unmarshal for replies, at a third of its cost. What sonic
 // refuses is encoding/json's to judge: its word counts, and its errors don't
 // quote the text, which may hold a token.
-func unmarshal[T any](b []byte) (T, error) {
-	var v T
-	if quick(b, &v) {
-		return v, nil
-	}
-	v = *new(T)
-	err := json.Unmarshal(b, &v)
+func unmarshal[T any](b []byte) (v T, err error) {
+	err = unmarshalTo(&v, b)
 	return v, err
+}
+
+func unmarshalTo[T any](v *T, b []byte) error {
+	*v = *new(T)
+	if quick(b, v) {
+		return nil
+	}
+	*v = *new(T)
+	return json.Unmarshal(b, v)
 }
 
 // quick reads b into v with sonic, which copies what it keeps: nothing in v
@@ -171,10 +175,25 @@ func readable(body []byte) []byte {
 	return trimNames(unescape(bytes.TrimSpace(bytes.TrimPrefix(body, bom)), `\u0000`, "\ufffd"))
 }
 
+// blankAtQuote reports whether a blank stands beside a quotation mark. There are
+// fewer blanks than those.
+func blankAtQuote(b []byte) bool {
+	for i := 0; ; i++ {
+		next := bytes.IndexByte(b[i:], ' ')
+		if next < 0 {
+			return false
+		}
+		i += next
+		if i > 0 && b[i-1] == '"' || i+1 < len(b) && b[i+1] == '"' {
+			return true
+		}
+	}
+}
+
 // trimNames takes the blanks off the ends of member names. What isn't JSON is
 // left as it is, for whoever reads it to refuse.
 func trimNames(b []byte) []byte {
-	if !bytes.Contains(b, []byte(`" `)) && !bytes.Contains(b, []byte(` "`)) {
+	if !blankAtQuote(b) {
 		return b // as nearly all are
 	}
 	var out []byte // nil as long as nothing had to be taken off

@@ -145,11 +145,11 @@ func (l *Phones) UnmarshalJSON(b []byte) error { return split(b, ";", (*[]string
 
 // UnmarshalJSON takes an array of strings, one string, or null.
 func (l *Texts) UnmarshalJSON(b []byte) error {
-	if list, err := unmarshal[[]string](b); err == nil {
-		*l = list
+	list := (*[]string)(l)
+	if unmarshalTo(list, b) == nil {
 		return nil
 	}
-	return split(b, ",", (*[]string)(l))
+	return split(b, ",", list)
 }
 
 var errSeparator = errors.New("a part holds the separator")
