@@ -182,13 +182,26 @@ type Filter struct {
 	Limit           int
 }
 
+// plain reports whether f asks for a page of one merchant and nothing else.
+func (f Filter) plain() bool {
+	return len(f.Merchants) == 1 && f.Status == "" && f.ClientReference == "" && f.Numbers == nil && f.MapPoiID == "" && f.UpdatedAfter == nil
+}
+
 // List lists our records, newest first.
 func (c *Collection[F]) List(ctx context.Context, tenant uuid.UUID, f Filter) ([]Resource[F], error) {
 	var rows []resourceRow
 	b := c.l.DB.NewBatch(tenant)
-	postgres.QueueMany(b, dbsqlc.ResourceList, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
-		ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
-		UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)}, &rows)
+	if f.plain() {
+		before := uuid.Max
+		if f.Before != nil {
+			before = *f.Before
+		}
+		postgres.QueueMany(b, dbsqlc.ResourcePage, dbsqlc.ResourcePageParams{TenantID: tenant, MerchantID: f.Merchants[0], Type: c.Name, Before: before, N: int32(f.Limit)}, &rows)
+	} else {
+		postgres.QueueMany(b, dbsqlc.ResourceList, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),
+			ClientReference: optional(f.ClientReference), Numbers: f.Numbers, MapPoiID: optional(f.MapPoiID),
+			UpdatedAfter: f.UpdatedAfter, Before: f.Before, N: int32(f.Limit)}, &rows)
+	}
 	if err := c.l.DB.Run(ctx, b); err != nil {
 		return nil, err
 	}
