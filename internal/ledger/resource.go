@@ -86,13 +86,16 @@ type resourceRow struct {
 	AuditOperationID                                  *uuid.UUID
 }
 
+// inCopy reads JSON from a copy that it makes once, in which all strings lie.
+var inCopy = sonic.Config{ValidateString: true}.Froze()
+
 func resourceFrom[F any](row resourceRow) (Resource[F], error) {
 	r := Resource[F]{Resource: row.Resource}
 	if row.AuditKind != nil {
 		r.Audit = &AuditBrief{ID: *row.AuditID, Kind: *row.AuditKind, Status: *row.AuditStatus, Reason: row.AuditReason, WechatAuditID: row.AuditNumber,
 			SubmittedAt: row.AuditSubmittedAt, DecidedAt: row.AuditDecidedAt, DeadlineAt: row.AuditDeadlineAt, OperationID: row.AuditOperationID}
 	}
-	err := sonic.ConfigStd.Unmarshal(row.Fields, &r.Known)
+	err := inCopy.Unmarshal(row.Fields, &r.Known)
 	return r, err
 }
 
