@@ -31,6 +31,8 @@ func TestLines(t *testing.T) {
 		}
 		after := func(what string, writes int, last string) {
 			t.Helper()
+			lines.mu.Lock()
+			defer lines.mu.Unlock()
 			if text := o.String(); o.writes != writes || !strings.HasSuffix(text, last+"\"}\n") && text+last != "" {
 				t.Errorf("%s: %d writes: %s", what, o.writes, text)
 			}
