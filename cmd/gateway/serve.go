@@ -163,7 +163,7 @@ func (g *gateway) newEdge() (*handlers.Edge, error) {
 	}
 	return handlers.New(handlers.Config{
 		Server: server, Authenticate: g.keys.Authenticate, Public: server.Public, Ready: g.ready, Log: g.log, Metrics: g.metrics,
-		PublicURL: g.cfg.PublicURL, AllowedOrigin: server.AllowedOrigin, TenantLimit: g.tenants.RequestRate, LocalhostOrigins: g.cfg.CORSLocalhost, TrustedProxies: trusted, Docs: g.cfg.Docs,
+		PublicURL: g.cfg.PublicURL, AllowedOrigin: server.AllowedOrigin, LocalhostOrigins: g.cfg.CORSLocalhost, TrustedProxies: trusted, Docs: g.cfg.Docs,
 		KeyRate: tenant.RateLimit{PerSecond: g.cfg.KeyRate, Burst: g.cfg.KeyBurst}, TenantRate: g.cfg.TenantRate, MaxInFlight: g.cfg.MaxInFlight,
 	})
 }

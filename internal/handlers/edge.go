@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/mendian/mendian/api"
@@ -55,11 +54,9 @@ type Config struct {
 	TrustedProxies   []netip.Prefix // whose X-Forwarded-For is believed; none: the peer is the client
 	Docs             bool           // serve the Swagger page
 
-	KeyRate    tenant.RateLimit // of a key that has none of its own; default 100/s, burst 200
-	TenantRate float64          // requests a second of a tenant; default 1,000
-	// TenantLimit is a tenant's own limit, where it has one.
-	TenantLimit func(ctx context.Context, tenantID uuid.UUID) (perSecond float64, ok bool)
-	MaxInFlight int // requests at the same time; default 512
+	KeyRate     tenant.RateLimit // of a key that has none of its own; default 100/s, burst 200
+	TenantRate  float64          // requests a second of a tenant that has no limit of its own; default 1,000
+	MaxInFlight int              // requests at the same time; default 512
 }
 
 // An Edge is the HTTP surface of a process.

@@ -318,6 +318,10 @@ func TestKeyAndTenantLimits(t *testing.T) {
 	if a := b.do(t, "GET", "/v1/me", ""); a.StatusCode != 200 {
 		t.Errorf("another key is limited too: %d", a.StatusCode)
 	}
+	b.do(t, "GET", "/v1/me", "", "Authorization: Bearer of-a-slow-tenant")
+	if a := b.do(t, "GET", "/v1/me", "", "Authorization: Bearer of-a-slow-tenant"); a.StatusCode != 429 || !strings.HasSuffix(a.Header.Get("RateLimit-Policy"), `"tenant";q=0.1;w=1`) {
+		t.Errorf("the second request in ten seconds of a tenant: %d %s", a.StatusCode, a.Header.Get("RateLimit-Policy"))
+	}
 	small := newBundle(t, func(c *Config) { c.TenantRate, c.KeyRate = 2, tenant.RateLimit{PerSecond: 50, Burst: 50} })
 	codes := map[int]int{}
 	for range 5 {

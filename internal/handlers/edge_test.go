@@ -120,7 +120,7 @@ var (
 	keyA    = uuid.MustParse("0193a7e0-0000-7000-8000-0000000000aa")
 )
 
-// authenticate knows five keys by their names.
+// authenticate knows some keys by their names.
 func authenticate(_ context.Context, bearer string, _ bool) (tenant.Caller, error) {
 	who := tenant.Caller{TenantID: tenantA, KeyID: keyA, Scopes: []string{"*"}}
 	switch bearer {
@@ -130,6 +130,8 @@ func authenticate(_ context.Context, bearer string, _ bool) (tenant.Caller, erro
 	case "slow":
 		who.KeyID, who.RateLimit = uuid.New(), &tenant.RateLimit{PerSecond: 0.1, Burst: 1}
 		who.KeyID = uuid.MustParse("0193a7e0-0000-7000-8000-0000000000bb")
+	case "of-a-slow-tenant":
+		who.TenantID, who.TenantRate = uuid.MustParse("0193a7e0-0000-7000-8000-00000000000b"), new(0.1)
 	case "operator":
 		who = tenant.Caller{KeyID: uuid.MustParse("0193a7e0-0000-7000-8000-0000000000cc"), Admin: true}
 	case "expired":

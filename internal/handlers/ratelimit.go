@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"math"
 	"strconv"
 	"time"
@@ -30,11 +29,10 @@ const (
 // this process: with R replicas a caller gets up to R times as much. The buckets
 // unused for longest are forgotten, full.
 type limits struct {
-	keyRate     tenant.RateLimit
-	tenantRate  float64
-	tenantLimit func(context.Context, uuid.UUID) (float64, bool)
-	keys        *lru.Cache[uuid.UUID, *bucket]
-	tenants     *lru.Cache[uuid.UUID, *bucket]
+	keyRate    tenant.RateLimit
+	tenantRate float64
+	keys       *lru.Cache[uuid.UUID, *bucket]
+	tenants    *lru.Cache[uuid.UUID, *bucket]
 }
 
 // A bucket is a limiter and what it was made for, so that a changed setting
@@ -46,7 +44,7 @@ type bucket struct {
 }
 
 func newLimits(cfg Config) *limits {
-	return &limits{keyRate: cfg.KeyRate, tenantRate: cfg.TenantRate, tenantLimit: cfg.TenantLimit,
+	return &limits{keyRate: cfg.KeyRate, tenantRate: cfg.TenantRate,
 		keys: memory.New[uuid.UUID, *bucket](bucketsKept), tenants: memory.New[uuid.UUID, *bucket](bucketsKept)}
 }
 
@@ -64,10 +62,8 @@ func (l *limits) take(c echo.Context, s *state) error {
 	policy := key.policy
 	if who.TenantID != uuid.Nil {
 		per := l.tenantRate
-		if l.tenantLimit != nil {
-			if own, has := l.tenantLimit(c.Request().Context(), who.TenantID); has {
-				per = own
-			}
+		if who.TenantRate != nil {
+			per = *who.TenantRate
 		}
 		all := bucketFor(l.tenants, who.TenantID, "tenant", tenant.RateLimit{PerSecond: per, Burst: int(math.Ceil(per))})
 		policy += ", " + all.policy

@@ -225,7 +225,7 @@ func (k *Keys) caller(v *verified, row *keyRow, tenant *Tenant) Caller {
 	if v.admin {
 		return c
 	}
-	c.TenantID, c.RateLimit = v.row.Tenant, row.RateLimit
+	c.TenantID, c.RateLimit, c.TenantRate = v.row.Tenant, row.RateLimit, tenant.Limits.RequestsPerSecond
 	c.Scopes = bothScopes(v.scopes, row.Scopes)
 	c.Merchants = bothMerchants(v.merchants, row.Merchants)
 	if l := tenant.Limits; c.RateLimit == nil && (l.KeyRequestsPerSecond != nil || l.KeyBurst != nil) {

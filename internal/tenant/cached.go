@@ -107,13 +107,3 @@ func (t *Tenants) Limits(ctx context.Context, id uuid.UUID) Limits {
 	}
 	return row.Limits
 }
-
-// RequestRate is the tenant's own limit of requests a second over all its
-// keys, if it has one. When the database can't tell it is none.
-func (t *Tenants) RequestRate(ctx context.Context, id uuid.UUID) (perSecond float64, ok bool) {
-	own := t.Limits(ctx, id).RequestsPerSecond
-	if own == nil {
-		return 0, false
-	}
-	return *own, true
-}

@@ -11,14 +11,15 @@ import (
 // Rights are already the intersection of the token and its row. It is passed
 // explicitly to whatever decides by it.
 type Caller struct {
-	TenantID  uuid.UUID   // zero for an admin key
-	KeyID     uuid.UUID   // zero for work that nobody's key asked for
-	Admin     bool        // audience gateway-admin
-	Scopes    []string    // "*" is all of the tenant
-	Merchants []uuid.UUID // nil: every merchant of the tenant
-	ExpiresAt int64       // unix seconds
-	Actor     string      // "key_…", "cli", "gateway"; what change_log shows
-	RateLimit *RateLimit  // the key's own, or its tenant's for all keys; nil: the gateway's default
+	TenantID   uuid.UUID   // zero for an admin key
+	KeyID      uuid.UUID   // zero for work that nobody's key asked for
+	Admin      bool        // audience gateway-admin
+	Scopes     []string    // "*" is all of the tenant
+	Merchants  []uuid.UUID // nil: every merchant of the tenant
+	ExpiresAt  int64       // unix seconds
+	Actor      string      // "key_…", "cli", "gateway"; what change_log shows
+	RateLimit  *RateLimit  // the key's own, or its tenant's for each key; nil: the gateway's default
+	TenantRate *float64    // requests a second of all its tenant's keys together; nil: the gateway's default
 }
 
 // A RateLimit is a key's own limit of requests.

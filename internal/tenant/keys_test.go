@@ -188,11 +188,13 @@ func TestRateLimits(t *testing.T) {
 		second, _ := b.keys.rows.Peek(postgres.Key{Tenant: ten, ID: plainKey.ID})
 		return ok && first == second
 	})
-	if _, err := b.tenants.Update(t.Context(), cli, ten, Update{Limits: &Limits{KeyBurst: ptr(50)}}); err != nil {
+	if _, err := b.tenants.Update(t.Context(), cli, ten, Update{Limits: &Limits{KeyBurst: ptr(50), RequestsPerSecond: ptr(70.0)}}); err != nil {
 		t.Fatal(err)
 	}
 	who := check(plain, &RateLimit{PerSecond: 100, Burst: 50})
-	check(own, &RateLimit{PerSecond: 1, Burst: 2})
+	if c := check(own, &RateLimit{PerSecond: 1, Burst: 2}); !cmp.Equal(c.TenantRate, ptr(70.0)) || !cmp.Equal(who.TenantRate, ptr(70.0)) {
+		t.Errorf("a tenant of 70 a second: %v and %v", c.TenantRate, who.TenantRate)
+	}
 	if k, _ := b.key(t, who, NewKey{Scopes: []string{"*"}}); k.RateLimit != nil {
 		t.Errorf("a key made without a limit has %+v: the tenant's may change", k.RateLimit)
 	}

@@ -407,11 +407,11 @@ func TestHotReads(t *testing.T) {
 			t.Errorf("AllowedOrigin(%q)", origin)
 		}
 	}
-	if rate, ok := far.tenants.RequestRate(ctx, d.ID); !ok || rate != 5 {
-		t.Errorf("RequestRate = %v, %v, want 5", rate, ok)
+	if l := far.tenants.Limits(ctx, d.ID); !cmp.Equal(l, Limits{RequestsPerSecond: ptr(5.0)}) {
+		t.Errorf("Limits = %+v, want 5 requests a second", l)
 	}
-	if _, ok := far.tenants.RequestRate(ctx, uuid.New()); ok {
-		t.Error("RequestRate of none")
+	if l := far.tenants.Limits(ctx, uuid.New()); !cmp.Equal(l, Limits{}) {
+		t.Errorf("Limits of none = %+v", l)
 	}
 	if !got.AllowsOrigin("https://shop.example") || got.AllowsOrigin("https://other.example") {
 		t.Errorf("AllowsOrigin of %v", got.CORSOrigins)

@@ -90,7 +90,7 @@ func start(t *testing.T, s setup) *node {
 		Migrations: migration.New(migration.Deps{DB: n.db, Authorizer: auth, Ledger: writes, Background: besides, Log: log, Instance: records.Instance()}),
 		Reference:  reference.New(auth), Keyset: keyset, Log: log, PublicURL: s.public})
 	config := handlers.Config{Server: server, Authenticate: keys.Authenticate, Public: server.Public, Ready: n.db.CheckRole, Log: log, Metrics: metrics,
-		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, TenantLimit: tenants.RequestRate, Docs: true}
+		PublicURL: s.public, AllowedOrigin: server.AllowedOrigin, Docs: true}
 	if !s.limited {
 		config.KeyRate, config.TenantRate = tenant.RateLimit{PerSecond: 1e6, Burst: 1e6}, 1e6
 	}
