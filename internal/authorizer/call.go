@@ -134,12 +134,12 @@ func (p *Pass) Send(ctx context.Context, query url.Values, body []byte) (wechat.
 // within limits when there was none. Errors are *problem.Error: rate_limited
 // and upstream_circuit_open, where nothing was sent, and the codes of Problem.
 func Call[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (T, error) {
-	v, _, err := CallPrint[T](ctx, a, m, e, query, req)
+	v, _, err := CallMarked[T](ctx, a, m, e, query, req)
 	return v, err
 }
 
-// CallPrint is Call, and tells the print of the reply too.
-func CallPrint[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (v T, print wechat.Print, err error) {
+// CallMarked is Call, and tells the mark of the reply too.
+func CallMarked[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.Endpoint, query url.Values, req any) (v T, mark wechat.Mark, err error) {
 	var body []byte
 	if req != nil {
 		if body, err = wechat.Encode(req); err != nil {
@@ -154,7 +154,7 @@ func CallPrint[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat.
 		return v, 0, Problem(we)
 	}
 	v, err = wechat.Decode[T](e, reply)
-	return v, reply.Print(), Problem(err)
+	return v, reply.Mark(), Problem(err)
 }
 
 // read is a call that only reads, patiently. A call that WeChat limits by the

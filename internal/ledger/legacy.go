@@ -149,7 +149,7 @@ func legacyHash(w wechat.LegacyStore) []byte {
 // where they differ.
 func (l *Ledger) LiveLegacyStores(ctx context.Context, m authorizer.Merchant, begin, limit int) (_ []Live[LegacyFields], total int, err error) {
 	asked := time.Now()
-	reply, print, err := authorizer.CallPrint[wechat.GetPoiListReply](ctx, l.Authorizer, m, wechat.GetPoiList, nil,
+	reply, mark, err := authorizer.CallMarked[wechat.GetPoiListReply](ctx, l.Authorizer, m, wechat.GetPoiList, nil,
 		wechat.GetPoiListRequest{Begin: begin, Limit: min(limit, wechat.MaxPoiPage)})
 	if err != nil {
 		return nil, 0, err
@@ -158,7 +158,7 @@ func (l *Ledger) LiveLegacyStores(ctx context.Context, m authorizer.Merchant, be
 	for _, w := range reply.Stores() {
 		shown = append(shown, shownLegacy(w))
 	}
-	out, err := l.LegacyStores.live(ctx, m, shown, print, asked)
+	out, err := l.LegacyStores.live(ctx, m, shown, mark, asked)
 	return out, int(reply.TotalCount), err
 }
 

@@ -28,21 +28,21 @@ import (
 type knownNumber struct {
 	id   uuid.UUID
 	hash []byte        // of what WeChat last showed
-	in   atomic.Uint64 // print of the last reply that showed this; 0: none
+	in   atomic.Uint64 // mark of the last reply that showed this; 0: none
 }
 
-// isShown reports whether what a reply with this print shows is what we know. A
+// isShown reports whether what a reply with this mark shows is what we know. A
 // reply that is the same as the last one needs no look.
-func (k *knownNumber) isShown(s Shown, print wechat.Print) bool {
+func (k *knownNumber) isShown(s Shown, mark wechat.Mark) bool {
 	switch {
 	case k == nil:
 		return false
-	case print != 0 && k.in.Load() == uint64(print):
+	case mark != 0 && k.in.Load() == uint64(mark):
 		return true
 	case !sameContent(k.hash, s.Hash()):
 		return false
 	}
-	k.in.Store(uint64(print))
+	k.in.Store(uint64(mark))
 	return true
 }
 
@@ -57,10 +57,10 @@ type Live[F any] struct {
 	Known F
 }
 
-// live is what an answer shows of these resources, which a reply with this print
+// live is what an answer shows of these resources, which a reply with this mark
 // showed, if they come from one. Our records follow in the background, where they
 // differ.
-func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown []Shown, print wechat.Print, asked time.Time) ([]Live[F], error) {
+func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown []Shown, mark wechat.Mark, asked time.Time) ([]Live[F], error) {
 	known, err := c.identify(ctx, m, shown)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (c *Collection[F]) live(ctx context.Context, m authorizer.Merchant, shown [
 		if known[i] != nil {
 			out[i].ID = &known[i].id
 		}
-		if !known[i].isShown(s, print) {
+		if !known[i].isShown(s, mark) {
 			changed = append(changed, s)
 		}
 	}

@@ -67,10 +67,10 @@ func TestIsShown(t *testing.T) {
 	k := &knownNumber{hash: hashOf("same")}
 	for i, x := range []struct {
 		shown Shown
-		print wechat.Print
+		mark  wechat.Mark
 		want  bool
 	}{{other, 7, false}, {other, 7, false}, {same, 8, true}, {unread, 8, true}, {other, 9, false}, {other, 0, false}, {same, 0, true}, {other, 0, false}, {same, 9, true}} {
-		if got := k.isShown(x.shown, x.print); got != x.want {
+		if got := k.isShown(x.shown, x.mark); got != x.want {
 			t.Errorf("%d: %t", i, got)
 		}
 	}

@@ -134,13 +134,13 @@ func BenchmarkLiveStores(b *testing.B) {
 		b.ReportMetric(float64(cpu(after)-cpu(before))/float64(b.N), "cpu-ns/op")
 	})
 	b.Run("after the call", func(b *testing.B) {
-		reply, print, err := authorizer.CallPrint[wechat.GetStoreListReply](b.Context(), auth, m, wechat.GetStoreList, nil, wechat.GetStoreListRequest{Limit: 20})
+		reply, mark, err := authorizer.CallMarked[wechat.GetStoreListReply](b.Context(), auth, m, wechat.GetStoreList, nil, wechat.GetStoreListRequest{Limit: 20})
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := l.liveStores(b.Context(), m, reply.Stores(), print, time.Now()); err != nil {
+			if _, err := l.liveStores(b.Context(), m, reply.Stores(), mark, time.Now()); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -109,12 +109,12 @@ func StatusOfUpstream(n int) string {
 // differ.
 func (l *Ledger) LiveStores(ctx context.Context, m authorizer.Merchant, offset, limit int) (_ []Live[StoreFields], total int, err error) {
 	asked := time.Now()
-	reply, print, err := authorizer.CallPrint[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
+	reply, mark, err := authorizer.CallMarked[wechat.GetStoreListReply](ctx, l.Authorizer, m, wechat.GetStoreList, nil,
 		wechat.GetStoreListRequest{Offset: offset, Limit: min(limit, wechat.MaxStorePage)})
 	if err != nil {
 		return nil, 0, err
 	}
-	out, err := l.liveStores(ctx, m, reply.Stores(), print, asked)
+	out, err := l.liveStores(ctx, m, reply.Stores(), mark, asked)
 	return out, int(reply.TotalCount), err
 }
 
@@ -133,12 +133,12 @@ func (l *Ledger) LiveStore(ctx context.Context, m authorizer.Merchant, poi strin
 	return out[0], nil
 }
 
-func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, print wechat.Print, asked time.Time) ([]Live[StoreFields], error) {
+func (l *Ledger) liveStores(ctx context.Context, m authorizer.Merchant, stores []wechat.Store, mark wechat.Mark, asked time.Time) ([]Live[StoreFields], error) {
 	shown := make([]Shown, len(stores))
 	for i := range stores {
 		shown[i] = shownStore(&stores[i])
 	}
-	return l.Stores.live(ctx, m, shown, print, asked)
+	return l.Stores.live(ctx, m, shown, mark, asked)
 }
 
 func (l *Ledger) askStore(ctx context.Context, m authorizer.Merchant, poi string) (wechat.Store, error) {

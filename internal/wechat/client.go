@@ -44,14 +44,14 @@ type Reply struct {
 	said *said
 }
 
-// A Print tells replies apart, in this process: those with the same print are
+// A Mark tells replies apart, in this process: those with the same mark are
 // the same, byte by byte. 0 is none's.
-type Print uint64
+type Mark uint64
 
-var printed = maphash.MakeSeed()
+var marked = maphash.MakeSeed()
 
-// Print is the reply's.
-func (r Reply) Print() Print { return Print(maphash.Bytes(printed, r.JSON())) }
+// Mark is the reply's.
+func (r Reply) Mark() Mark { return Mark(maphash.Bytes(marked, r.JSON())) }
 
 // A Client sends calls to one WeChat, each exactly once but for reads that cost
 // nothing, see reads: HTTP/1.1, no redirects, no replay of a body, no proxy from
