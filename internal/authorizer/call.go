@@ -58,16 +58,13 @@ func (a *Authorizer) Admit(ctx context.Context, m Merchant, e *wechat.Endpoint) 
 		return nil, err
 	}
 	p.place = place
-	return p, nil
+	return &p, nil
 }
 
 // pass is a Pass without a place. Errors: upstream_circuit_open.
-func (a *Authorizer) pass(m Merchant, e *wechat.Endpoint) (*Pass, error) {
+func (a *Authorizer) pass(m Merchant, e *wechat.Endpoint) (Pass, error) {
 	permit, err := a.permit(m.TenantID, e)
-	if err != nil {
-		return nil, err
-	}
-	return &Pass{a: a, m: m, e: e, permit: permit}, nil
+	return Pass{a: a, m: m, e: e, permit: permit}, err
 }
 
 // Leave ends a Pass. Further calls do nothing.
@@ -157,9 +154,8 @@ func CallMarked[T any](ctx context.Context, a *Authorizer, m Merchant, e *wechat
 	return v, reply.Mark(), Problem(err)
 }
 
-// read is a call that only reads, patiently. A call that WeChat limits by the
-// day is counted first, and equal ones that are under way at the same time
-// become one. Each that waits takes a place: all of them take up this process.
+// read is a call that only reads, patiently. Each that waits takes a place: all
+// of them take up this process.
 func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
 	c := m.account()
 	leave, err := a.place(ctx, c, e)
@@ -167,16 +163,23 @@ func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		return wechat.Reply{}, err
 	}
 	defer leave()
-	send := func(ctx context.Context) (wechat.Reply, error) {
-		p, err := a.pass(m, e)
-		if err != nil {
-			return wechat.Reply{}, err
-		}
-		return p.Send(ctx, query, body)
+	if e.Quota.PerDay > 0 {
+		return a.counted(ctx, m, e, query, body)
 	}
-	if e.Quota.PerDay == 0 {
-		return a.patiently(ctx, c, e, func() (wechat.Reply, error) { return send(ctx) })
+	return a.patiently(ctx, c, e, func() (wechat.Reply, error) { return a.send(ctx, m, e, query, body) })
+}
+
+func (a *Authorizer) send(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
+	p, err := a.pass(m, e)
+	if err != nil {
+		return wechat.Reply{}, err
 	}
+	return p.Send(ctx, query, body)
+}
+
+// counted makes a call that WeChat limits by the day: it is counted first, and
+// equal ones that are under way at the same time become one.
+func (a *Authorizer) counted(ctx context.Context, m Merchant, e *wechat.Endpoint, query url.Values, body []byte) (wechat.Reply, error) {
 	type result struct {
 		reply wechat.Reply
 		state quota.State
@@ -187,13 +190,13 @@ func (a *Authorizer) read(ctx context.Context, m Merchant, e *wechat.Endpoint, q
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*(obtainFor+e.Deadline()))
 		defer cancel()
 		var state quota.State
-		reply, err := a.patiently(ctx, c, e, func() (wechat.Reply, error) {
+		reply, err := a.patiently(ctx, m.account(), e, func() (wechat.Reply, error) {
 			call, err := a.Quotas.Take(ctx, m.TenantID, m.ID, e)
 			state = call.State
 			if err != nil {
 				return wechat.Reply{}, storage(err)
 			}
-			reply, err := send(ctx)
+			reply, err := a.send(ctx, m, e, query, body)
 			if err != nil {
 				if notSent(err) {
 					call.NotSent(ctx)

@@ -136,6 +136,10 @@ func (r *reads) request(b []byte, e *Endpoint, token Token, query url.Values, bo
 // ask writes the request and reads the reply. Afterwards the connection is kept
 // or closed.
 func (r *reads) ask(ctx context.Context, c *kept, until time.Time, request []byte, e *Endpoint) (reply Reply, err error) {
+	if err := c.SetDeadline(until); err != nil {
+		_ = c.Close()
+		return Reply{}, err
+	}
 	keep := false
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
@@ -145,12 +149,6 @@ func (r *reads) ask(ctx context.Context, c *kept, until time.Time, request []byt
 			_ = c.Close()
 		}
 	}()
-	if err := c.SetDeadline(until); err != nil {
-		return Reply{}, err
-	}
-	if ctx.Err() != nil { // its end may have come before the deadline was set
-		return Reply{}, ctx.Err()
-	}
 	c.left = maxHead
 	if _, err := c.Write(request); err != nil {
 		return Reply{}, err
