@@ -83,6 +83,7 @@ func Classify(e *Endpoint, r Reply) (Class, *Error) {
 type said struct {
 	of    *Endpoint
 	json  []byte // Reply.JSON
+	held  any    // what Decode gives; nil: not read yet
 	class Class
 	err   *Error
 }
@@ -96,10 +97,15 @@ func read(e *Endpoint, r Reply) *said {
 	if r.Status != 200 {
 		return fail(Ambiguous, fmt.Errorf("HTTP status %d", r.Status))
 	}
-	head, err := e.envelope.read(s.json, e.proof)
+	h, held, err := e.answered(s.json)
 	if err != nil {
 		return fail(Ambiguous, err)
 	}
+	head, err := e.envelope.read(s.json, h, e.proof)
+	if err != nil {
+		return fail(Ambiguous, err)
+	}
+	s.held = held
 	if head.code == 0 {
 		s.class = Executed
 		return s

@@ -60,6 +60,9 @@ type Endpoint struct {
 	MaxReply int64         // bytes; 0: 1 MiB
 	envelope envelope
 	proof    string // a member without which a success is none; "": none is needed
+	// whole reads a reply in one pass, where that is worth it; nil: its answer
+	// is read first, and what it holds by Decode.
+	whole func(body []byte) (answer, any, error)
 }
 
 // A Bucket is a number of calls that WeChat allows a merchant in a day of

@@ -64,22 +64,35 @@ func (n *number) UnmarshalJSON(b []byte) error {
 
 var errNoHead = errors.New("reply says neither success nor failure")
 
+// answered reads the answer, and what the reply holds besides, where e says how
+// to read both at once.
+func (e *Endpoint) answered(body []byte) (h answer, held any, err error) {
+	switch {
+	case len(body) == 0:
+		return h, nil, errors.New("reply is empty")
+	case body[0] != '{':
+		return h, nil, errors.New("reply is not a JSON object")
+	}
+	if e.whole != nil {
+		if h, held, err = e.whole(body); err == nil {
+			return h, held, nil
+		}
+	}
+	if h, err = unmarshal[answer](body); err != nil {
+		err = fmt.Errorf("reply can't be read: %w", err)
+	}
+	return h, nil, err
+}
+
+// An answer is what tells a failure in all families.
+type answer struct {
+	Errcode number          `json:"errcode"`
+	Errmsg  json.RawMessage `json:"errmsg"`
+}
+
 // read finds out what the reply, made readable, says of the call's fate. The
 // error, if any, is that it says nothing that could be relied on.
-func (env envelope) read(body []byte, proof string) (head, error) {
-	if len(body) == 0 {
-		return head{}, errors.New("reply is empty")
-	}
-	if body[0] != '{' {
-		return head{}, errors.New("reply is not a JSON object")
-	}
-	h, err := unmarshal[struct {
-		Errcode number          `json:"errcode"`
-		Errmsg  json.RawMessage `json:"errmsg"`
-	}](body)
-	if err != nil {
-		return head{}, fmt.Errorf("reply can't be read: %w", err)
-	}
+func (env envelope) read(body []byte, h answer, proof string) (head, error) {
 	switch {
 	case h.Errcode.Int >= codeless:
 		return head{}, fmt.Errorf("errcode %d", h.Errcode.Int)

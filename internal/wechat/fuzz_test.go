@@ -259,10 +259,8 @@ func FuzzUnmarshal(f *testing.F) {
 		same[GetDistrictReply](t, body)
 		same[GoodsReply](t, body)
 		same[GetAuthorizerInfoReply](t, body)
-		same[struct {
-			Errcode number          `json:"errcode"`
-			Errmsg  json.RawMessage `json:"errmsg"`
-		}](t, body)
+		same[answer](t, body)
+		same[storeListAnswer](t, body)
 		same[[]string](t, body)
 		same[string](t, body)
 	})

@@ -119,6 +119,11 @@ func unescape(b []byte, esc, raw string) []byte {
 
 // Decode reads the payload of an Executed reply into T.
 func Decode[T any](e *Endpoint, r Reply) (T, error) {
+	if r.said != nil {
+		if v, ok := r.said.held.(T); ok {
+			return v, nil
+		}
+	}
 	v, err := unmarshal[T](r.JSON())
 	if err != nil {
 		return v, &Error{Endpoint: e.Name, Class: Ambiguous, Family: e.Family, Err: fmt.Errorf("reply doesn't fit: %w", err)}

@@ -86,6 +86,15 @@ func (r GetStoreInfoReply) Store() Store { return r.Business.store() }
 var GetStoreList = &Endpoint{
 	Name: "store.list", Method: http.MethodPost, Path: "/wxa/get_store_list",
 	Sets: storeSets, Family: FamilyStore,
+	whole: func(body []byte) (answer, any, error) {
+		v, err := unmarshal[storeListAnswer](body)
+		return v.answer, v.GetStoreListReply, err
+	},
+}
+
+type storeListAnswer struct {
+	answer
+	GetStoreListReply
 }
 
 // MaxStorePage is the largest limit of GetStoreList.
