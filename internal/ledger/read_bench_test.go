@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/mendian/mendian/internal/authorizer"
 	"github.com/mendian/mendian/internal/observe"
 	"github.com/mendian/mendian/internal/pgtest"
@@ -145,4 +147,43 @@ func BenchmarkLiveStores(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A page of our records of one merchant, and the same asked for with a filter:
+// one after the other, so the time is this process's and Postgres's.
+func BenchmarkList(b *testing.B) {
+	w := setup(b)
+	m := w.merchant
+	err := w.db.InTenant(b.Context(), m.TenantID, func(tx postgres.DBTX) error {
+		for _, sql := range []string{
+			`INSERT INTO merchants (tenant_id, id, appid, status) SELECT $1, gen_random_uuid(), 'wx' || n, 'authorized' FROM generate_series(1, 1000) n`,
+			`INSERT INTO resources (tenant_id, id, merchant_id, type, wechat_id, fields, status, origin)
+				SELECT $1, gen_random_uuid(), m.id, 'store', n, '{"name": "Chaosu Tianshi Club", "address": "No. 19, Xinhua Road", "city": "Handan",
+				"photos": ["http://mmbiz.qpic.cn/mmbiz_jpg/0"], "location": {"latitude": "36.7714881897", "longitude": "114.958480835"}}', 'active', 'discovered'
+				FROM merchants m, unnest(ARRAY['1', '2']) n WHERE m.tenant_id = $1`,
+		} {
+			if _, err := tx.Exec(b.Context(), sql, m.TenantID); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(b.Context(), `SET LOCAL ROLE NONE`) // the application may not ANALYZE
+		if err == nil {
+			_, err = tx.Exec(b.Context(), `ANALYZE`)
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, f := range map[string]Filter{"page": {}, "filter": {Status: "active"}} {
+		b.Run(name, func(b *testing.B) {
+			f.Merchants, f.Limit = []uuid.UUID{m.ID}, 21
+			b.ReportAllocs()
+			for b.Loop() {
+				if got, err := w.ledgers[0].Stores.List(b.Context(), m.TenantID, f); err != nil || len(got) != 2 {
+					b.Fatal(got, err)
+				}
+			}
+		})
+	}
 }
