@@ -198,7 +198,7 @@ func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 	status := cmp.Or(out.Audit, kind.First, InReview)
 	p := dbsqlc.AuditInsertParams{TenantID: op.TenantID, ID: *op.AuditID, MerchantID: op.Merchant.ID,
 		Kind: op.Kind.AuditKind, SubjectType: op.Kind.Subject, SubjectID: *op.SubjectID, OperationID: &op.ID,
-		WechatAuditID: optional(wechatID), Status: string(status), StatusRank: status.rank(), Source: source}
+		WechatAuditID: optional(wechatID), Status: string(status), StatusRank: status.rank(), Source: source, Appid: op.Merchant.AppID}
 	if kind.Deadline > 0 && status == kind.First {
 		p.DeadlineAt = new(sentAt(op).Add(kind.Deadline))
 	}
@@ -206,10 +206,6 @@ func (l *Ledger) queueAudit(b *postgres.Batch, op *Operation, out Outcome) {
 		p.NextPollAt = new(time.Now().Add(wait))
 	}
 	b.Queue(dbsqlc.AuditInsert, p)
-	b.Queue(dbsqlc.AuditHistoryInsert, dbsqlc.AuditHistoryInsertParams{TenantID: op.TenantID, AuditID: *op.AuditID, Status: string(status), Source: source})
-	if wechatID != "" {
-		b.Queue(dbsqlc.EventInboxWake, dbsqlc.EventInboxWakeParams{TenantID: op.TenantID, Appid: op.Merchant.AppID, AuditID: &wechatID})
-	}
 }
 
 func idMap(ids []ID) map[string]string {

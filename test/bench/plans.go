@@ -35,8 +35,7 @@ var hot = map[string]string{
 	"ResourceByReference": dbsqlc.ResourceByReference, "MediaFilesRequired": dbsqlc.MediaFilesRequired, "QuotaRequire": dbsqlc.QuotaRequire,
 	// T2
 	"OperationGet": dbsqlc.OperationGet, "OperationFinish": dbsqlc.OperationFinish, "OperationAttemptEnd": dbsqlc.OperationAttemptEnd,
-	"WechatIDRecord": dbsqlc.WechatIDRecord, "AuditInsert": dbsqlc.AuditInsert, "AuditHistoryInsert": dbsqlc.AuditHistoryInsert,
-	"EventInboxWake": dbsqlc.EventInboxWake, "ResourceSettle": dbsqlc.ResourceSettle, "OutboxInsert": dbsqlc.OutboxInsert,
+	"WechatIDRecord": dbsqlc.WechatIDRecord, "AuditInsert": dbsqlc.AuditInsert, "ResourceSettle": dbsqlc.ResourceSettle, "OutboxInsert": dbsqlc.OutboxInsert,
 	// pushes
 	"EventInboxInsert": dbsqlc.EventInboxInsert, "EventInboxTake": dbsqlc.EventInboxTake, "EventInboxState": dbsqlc.EventInboxState,
 	"AuditByWechatID": dbsqlc.AuditByWechatID, "AuditAdvance": dbsqlc.AuditAdvance, "ResourceDecide": dbsqlc.ResourceDecide,

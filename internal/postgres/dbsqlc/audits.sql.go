@@ -257,25 +257,32 @@ func (q *Queries) AuditHistoryOf(ctx context.Context, db DBTX, arg AuditHistoryO
 }
 
 const AuditInsert = `-- name: AuditInsert :exec
-INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = $1 AND a.subject_id = $6 AND a.kind = $4 AND a.id <> $2))
-ON CONFLICT (tenant_id, id) DO UPDATE SET
-    wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
-    status = CASE WHEN audits.status_rank < excluded.status_rank THEN excluded.status ELSE audits.status END,
-    status_rank = greatest(audits.status_rank, excluded.status_rank),
-    updated_at = now()
+WITH a AS (
+    INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
+    VALUES ($1, $4, $5, $6, $7, $8, $9, $3, $10, $11, $12, $13, $14,
+        (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = $1 AND a.subject_id = $8 AND a.kind = $6 AND a.id <> $4))
+    ON CONFLICT (tenant_id, id) DO UPDATE SET
+        wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
+        status = CASE WHEN audits.status_rank < excluded.status_rank THEN excluded.status ELSE audits.status END,
+        status_rank = greatest(audits.status_rank, excluded.status_rank),
+        updated_at = now()
+), h AS (
+    INSERT INTO audit_history (tenant_id, audit_id, status, source) VALUES ($1, $4, $10, $12) ON CONFLICT DO NOTHING
+)
+UPDATE event_inbox e SET next_at = now()
+WHERE e.tenant_id = $1 AND e.appid = $2 AND e.audit_id = $3 AND e.state = 'unmatched'
 `
 
 type AuditInsertParams struct {
 	TenantID      uuid.UUID
+	Appid         string
+	WechatAuditID *string
 	ID            uuid.UUID
 	MerchantID    uuid.UUID
 	Kind          string
 	SubjectType   string
 	SubjectID     uuid.UUID
 	OperationID   *uuid.UUID
-	WechatAuditID *string
 	Status        string
 	StatusRank    int32
 	Source        string
@@ -283,19 +290,21 @@ type AuditInsertParams struct {
 	NextPollAt    *time.Time
 }
 
-// AuditInsert makes the audit of an accepted submission. The id is the
-// operation's, so that it may run twice. An event that came first has left the
-// WeChat id on no row: it waits in the inbox.
+// AuditInsert makes the audit of an accepted submission, with the first line of
+// its history. The id is the operation's, so that it may run twice. An event
+// that came first has left the WeChat id on no row: it waits in the inbox, and
+// is due now.
 func (q *Queries) AuditInsert(ctx context.Context, db DBTX, arg AuditInsertParams) error {
 	_, err := db.Exec(ctx, AuditInsert,
 		arg.TenantID,
+		arg.Appid,
+		arg.WechatAuditID,
 		arg.ID,
 		arg.MerchantID,
 		arg.Kind,
 		arg.SubjectType,
 		arg.SubjectID,
 		arg.OperationID,
-		arg.WechatAuditID,
 		arg.Status,
 		arg.StatusRank,
 		arg.Source,

@@ -167,20 +167,3 @@ func (q *Queries) EventInboxTake(ctx context.Context, db DBTX, arg EventInboxTak
 	)
 	return i, err
 }
-
-const EventInboxWake = `-- name: EventInboxWake :exec
-UPDATE event_inbox SET next_at = now()
-WHERE tenant_id = $1 AND appid = $2 AND audit_id = $3 AND state = 'unmatched'
-`
-
-type EventInboxWakeParams struct {
-	TenantID uuid.UUID
-	Appid    string
-	AuditID  *string
-}
-
-// EventInboxWake makes events due that came before we knew their audit.
-func (q *Queries) EventInboxWake(ctx context.Context, db DBTX, arg EventInboxWakeParams) error {
-	_, err := db.Exec(ctx, EventInboxWake, arg.TenantID, arg.Appid, arg.AuditID)
-	return err
-}

@@ -1,15 +1,22 @@
--- AuditInsert makes the audit of an accepted submission. The id is the
--- operation's, so that it may run twice. An event that came first has left the
--- WeChat id on no row: it waits in the inbox.
+-- AuditInsert makes the audit of an accepted submission, with the first line of
+-- its history. The id is the operation's, so that it may run twice. An event
+-- that came first has left the WeChat id on no row: it waits in the inbox, and
+-- is due now.
 -- name: AuditInsert :exec
-INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
-VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @operation_id, @wechat_audit_id, @status, @status_rank, @source, @deadline_at, @next_poll_at,
-    (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.subject_id = @subject_id AND a.kind = @kind AND a.id <> @id))
-ON CONFLICT (tenant_id, id) DO UPDATE SET
-    wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
-    status = CASE WHEN audits.status_rank < excluded.status_rank THEN excluded.status ELSE audits.status END,
-    status_rank = greatest(audits.status_rank, excluded.status_rank),
-    updated_at = now();
+WITH a AS (
+    INSERT INTO audits (tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, source, deadline_at, next_poll_at, attempt)
+    VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @operation_id, @wechat_audit_id, @status, @status_rank, @source, @deadline_at, @next_poll_at,
+        (SELECT count(*) + 1 FROM audits a WHERE a.tenant_id = @tenant_id AND a.subject_id = @subject_id AND a.kind = @kind AND a.id <> @id))
+    ON CONFLICT (tenant_id, id) DO UPDATE SET
+        wechat_audit_id = coalesce(audits.wechat_audit_id, excluded.wechat_audit_id),
+        status = CASE WHEN audits.status_rank < excluded.status_rank THEN excluded.status ELSE audits.status END,
+        status_rank = greatest(audits.status_rank, excluded.status_rank),
+        updated_at = now()
+), h AS (
+    INSERT INTO audit_history (tenant_id, audit_id, status, source) VALUES (@tenant_id, @id, @status, @source) ON CONFLICT DO NOTHING
+)
+UPDATE event_inbox e SET next_at = now()
+WHERE e.tenant_id = @tenant_id AND e.appid = @appid AND e.audit_id = @wechat_audit_id AND e.state = 'unmatched';
 
 -- name: AuditHistoryInsert :exec
 INSERT INTO audit_history (tenant_id, audit_id, status, source, inbox_id)

@@ -12,11 +12,6 @@ UPDATE event_inbox SET state = @state, audit_id = @audit_id, next_at = @next_at,
     applied_at = CASE WHEN @state::text = 'applied' THEN now() END
 WHERE tenant_id = @tenant_id AND id = @id;
 
--- EventInboxWake makes events due that came before we knew their audit.
--- name: EventInboxWake :exec
-UPDATE event_inbox SET next_at = now()
-WHERE tenant_id = @tenant_id AND appid = @appid AND audit_id = @audit_id AND state = 'unmatched';
-
 -- EventInboxTake lets one process apply a push that is due.
 -- name: EventInboxTake :one
 UPDATE event_inbox SET next_at = now() + @lease::interval, attempts = attempts + 1
