@@ -122,38 +122,37 @@ func newCollection[F any](l *Ledger, t Type) *Collection[F] {
 	return &Collection[F]{c}
 }
 
-// A reader reads a resource, its newest audit and write, with a batch.
-type reader[F any] struct {
-	rows   []resourceRow
-	writes []dbsqlc.Operation
-}
+// A reader reads a resource and its newest audit with a batch.
+type reader[F any] struct{ rows []resourceRow }
 
 func (r *reader[F]) queue(b *postgres.Batch, typ string, tenant, id uuid.UUID) {
 	postgres.QueueMany(b, dbsqlc.ResourceShow, dbsqlc.ResourceShowParams{TenantID: tenant, ID: id, Type: typ}, &r.rows)
-	postgres.QueueMany(b, dbsqlc.ResourceOperation, dbsqlc.ResourceOperationParams{TenantID: tenant, ID: id}, &r.writes)
 }
 
-// resource returns what was read. Errors: not_found.
-func (r *reader[F]) resource() (Resource[F], error) {
+// resource returns what was read, and write as its newest one. Errors: not_found.
+func (r *reader[F]) resource(write *dbsqlc.Operation) (Resource[F], error) {
 	if len(r.rows) == 0 {
 		return Resource[F]{}, problem.Of(problem.CodeNotFound)
 	}
 	s, err := resourceFrom[F](r.rows[0])
-	if len(r.writes) > 0 {
-		s.Operation = &r.writes[0]
-	}
+	s.Operation = write
 	return s, err
 }
 
 // Get reads our record. Errors: not_found.
 func (c *Collection[F]) Get(ctx context.Context, tenant, id uuid.UUID) (Resource[F], error) {
 	var r reader[F]
+	var writes []dbsqlc.Operation
 	b := c.l.DB.NewSnapshot(tenant)
 	r.queue(b, c.Name, tenant, id)
+	postgres.QueueMany(b, dbsqlc.ResourceOperation, dbsqlc.ResourceOperationParams{TenantID: tenant, ID: id}, &writes)
 	if err := c.l.DB.Run(ctx, b); err != nil {
 		return Resource[F]{}, err
 	}
-	return r.resource()
+	if len(writes) == 0 {
+		return r.resource(nil)
+	}
+	return r.resource(&writes[0])
 }
 
 // ByNumber finds our id by WeChat's number, which is a merchant's own. Errors:

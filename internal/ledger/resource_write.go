@@ -80,7 +80,7 @@ func (c *Collection[F]) create(ctx context.Context, r Request, n creation) (Reso
 		s.Operation = &done.Operation.Operation
 		return s, done, err
 	}
-	s, err := read.resource()
+	s, err := read.resource(&done.Operation.Operation)
 	return s, done, err
 }
 
@@ -194,7 +194,7 @@ func (c *Collection[F]) written(ctx context.Context, done Done, read *reader[F],
 		return before, err
 	}
 	if done.Committed {
-		return read.resource()
+		return read.resource(&done.Operation.Operation)
 	}
 	if before.ID == uuid.Nil {
 		if before, err = c.Get(ctx, done.Operation.TenantID, *done.Operation.SubjectID); err != nil {

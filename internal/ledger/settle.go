@@ -71,15 +71,31 @@ func overruled(out Outcome) []string {
 // finish records the outcome of an open operation, or of one in a state that
 // the outcome overrules.
 func (l *Ledger) finish(ctx context.Context, op *Operation, out Outcome, overruled []string, read func(*postgres.Batch)) error {
-	b, err := l.settlement(op, out, overruled, read)
+	next := l.nextCheck(op, out)
+	b, err := l.settlement(op, out, next, overruled, read)
 	if err != nil {
 		return err
 	}
 	if err := l.DB.RunTogether(ctx, b, op.Merchant.ID); err != nil {
 		return err
 	}
-	op.State = state(out)
+	op.State, op.NextCheckAt = state(out), next
 	return nil
+}
+
+// nextCheck is when an operation is looked at after this outcome; nil: it is
+// settled.
+func (l *Ledger) nextCheck(op *Operation, out Outcome) *time.Time {
+	sent, now := sentAt(op), time.Now()
+	switch {
+	case out.settled():
+		return nil
+	case op.Kind.toldByEvent(): // no look tells anything
+		return new(l.Schedule.deadline(op.Kind, sent))
+	case out.Unasked:
+		return new(l.Schedule.Again(sent, now, op.AbsentSince))
+	}
+	return new(l.Schedule.Next(sent, now, op.AbsentSince))
 }
 
 // state is the state of an operation after this outcome.
@@ -94,31 +110,21 @@ func state(out Outcome) string {
 	}
 }
 
-func (l *Ledger) settlement(op *Operation, out Outcome, overruled []string, read func(*postgres.Batch)) (*postgres.Batch, error) {
+func (l *Ledger) settlement(op *Operation, out Outcome, next *time.Time, overruled []string, read func(*postgres.Batch)) (*postgres.Batch, error) {
 	b := l.DB.NewBatch(op.TenantID)
 	finish := dbsqlc.OperationFinishParams{State: state(out), TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt,
-		States: []string{"executing", "reconciling"}, AbsentSince: op.AbsentSince}
+		States: []string{"executing", "reconciling"}, AbsentSince: op.AbsentSince, NextCheckAt: next}
 	if overruled != nil {
 		finish.States = overruled
 	}
+	if out.settled() {
+		finish.AbsentSince = nil
+	}
 	var err error
-	switch {
-	case out.Class == wechat.Executed:
+	if out.Class == wechat.Executed {
 		finish.Result, err = json.Marshal(map[string]any{"wechat_ids": idMap(out.IDs)})
-		finish.AbsentSince = nil
-	case !out.settled():
-		switch now := time.Now(); {
-		case op.Kind.toldByEvent(): // no look tells anything
-			finish.NextCheckAt = new(l.Schedule.deadline(op.Kind, sentAt(op)))
-		case out.Unasked:
-			finish.NextCheckAt = new(l.Schedule.Again(sentAt(op), now, op.AbsentSince))
-		default:
-			finish.NextCheckAt = new(l.Schedule.Next(sentAt(op), now, op.AbsentSince))
-		}
+	} else {
 		finish.Error, err = encodeProblem(out)
-	default:
-		finish.Error, err = encodeProblem(out)
-		finish.AbsentSince = nil
 	}
 	if err != nil {
 		return nil, err
