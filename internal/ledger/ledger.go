@@ -268,7 +268,6 @@ func (l *Ledger) begin(ctx context.Context, w Write) (*Operation, error) {
 		Kind: w.Kind.Name, SubjectType: op.SubjectType, SubjectID: op.SubjectID, AuditID: op.AuditID, RequestedBy: op.RequestedBy,
 		IdempotencyKey: op.IdempotencyKey, RequestCt: op.RequestCt, MatchKey: op.MatchKey, Baseline: op.Baseline,
 		LeaseOwner: new(l.Spool.Instance()), Lease: leaseOf(w.Kind.Endpoint)})
-	l.queueAttempt(b, op)
 	queueMedia(b, w.Merchant, w.Media)
 	if err := w.Begin(b, op); err != nil {
 		return op, err
@@ -290,10 +289,6 @@ func (l *Ledger) commitT1(ctx context.Context, op *Operation, b *postgres.Batch)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return l.DB.RunTogether(ctx, b, op.Merchant.ID)
-}
-
-func (l *Ledger) queueAttempt(b *postgres.Batch, op *Operation) {
-	b.Queue(dbsqlc.OperationAttemptInsert, dbsqlc.OperationAttemptInsertParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt})
 }
 
 // attempt sends op once and settles it, and ends pass. The end of ctx changes

@@ -116,7 +116,6 @@ func (l *Ledger) restart(ctx context.Context, op *Operation, from string) error 
 		TenantID: op.TenantID, ID: op.ID, Attempt: op.Attempt, States: []string{from}})
 	next := *op
 	next.Attempt++
-	l.queueAttempt(b, &next)
 	if op.Kind.Reopen != nil {
 		op.Kind.Reopen(b, &next)
 	}

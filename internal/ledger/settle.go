@@ -132,22 +132,19 @@ func (l *Ledger) settlement(op *Operation, out Outcome, next *time.Time, overrul
 	if op.Kind.Task != nil {
 		finish.Result = op.Result // how far it came
 	}
-	b.Queue(dbsqlc.OperationFinish, finish)
-	l.queueIDs(b, op, out)
-
-	end := dbsqlc.OperationAttemptEndParams{TenantID: op.TenantID, OperationID: op.ID, N: op.Attempt, Outcome: new(out.Class.String())}
-	if out.Errno != 0 {
-		end.Errcode = &out.Errno
-	}
-	end.Rid = optional(out.RID)
-	if len(out.Reply.Body) > 0 {
-		if end.ResponseCt, err = l.Keyset.Seal(responsePlace(op), out.Reply.Body); err != nil {
-			return nil, err
+	if finish.Answered = out.answered(); finish.Answered {
+		finish.Outcome, finish.Rid = new(out.Class.String()), optional(out.RID)
+		if out.Errno != 0 {
+			finish.Errcode = &out.Errno
+		}
+		if len(out.Reply.Body) > 0 {
+			if finish.ResponseCt, err = l.Keyset.Seal(responsePlace(op), out.Reply.Body); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if out.answered() {
-		b.Queue(dbsqlc.OperationAttemptEnd, end)
-	}
+	b.Queue(dbsqlc.OperationFinish, finish)
+	l.queueIDs(b, op, out)
 	if op.Kind.Endpoint != nil {
 		// What a look finds absent was sent all the same.
 		notSent := out.Class == wechat.NotSent && out.Source == FromResponse

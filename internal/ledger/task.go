@@ -43,7 +43,6 @@ func (l *Ledger) SyncMerchants(ctx context.Context, who tenant.Caller, key strin
 	b.Queue(dbsqlc.OperationInsert, dbsqlc.OperationInsertParams{TenantID: op.TenantID, ID: op.ID, Kind: op.Operation.Kind, RequestedBy: op.RequestedBy,
 		IdempotencyKey: optional(key), RequestCt: op.RequestCt, MatchKey: json.RawMessage(`{"natural":""}`),
 		LeaseOwner: new(l.Spool.Instance()), Lease: taskLease})
-	l.queueAttempt(b, op)
 	postgres.QueueOne(b, dbsqlc.OperationGet, dbsqlc.OperationGetParams{TenantID: op.TenantID, ID: op.ID}, &op.Operation)
 	err = l.DB.Run(ctx, b)
 	switch {

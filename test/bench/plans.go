@@ -31,10 +31,10 @@ var hot = map[string]string{
 	"QuotaTake": dbsqlc.QuotaTake, "QuotaGiveBack": dbsqlc.QuotaGiveBack,
 	// T1
 	"IdempotencyKeyClaim": dbsqlc.IdempotencyKeyClaim, "IdempotencyKeyGet": dbsqlc.IdempotencyKeyGet, "OperationInsert": dbsqlc.OperationInsert,
-	"OperationAttemptInsert": dbsqlc.OperationAttemptInsert, "ResourceInsert": dbsqlc.ResourceInsert, "ResourceClaimForWrite": dbsqlc.ResourceClaimForWrite,
+	"ResourceInsert": dbsqlc.ResourceInsert, "ResourceClaimForWrite": dbsqlc.ResourceClaimForWrite,
 	"ResourceByReference": dbsqlc.ResourceByReference, "MediaFilesRequired": dbsqlc.MediaFilesRequired, "QuotaRequire": dbsqlc.QuotaRequire,
 	// T2
-	"OperationGet": dbsqlc.OperationGet, "OperationFinish": dbsqlc.OperationFinish, "OperationAttemptEnd": dbsqlc.OperationAttemptEnd,
+	"OperationGet": dbsqlc.OperationGet, "OperationFinish": dbsqlc.OperationFinish,
 	"WechatIDRecord": dbsqlc.WechatIDRecord, "AuditInsert": dbsqlc.AuditInsert, "ResourceSettle": dbsqlc.ResourceSettle, "OutboxInsert": dbsqlc.OutboxInsert,
 	// pushes
 	"EventInboxInsert": dbsqlc.EventInboxInsert, "EventInboxTake": dbsqlc.EventInboxTake, "EventInboxState": dbsqlc.EventInboxState,

@@ -81,50 +81,6 @@ func (q *Queries) IdempotencyKeyGet(ctx context.Context, db DBTX, arg Idempotenc
 	return i, err
 }
 
-const OperationAttemptEnd = `-- name: OperationAttemptEnd :exec
-UPDATE operation_attempts SET ended_at = now(), outcome = $1, errcode = $2, rid = $3, response_ct = $4
-WHERE tenant_id = $5 AND operation_id = $6 AND n = $7
-`
-
-type OperationAttemptEndParams struct {
-	Outcome     *string
-	Errcode     *int64
-	Rid         *string
-	ResponseCt  []byte
-	TenantID    uuid.UUID
-	OperationID uuid.UUID
-	N           int32
-}
-
-func (q *Queries) OperationAttemptEnd(ctx context.Context, db DBTX, arg OperationAttemptEndParams) error {
-	_, err := db.Exec(ctx, OperationAttemptEnd,
-		arg.Outcome,
-		arg.Errcode,
-		arg.Rid,
-		arg.ResponseCt,
-		arg.TenantID,
-		arg.OperationID,
-		arg.N,
-	)
-	return err
-}
-
-const OperationAttemptInsert = `-- name: OperationAttemptInsert :exec
-INSERT INTO operation_attempts (tenant_id, operation_id, n) VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id, operation_id, n) DO NOTHING
-`
-
-type OperationAttemptInsertParams struct {
-	TenantID    uuid.UUID
-	OperationID uuid.UUID
-	N           int32
-}
-
-func (q *Queries) OperationAttemptInsert(ctx context.Context, db DBTX, arg OperationAttemptInsertParams) error {
-	_, err := db.Exec(ctx, OperationAttemptInsert, arg.TenantID, arg.OperationID, arg.N)
-	return err
-}
-
 const OperationAttempts = `-- name: OperationAttempts :many
 SELECT tenant_id, operation_id, n, started_at, ended_at, outcome, errcode, rid, response_ct FROM operation_attempts WHERE tenant_id = $1 AND operation_id = ANY ($2::uuid[]) ORDER BY operation_id, n
 `
@@ -227,6 +183,9 @@ WITH o AS (
       AND (p.finished_at IS NULL OR NOT EXISTS (SELECT 1 FROM operation_attempts a WHERE a.tenant_id = $6
           AND a.operation_id = $7 AND a.n = $8 AND a.outcome <> 'ambiguous'))
     RETURNING 1
+), a AS (
+    UPDATE operation_attempts e SET ended_at = now(), outcome = $10, errcode = $11, rid = $12, response_ct = $13
+    WHERE $14::boolean AND e.tenant_id = $6 AND e.operation_id = $7 AND e.n = $8
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
 `
@@ -241,11 +200,16 @@ type OperationFinishParams struct {
 	ID          uuid.UUID
 	Attempt     int32
 	States      []string
+	Outcome     *string
+	Errcode     *int64
+	Rid         *string
+	ResponseCt  []byte
+	Answered    bool
 }
 
 // OperationFinish closes an operation, or leaves it to the reconciler, unless
 // it has left the states that the outcome may still change. What WeChat itself
-// answered to the attempt stays.
+// answered to the attempt stays, and is kept with it.
 func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFinishParams) error {
 	_, err := db.Exec(ctx, OperationFinish,
 		arg.State,
@@ -257,6 +221,11 @@ func (q *Queries) OperationFinish(ctx context.Context, db DBTX, arg OperationFin
 		arg.ID,
 		arg.Attempt,
 		arg.States,
+		arg.Outcome,
+		arg.Errcode,
+		arg.Rid,
+		arg.ResponseCt,
+		arg.Answered,
 	)
 	return err
 }
@@ -305,10 +274,13 @@ func (q *Queries) OperationGet(ctx context.Context, db DBTX, arg OperationGetPar
 }
 
 const OperationInsert = `-- name: OperationInsert :exec
-INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key,
-    request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, next_check_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, 'executing', 1, $13, now() + $14::interval, now(), now() + $14::interval)
+WITH o AS (
+    INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key,
+        request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, next_check_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+        $10, $11, $12, 'executing', 1, $13, now() + $14::interval, now(), now() + $14::interval)
+)
+INSERT INTO operation_attempts (tenant_id, operation_id, n) VALUES ($1, $2, 1)
 `
 
 type OperationInsertParams struct {
@@ -328,6 +300,7 @@ type OperationInsertParams struct {
 	Lease          time.Duration
 }
 
+// OperationInsert begins an operation and its first attempt.
 func (q *Queries) OperationInsert(ctx context.Context, db DBTX, arg OperationInsertParams) error {
 	_, err := db.Exec(ctx, OperationInsert,
 		arg.TenantID,
@@ -512,10 +485,12 @@ func (q *Queries) OperationProgress(ctx context.Context, db DBTX, arg OperationP
 
 const OperationRestart = `-- name: OperationRestart :exec
 WITH o AS (
-    UPDATE operations SET state = 'executing', attempt = attempt + 1, lease_owner = $1, lease_until = now() + $2::interval,
+    UPDATE operations p SET state = 'executing', attempt = p.attempt + 1, lease_owner = $1, lease_until = now() + $2::interval,
         sent_at = now(), next_check_at = now() + $2::interval, check_n = 0, absent_since = NULL, error = NULL, finished_at = NULL, updated_at = now()
-    WHERE tenant_id = $3 AND id = $4 AND attempt = $5 AND state = ANY ($6::text[])
-    RETURNING 1
+    WHERE p.tenant_id = $3 AND p.id = $4 AND p.attempt = $5 AND p.state = ANY ($6::text[])
+    RETURNING p.attempt
+), a AS (
+    INSERT INTO operation_attempts (tenant_id, operation_id, n) SELECT $3, $4, o.attempt FROM o
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003')
 `

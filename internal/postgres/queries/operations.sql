@@ -14,34 +14,32 @@ WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND key = @key;
 DELETE FROM idempotency_keys
 WHERE tenant_id = @tenant_id AND merchant_id = @merchant_id AND key = @key AND created_at < now() - interval '30 days';
 
+-- OperationInsert begins an operation and its first attempt.
 -- name: OperationInsert :exec
-INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key,
-    request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, next_check_at)
-VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @audit_id, @requested_by, @idempotency_key,
-    @request_ct, @match_key, @baseline, 'executing', 1, @lease_owner, now() + @lease::interval, now(), now() + @lease::interval);
-
--- name: OperationAttemptInsert :exec
-INSERT INTO operation_attempts (tenant_id, operation_id, n) VALUES (@tenant_id, @operation_id, @n)
-ON CONFLICT (tenant_id, operation_id, n) DO NOTHING;
-
--- name: OperationAttemptEnd :exec
-UPDATE operation_attempts SET ended_at = now(), outcome = @outcome, errcode = @errcode, rid = @rid, response_ct = @response_ct
-WHERE tenant_id = @tenant_id AND operation_id = @operation_id AND n = @n;
+WITH o AS (
+    INSERT INTO operations (tenant_id, id, merchant_id, kind, subject_type, subject_id, audit_id, requested_by, idempotency_key,
+        request_ct, match_key, baseline, state, attempt, lease_owner, lease_until, sent_at, next_check_at)
+    VALUES (@tenant_id, @id, @merchant_id, @kind, @subject_type, @subject_id, @audit_id, @requested_by, @idempotency_key,
+        @request_ct, @match_key, @baseline, 'executing', 1, @lease_owner, now() + @lease::interval, now(), now() + @lease::interval)
+)
+INSERT INTO operation_attempts (tenant_id, operation_id, n) VALUES (@tenant_id, @id, 1);
 
 -- OperationRestart opens a failed operation again for one more attempt: the
 -- one before certainly executed nothing.
 -- name: OperationRestart :exec
 WITH o AS (
-    UPDATE operations SET state = 'executing', attempt = attempt + 1, lease_owner = @lease_owner, lease_until = now() + @lease::interval,
+    UPDATE operations p SET state = 'executing', attempt = p.attempt + 1, lease_owner = @lease_owner, lease_until = now() + @lease::interval,
         sent_at = now(), next_check_at = now() + @lease::interval, check_n = 0, absent_since = NULL, error = NULL, finished_at = NULL, updated_at = now()
-    WHERE tenant_id = @tenant_id AND id = @id AND attempt = @attempt AND state = ANY (@states::text[])
-    RETURNING 1
+    WHERE p.tenant_id = @tenant_id AND p.id = @id AND p.attempt = @attempt AND p.state = ANY (@states::text[])
+    RETURNING p.attempt
+), a AS (
+    INSERT INTO operation_attempts (tenant_id, operation_id, n) SELECT @tenant_id, @id, o.attempt FROM o
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
 
 -- OperationFinish closes an operation, or leaves it to the reconciler, unless
 -- it has left the states that the outcome may still change. What WeChat itself
--- answered to the attempt stays.
+-- answered to the attempt stays, and is kept with it.
 -- name: OperationFinish :exec
 WITH o AS (
     UPDATE operations p SET state = @state, result = @result, error = @error,
@@ -52,6 +50,9 @@ WITH o AS (
       AND (p.finished_at IS NULL OR NOT EXISTS (SELECT 1 FROM operation_attempts a WHERE a.tenant_id = @tenant_id
           AND a.operation_id = @id AND a.n = @attempt AND a.outcome <> 'ambiguous'))
     RETURNING 1
+), a AS (
+    UPDATE operation_attempts e SET ended_at = now(), outcome = @outcome, errcode = @errcode, rid = @rid, response_ct = @response_ct
+    WHERE @answered::boolean AND e.tenant_id = @tenant_id AND e.operation_id = @id AND e.n = @attempt
 )
 SELECT require(EXISTS (SELECT 1 FROM o), 'MD003');
 
