@@ -103,6 +103,17 @@ func (q *Queries) MerchantSynced(ctx context.Context, db DBTX, arg MerchantSynce
 	return err
 }
 
+const PlanByIndex = `-- name: PlanByIndex :exec
+SELECT set_config('enable_seqscan', 'off', true)
+`
+
+// PlanByIndex goes before a query whose plan is kept: planned while a table is
+// small it would read all of it, and do so still when the table is large.
+func (q *Queries) PlanByIndex(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, PlanByIndex)
+	return err
+}
+
 const ResourceByNatural = `-- name: ResourceByNatural :one
 SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id IS NULL
   AND fields ->> $4::text = $5::text AND status NOT IN ('failed', 'deleted')
@@ -739,7 +750,8 @@ func (q *Queries) ResourceOperation(ctx context.Context, db DBTX, arg ResourceOp
 const ResourcePage = `-- name: ResourcePage :many
 SELECT r.tenant_id, r.id, r.merchant_id, r.wechat_id, r.map_poi_id, r.client_reference, r.previous_id, r.fields, r.status, r.upstream_status, r.origin, r.audit_id, r.operation_id, r.content_sha256, r.missing_n, r.row_version, r.created_at, r.updated_at, r.synced_at, r.type, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
     a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
-FROM resources r LEFT JOIN LATERAL (SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits o WHERE o.tenant_id = $1 AND o.id = r.audit_id OFFSET 0) a ON true
+FROM resources r LEFT JOIN LATERAL (
+    SELECT tenant_id, id, merchant_id, kind, subject_type, subject_id, operation_id, wechat_audit_id, status, status_rank, reason, source, attempt, submitted_at, decided_at, deadline_at, next_poll_at, poll_n, updated_at, overdue_at FROM audits o WHERE o.tenant_id = $1 AND o.merchant_id = $2 AND o.id = r.audit_id OFFSET 0) a ON true
 WHERE r.tenant_id = $1 AND r.merchant_id = $2 AND r.type = $3 AND r.status NOT IN ('failed', 'deleted') AND r.id < $4
 ORDER BY r.id DESC LIMIT $5
 `
@@ -785,8 +797,8 @@ type ResourcePageRow struct {
 
 // ResourcePage is ResourceList of one merchant, as it is mostly asked for. It has
 // nothing that may be NULL, so a connection plans it once: planning ResourceList
-// takes longer than all the rest of it. OFFSET 0 keeps the planner from looking at
-// all audits of the tenant, as it would while there are few, and keep to it.
+// takes longer than all the rest of it. OFFSET 0 has each audit looked up by all
+// of an index.
 func (q *Queries) ResourcePage(ctx context.Context, db DBTX, arg ResourcePageParams) ([]ResourcePageRow, error) {
 	rows, err := db.Query(ctx, ResourcePage,
 		arg.TenantID,

@@ -95,14 +95,20 @@ WHERE r.tenant_id = @tenant_id AND r.type = @type
   AND (sqlc.narg('before')::uuid IS NULL OR r.id < sqlc.narg('before'))
 ORDER BY r.id DESC LIMIT @n;
 
+-- PlanByIndex goes before a query whose plan is kept: planned while a table is
+-- small it would read all of it, and do so still when the table is large.
+-- name: PlanByIndex :exec
+SELECT set_config('enable_seqscan', 'off', true);
+
 -- ResourcePage is ResourceList of one merchant, as it is mostly asked for. It has
 -- nothing that may be NULL, so a connection plans it once: planning ResourceList
--- takes longer than all the rest of it. OFFSET 0 keeps the planner from looking at
--- all audits of the tenant, as it would while there are few, and keep to it.
+-- takes longer than all the rest of it. OFFSET 0 has each audit looked up by all
+-- of an index.
 -- name: ResourcePage :many
 SELECT r.*, a.kind AS audit_kind, a.status AS audit_status, a.reason AS audit_reason, a.wechat_audit_id AS audit_number,
     a.submitted_at AS audit_submitted_at, a.decided_at AS audit_decided_at, a.deadline_at AS audit_deadline_at, a.operation_id AS audit_operation_id
-FROM resources r LEFT JOIN LATERAL (SELECT * FROM audits o WHERE o.tenant_id = @tenant_id AND o.id = r.audit_id OFFSET 0) a ON true
+FROM resources r LEFT JOIN LATERAL (
+    SELECT * FROM audits o WHERE o.tenant_id = @tenant_id AND o.merchant_id = @merchant_id AND o.id = r.audit_id OFFSET 0) a ON true
 WHERE r.tenant_id = @tenant_id AND r.merchant_id = @merchant_id AND r.type = @type AND r.status NOT IN ('failed', 'deleted') AND r.id < @before
 ORDER BY r.id DESC LIMIT @n;
 
