@@ -118,7 +118,7 @@ func (e *Edge) log(ctx context.Context, c echo.Context, s *state, route string, 
 		attrs = append(attrs, slog.String("stack", observe.Scrub(string(p.Stack))))
 	}
 	// What a Logger would add is the place in our source, which no line shows.
-	line := slog.NewRecord(end, level, "request", 0)
+	line := slog.NewRecord(end, level, observe.RequestLine, 0)
 	line.AddAttrs(attrs...)
 	_ = e.cfg.Log.Handler().Handle(ctx, line) // as a Logger does: nobody could be told
 }

@@ -13,9 +13,14 @@ const (
 	linesWait = 100 * time.Millisecond
 )
 
-// Lines writes a log's lines some at a time: a write each costs as much as
-// making the line. A Logger on it writes warnings and errors at once, with what
-// came before them. A process that is killed loses what waited.
+// RequestLine is the message of a request's line. There is one for each request,
+// and no others are so many.
+const RequestLine = "request"
+
+// Lines writes the lines of requests some at a time: a write each costs as much
+// as making the line. A Logger on it writes at once whatever else is said, such
+// as an id that WeChat gave, warnings and errors, with what came before it. A
+// process that is killed loses what waited.
 type Lines struct {
 	to    io.Writer
 	mu    sync.Mutex

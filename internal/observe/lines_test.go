@@ -37,25 +37,27 @@ func TestLines(t *testing.T) {
 				t.Errorf("%s: %d writes: %s", what, o.writes, text)
 			}
 		}
-		log.Info("one")
-		log.Info("two")
+		log.Info(RequestLine, "n", "one")
+		log.Info(RequestLine, "n", "two")
 		after("at once", 0, "")
 		time.Sleep(linesWait)
 		synctest.Wait()
 		after("when they have waited", 1, "two")
 		time.Sleep(10 * linesWait)
-		log.Info("three")
+		log.Info(RequestLine, "n", "three")
 		after("after a pause", 1, "two")
-		log.With("a", "b").WithGroup("c").Error("four")
-		after("at an error", 2, `"a":"b`)
+		log.Info("wechat_id_issued", "id", "four")
+		after("with what isn't a request's", 2, "four")
 		if !strings.Contains(o.String(), "three") {
-			t.Error("an error went before what came earlier")
+			t.Error("it went before what came earlier")
 		}
-		log.Info("five")
+		log.With("a", "b").WithGroup("c").Error(RequestLine)
+		after("at an error", 3, `"a":"b`)
+		log.Info(RequestLine, "n", "five")
 		lines.Flush()
-		after("at the end", 3, "five")
+		after("at the end", 4, "five")
 		lines.Flush()
-		after("with nothing kept", 3, "five")
+		after("with nothing kept", 4, "five")
 	})
 }
 

@@ -34,7 +34,7 @@ type scrubbing struct {
 }
 
 func (h scrubbing) Handle(ctx context.Context, r slog.Record) error {
-	if h.lines != nil && r.Level >= slog.LevelWarn {
+	if h.lines != nil && (r.Message != RequestLine || r.Level >= slog.LevelWarn) {
 		defer h.lines.Flush()
 	}
 	clean := !suspicious(r.Message)
