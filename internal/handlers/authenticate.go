@@ -68,7 +68,7 @@ func (e *Edge) identify(c echo.Context, s *state, admin bool) error {
 	switch {
 	case !strings.EqualFold(scheme, "bearer") || bearer == "":
 		return problem.Of(problem.CodeTokenInvalid).WithFields(field(s, "Authorization", ruleScheme, ""))
-	case len(bearer) > maxBearer || strings.Contains(bearer, " ") || strings.Contains(bearer, ",") || strings.Contains(bearer, "\t"):
+	case len(bearer) > maxBearer || strings.ContainsAny(bearer, " ,\t"):
 		return problem.Of(problem.CodeTokenInvalid)
 	}
 	caller, err := e.cfg.Authenticate(r.Context(), bearer, admin)
