@@ -45,7 +45,7 @@ type Reply struct {
 }
 
 // A Mark tells replies apart, in this process: those with the same mark are
-// the same, byte by byte. 0 is none's.
+// the same, byte by byte, but for one chance in 2^64. 0 is none's.
 type Mark uint64
 
 var marked = maphash.MakeSeed()
