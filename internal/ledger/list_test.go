@@ -21,7 +21,7 @@ func TestPageIsPlannedByIndex(t *testing.T) {
 	err := b.db.InTenant(t.Context(), m.TenantID, func(tx postgres.DBTX) error {
 		for _, sql := range []string{
 			`SET LOCAL ROLE NONE`, `ANALYZE resources`, `ANALYZE audits`, `SET LOCAL ROLE ` + postgres.AppRole, `SET LOCAL plan_cache_mode = force_generic_plan`,
-			dbsqlc.PlanByIndex, `PREPARE page (uuid, uuid, text, uuid, int) AS ` + dbsqlc.ResourcePage,
+			`PREPARE page (uuid, uuid, text, uuid, int) AS ` + dbsqlc.ResourcePage,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return err

@@ -198,7 +198,6 @@ func (c *Collection[F]) List(ctx context.Context, tenant uuid.UUID, f Filter) ([
 		if f.Before != nil {
 			before = *f.Before
 		}
-		b.Queue(dbsqlc.PlanByIndex, struct{}{})
 		postgres.QueueMany(b, dbsqlc.ResourcePage, dbsqlc.ResourcePageParams{TenantID: tenant, MerchantID: f.Merchants[0], Type: c.Name, Before: before, N: int32(f.Limit)}, &rows)
 	} else {
 		postgres.QueueMany(b, dbsqlc.ResourceList, dbsqlc.ResourceListParams{TenantID: tenant, Type: c.Name, MerchantIds: f.Merchants, Status: optional(f.Status),

@@ -69,6 +69,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	params["lock_timeout"] = "2000"
 	params["idle_in_transaction_session_timeout"] = "10000"
 	params["jit"] = "off"
+	// A connection keeps its plans: one made while a table was small, that reads
+	// it whole, would be followed when it is large.
+	params["enable_seqscan"] = "off"
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.Tracer = tripCounter{}
 	cfg.AfterConnect = ourTypes

@@ -103,17 +103,6 @@ func (q *Queries) MerchantSynced(ctx context.Context, db DBTX, arg MerchantSynce
 	return err
 }
 
-const PlanByIndex = `-- name: PlanByIndex :exec
-SELECT set_config('enable_seqscan', 'off', true)
-`
-
-// PlanByIndex goes before a query whose plan is kept: planned while a table is
-// small it would read all of it, and do so still when the table is large.
-func (q *Queries) PlanByIndex(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, PlanByIndex)
-	return err
-}
-
 const ResourceByNatural = `-- name: ResourceByNatural :one
 SELECT tenant_id, id, merchant_id, wechat_id, map_poi_id, client_reference, previous_id, fields, status, upstream_status, origin, audit_id, operation_id, content_sha256, missing_n, row_version, created_at, updated_at, synced_at, type FROM resources WHERE tenant_id = $1 AND merchant_id = $2 AND type = $3 AND wechat_id IS NULL
   AND fields ->> $4::text = $5::text AND status NOT IN ('failed', 'deleted')

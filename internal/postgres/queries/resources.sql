@@ -95,11 +95,6 @@ WHERE r.tenant_id = @tenant_id AND r.type = @type
   AND (sqlc.narg('before')::uuid IS NULL OR r.id < sqlc.narg('before'))
 ORDER BY r.id DESC LIMIT @n;
 
--- PlanByIndex goes before a query whose plan is kept: planned while a table is
--- small it would read all of it, and do so still when the table is large.
--- name: PlanByIndex :exec
-SELECT set_config('enable_seqscan', 'off', true);
-
 -- ResourcePage is ResourceList of one merchant, as it is mostly asked for. It has
 -- nothing that may be NULL, so a connection plans it once: planning ResourceList
 -- takes longer than all the rest of it. OFFSET 0 has each audit looked up by all
