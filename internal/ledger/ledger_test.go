@@ -422,3 +422,24 @@ func TestReasonToldLater(t *testing.T) {
 		}
 	}
 }
+
+// A write's answer isn't read back: what it tells is what stands in its record,
+// to the last digit, or its ETag would be of nothing that is ever shown again.
+func TestNextCheckIsTheRecords(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := b.ledgers[0]
+	for _, k := range []*Kind{storeCreate, mapPOICreate} {
+		op := b.beganOf(t, k, "place")
+		if err := l.settle(t.Context(), op, Outcome{Class: wechat.Ambiguous, Source: FromResponse}, nil); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := l.load(t.Context(), op.TenantID, op.ID, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept.NextCheckAt == nil || op.NextCheckAt == nil || !kept.NextCheckAt.Equal(*op.NextCheckAt) {
+			t.Errorf("%s: told %v, kept %v", k.Name, op.NextCheckAt, kept.NextCheckAt)
+		}
+	}
+}

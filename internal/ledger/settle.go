@@ -83,19 +83,22 @@ func (l *Ledger) finish(ctx context.Context, op *Operation, out Outcome, overrul
 	return nil
 }
 
-// nextCheck is when an operation is looked at after this outcome; nil: it is
-// settled.
+// nextCheck is when an operation is looked at after this outcome, as exact as it
+// is kept; nil: it is settled.
 func (l *Ledger) nextCheck(op *Operation, out Outcome) *time.Time {
-	sent, now := sentAt(op), time.Now()
-	switch {
-	case out.settled():
+	if out.settled() {
 		return nil
-	case op.Kind.toldByEvent(): // no look tells anything
-		return new(l.Schedule.deadline(op.Kind, sent))
-	case out.Unasked:
-		return new(l.Schedule.Again(sent, now, op.AbsentSince))
 	}
-	return new(l.Schedule.Next(sent, now, op.AbsentSince))
+	var next time.Time
+	switch sent, now := sentAt(op), time.Now(); {
+	case op.Kind.toldByEvent(): // no look tells anything
+		next = l.Schedule.deadline(op.Kind, sent)
+	case out.Unasked:
+		next = l.Schedule.Again(sent, now, op.AbsentSince)
+	default:
+		next = l.Schedule.Next(sent, now, op.AbsentSince)
+	}
+	return new(next.Truncate(time.Microsecond))
 }
 
 // state is the state of an operation after this outcome.
