@@ -5,6 +5,8 @@ import (
 	"io"
 	"testing"
 
+	"github.com/mendian/mendian/internal/postgres"
+	"github.com/mendian/mendian/internal/postgres/dbsqlc"
 	"github.com/mendian/mendian/internal/wechat"
 )
 
@@ -109,5 +111,43 @@ func TestFurtherAttemptCutShort(t *testing.T) {
 	l.Close(t.Context())
 	if got := b.texts(t, now, op.ID); got != "2 failed" {
 		t.Errorf("after a T1 of which nobody knows: %s", got)
+	}
+}
+
+// A repeated request is answered with the resource as it stands, which shows
+// what was begun since and is open.
+func TestRepeatShowsWhatIsOpenNow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := b.ledgers[0]
+	first := b.write("place")
+	first.IdempotencyKey, first.Fingerprint = "first", []byte("same")
+	created, err := l.begin(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.settle(t.Context(), created, executed(FromResponse, "1"), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.texts(t, `UPDATE resources SET wechat_id = '5', status = 'active' RETURNING status`)
+	second := b.write("5")
+	second.Kind, second.Subject = storeUpdate, first.Subject
+	second.Begin = func(batch *postgres.Batch, op *Operation) error {
+		batch.Queue(dbsqlc.ResourceClaimForWrite, dbsqlc.ResourceClaimForWriteParams{TenantID: op.TenantID, ID: first.Subject, OperationID: &op.ID, States: []string{"active"}})
+		return nil
+	}
+	updating, err := l.begin(t.Context(), second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.settle(t.Context(), updating, Outcome{Class: wechat.Ambiguous, Source: FromResponse}, nil); err != nil {
+		t.Fatal(err)
+	}
+	store, done, err := l.Stores.create(t.Context(), first.Request, creation{Kind: storeCreate, Natural: "place", Fields: StoreFields{}})
+	if err != nil || !done.Replayed || done.Operation.ID != created.ID {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if store.ID != first.Subject || store.Operation == nil || store.Operation.ID != updating.ID || store.Operation.State != "reconciling" {
+		t.Errorf("store %s shows %+v, want %s", store.ID, store.Operation, updating.ID)
 	}
 }

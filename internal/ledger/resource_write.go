@@ -80,7 +80,7 @@ func (c *Collection[F]) create(ctx context.Context, r Request, n creation) (Reso
 		s.Operation = &done.Operation.Operation
 		return s, done, err
 	}
-	s, err := read.resource(&done.Operation.Operation)
+	s, err := c.written(ctx, done, &read, Resource[F]{}, nil)
 	return s, done, err
 }
 
@@ -188,12 +188,16 @@ func (c *Collection[F]) change(ctx context.Context, r Request, w change, prepare
 }
 
 // written is the resource after a write: as it was read with the outcome, else
-// before, with the operation that is still open.
+// before, with the operation that is still open. After a repeated request it is
+// as it stands, where another write may be open by now.
 func (c *Collection[F]) written(ctx context.Context, done Done, read *reader[F], before Resource[F], err error) (Resource[F], error) {
 	if err != nil || done.Operation == nil {
 		return before, err
 	}
-	if done.Committed {
+	switch {
+	case done.Replayed:
+		return c.Get(ctx, done.Operation.TenantID, *done.Operation.SubjectID)
+	case done.Committed:
 		return read.resource(&done.Operation.Operation)
 	}
 	if before.ID == uuid.Nil {
