@@ -26,7 +26,7 @@ var hot = map[string]string{
 	"AuthorizerTokenStore": dbsqlc.AuthorizerTokenStore, "AuthorizerTokenUsed": dbsqlc.AuthorizerTokenUsed, "ComponentTokenRead": dbsqlc.ComponentTokenRead,
 	// reads
 	"ResourcesByNumber": dbsqlc.ResourcesByNumber, "ResourcesToProject": dbsqlc.ResourcesToProject, "ResourceProject": dbsqlc.ResourceProject,
-	"ResourceDiscover": dbsqlc.ResourceDiscover, "ResourceList": dbsqlc.ResourceList, "ResourceGet": dbsqlc.ResourceGet,
+	"ResourceDiscover": dbsqlc.ResourceDiscover, "ResourceList": dbsqlc.ResourceList, "ResourcePage": dbsqlc.ResourcePage, "ResourceGet": dbsqlc.ResourceGet,
 	"ResourceShow": dbsqlc.ResourceShow, "ResourceOperation": dbsqlc.ResourceOperation,
 	"QuotaTake": dbsqlc.QuotaTake, "QuotaGiveBack": dbsqlc.QuotaGiveBack,
 	// T1
