@@ -209,11 +209,14 @@ func nullable(id uuid.UUID) *uuid.UUID {
 }
 
 // optional is nil for "".
-func optional(s string) *string {
-	if s == "" {
+func optional(s string) *string { return unlessEmpty(&s) }
+
+// unlessEmpty is s, which stays where it is; nil where that is "".
+func unlessEmpty(s *string) *string {
+	if *s == "" {
 		return nil
 	}
-	return &s
+	return s
 }
 
 // deref is "" for nil.

@@ -80,13 +80,6 @@ func fieldsOf(w *wechat.Store) StoreFields {
 	return f
 }
 
-func unlessEmpty(s *string) *string {
-	if *s == "" {
-		return nil
-	}
-	return s
-}
-
 func shownStore(w *wechat.Store) Shown {
 	return Shown{Number: string(w.PoiID), Natural: w.QualificationNum, Upstream: int(w.Status), Status: StatusOfUpstream(int(w.Status)),
 		Fields: fieldsOf(w), Hash: func() []byte { return contentHash(*w) }}
